@@ -1,0 +1,145 @@
+"""The seams between the pipeline, the providers and their wire formats."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, Protocol
+
+import httpx
+from aigateway.v1.chat_service_pb2 import ChatCompletion, ChatEvent, CreateChatCompletionRequest
+from aigateway.v1.embeddings_service_pb2 import CreateEmbeddingsRequest, CreateEmbeddingsResponse
+from aigateway.v1.model_pb2 import Model
+from aigateway.v1.usage_pb2 import TokenUsage
+
+from gateway_server.errors import GatewayError
+
+#: Settings of a provider beyond URL and credential, as an administrator wrote them.
+ProviderConfig = Mapping[str, Any]
+
+NO_CONFIG: Final[ProviderConfig] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One model at one provider, with all that rendering a request for it needs."""
+
+    provider_id: str
+    provider_type: str
+    provider_model: str
+    model: Model
+    config: ProviderConfig = field(default=NO_CONFIG)
+
+    @property
+    def provider(self) -> str:
+        """``providers/{provider}``."""
+        return f"providers/{self.provider_id}"
+
+    @property
+    def label(self) -> str:
+        """``provider/model``, as people and error messages name it."""
+        return f"{self.provider_id}/{self.provider_model}"
+
+
+@dataclass(frozen=True, slots=True)
+class HttpCall:
+    """What an endpoint wants sent. The body is set by a wire format, the rest by the endpoint."""
+
+    url: httpx.URL
+    headers: Sequence[tuple[bytes, bytes]]
+    body: bytes
+    method: str = "POST"
+
+
+class ChatStreamParser(Protocol):
+    """Turns the bytes of one streamed answer into events, whatever the cuts between the pieces.
+
+    Emits exactly one ``start`` first, parts numbered from 0 with rising indices per choice, and one
+    ``end`` last. ``start`` holds ``served_by.provider_response_id`` and ``provider_model``, ``end``
+    holds ``usage`` when the provider reported it and ``provider_metadata``; the pipeline adds the rest.
+    Raises GatewayError when the provider's words cannot be read or report a failure.
+    """
+
+    @property
+    def usage(self) -> TokenUsage | None:
+        """The last usage reported so far, for settling a stream that is cut off."""
+        ...
+
+    @property
+    def has_content(self) -> bool:
+        """Whether any event besides ``start`` has been given out."""
+        ...
+
+    def feed(self, data: bytes) -> list[ChatEvent]:
+        """Takes the next bytes of the body and gives the events that they complete."""
+        ...
+
+    def close(self) -> list[ChatEvent]:
+        """Takes the proper end of the body; raises when the answer is not complete."""
+        ...
+
+
+class ChatFormat(Protocol):
+    """How one family of providers writes chat: pure functions, no I/O."""
+
+    def render_chat(self, request: CreateChatCompletionRequest, target: Target, *, stream: bool) -> bytes:
+        """The body to send; raises FEATURE_NOT_SUPPORTED for what the format cannot say."""
+        ...
+
+    def parse_chat(self, body: bytes, target: Target) -> ChatCompletion:
+        """The answer: choices, usage when reported, served_by (without provider), provider_metadata."""
+        ...
+
+    def chat_stream(self, target: Target) -> ChatStreamParser:
+        """A parser for one streamed answer."""
+        ...
+
+    def parse_error(self, status: int, headers: Mapping[str, str], body: bytes, target: Target) -> GatewayError:
+        """The failure that a response with an HTTP error status stands for. Header names are in lower case."""
+        ...
+
+
+class EmbeddingsFormat(Protocol):
+    """How one family of providers writes embeddings: pure functions, no I/O."""
+
+    def render_embeddings(self, request: CreateEmbeddingsRequest, target: Target) -> bytes:
+        """The body to send; raises FEATURE_NOT_SUPPORTED for what the format cannot say."""
+        ...
+
+    def parse_embeddings(
+        self, body: bytes, request: CreateEmbeddingsRequest, target: Target
+    ) -> CreateEmbeddingsResponse:
+        """The answer: embeddings in order of input, usage when reported, served_by (without provider)."""
+        ...
+
+    def parse_error(self, status: int, headers: Mapping[str, str], body: bytes, target: Target) -> GatewayError:
+        """As in ChatFormat."""
+        ...
+
+
+class Endpoint(Protocol):
+    """A configured provider: where it is, how it is signed, and which formats it speaks."""
+
+    @property
+    def chat_format(self) -> ChatFormat | None:
+        """Its format for chat, if it serves chat."""
+        ...
+
+    @property
+    def embeddings_format(self) -> EmbeddingsFormat | None:
+        """Its format for embeddings, if it serves them."""
+        ...
+
+    def chat_call(self, target: Target, body: bytes, *, stream: bool) -> HttpCall:
+        """The request for a chat completion."""
+        ...
+
+    def embeddings_call(self, target: Target, body: bytes) -> HttpCall:
+        """The request for embeddings."""
+        ...
+
+    def check_call(self) -> HttpCall:
+        """A cheap request that shows whether address and credential work: usually the list of models."""
+        ...
+
+    def parse_check(self, body: bytes) -> list[str]:
+        """The provider's names of its models, from the answer to ``check_call``."""
+        ...
