@@ -1,0 +1,1 @@
+"""Generated code of the validation rules that the contract's protos import."""
