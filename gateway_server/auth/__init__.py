@@ -1,0 +1,1 @@
+"""Who calls: API keys, scopes, and what each may do."""

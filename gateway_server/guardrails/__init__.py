@@ -1,0 +1,1 @@
+"""What may go in and out of a model."""

@@ -1,0 +1,1 @@
+"""One call, from admission to settlement; knows nothing of gRPC."""

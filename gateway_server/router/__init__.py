@@ -1,0 +1,1 @@
+"""Which targets a call may use, and in which order."""

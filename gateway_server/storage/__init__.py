@@ -1,0 +1,1 @@
+"""Tables, migrations and repositories: the only package that speaks SQL."""

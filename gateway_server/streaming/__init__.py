@@ -1,0 +1,1 @@
+"""Numbering parts and folding a stream into its whole answer."""

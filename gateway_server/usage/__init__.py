@@ -1,0 +1,1 @@
+"""The ledger: what each call and attempt used and cost."""
