@@ -7,13 +7,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from aigateway.v1.error_reason_pb2 import ErrorReason
 from google.rpc import code_pb2
+
+from aigateway.v1.error_reason_pb2 import ErrorReason
 
 _PREFIX: Final = "ERROR_REASON_"
 
 #: google.rpc.Code of each reason; the comments in ``error_reason.proto`` say the same for people.
-CODE_BY_REASON: Final[Mapping[ErrorReason, int]] = {
+CODE_BY_REASON: Final[Mapping[ErrorReason.ValueType, int]] = {
     ErrorReason.ERROR_REASON_API_KEY_MISSING: code_pb2.UNAUTHENTICATED,
     ErrorReason.ERROR_REASON_API_KEY_INVALID: code_pb2.UNAUTHENTICATED,
     ErrorReason.ERROR_REASON_SCOPE_MISSING: code_pb2.PERMISSION_DENIED,
@@ -64,7 +65,7 @@ class GatewayError(Exception):
 
     def __init__(
         self,
-        reason: ErrorReason,
+        reason: ErrorReason.ValueType,
         message: str,
         *,
         metadata: Mapping[str, str] | None = None,
@@ -91,7 +92,7 @@ class GatewayError(Exception):
         return reason_name(self.reason)
 
 
-def reason_name(reason: ErrorReason) -> str:
+def reason_name(reason: ErrorReason.ValueType) -> str:
     """The reason as it stands in ErrorInfo, for example ``API_KEY_INVALID``."""
     return ErrorReason.Name(reason).removeprefix(_PREFIX)
 

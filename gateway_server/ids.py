@@ -8,7 +8,7 @@ _ALPHABET: Final = "0123456789abcdefghjkmnpqrstvwxyz"
 
 
 def new_id() -> str:
-    """26 characters: 48 bits of milliseconds and 80 random bits in Crockford's base 32, as a ULID, in lower case.
+    """26 characters: 48 bits of milliseconds and 80 random bits in Crockford's base 32: a ULID, lower case.
 
     Format: https://github.com/ulid/spec
     """

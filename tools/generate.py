@@ -96,7 +96,7 @@ def replace(fresh: Path) -> None:
 def main() -> None:
     """Generates, or with --check exits with 1 where the committed code differs."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--check", action="store_true", help="compare with the committed code, change nothing")
+    parser.add_argument("--check", action="store_true", help="only compare with the committed code")
     check = parser.parse_args().check
     with tempfile.TemporaryDirectory() as tmp:
         generate(Path(tmp))

@@ -5,11 +5,11 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
 import httpx
+
 from aigateway.v1.chat_service_pb2 import ChatCompletion, ChatEvent, CreateChatCompletionRequest
 from aigateway.v1.embeddings_service_pb2 import CreateEmbeddingsRequest, CreateEmbeddingsResponse
 from aigateway.v1.model_pb2 import Model
 from aigateway.v1.usage_pb2 import TokenUsage
-
 from gateway_server.errors import GatewayError
 
 #: Settings of a provider beyond URL and credential, as an administrator wrote them.
@@ -92,8 +92,10 @@ class ChatFormat(Protocol):
         """A parser for one streamed answer."""
         ...
 
-    def parse_error(self, status: int, headers: Mapping[str, str], body: bytes, target: Target) -> GatewayError:
-        """The failure that a response with an HTTP error status stands for. Header names are in lower case."""
+    def parse_error(
+        self, status: int, headers: Mapping[str, str], body: bytes, target: Target
+    ) -> GatewayError:
+        """The failure that a response with an HTTP error status stands for; header names in lower case."""
         ...
 
 
@@ -110,7 +112,9 @@ class EmbeddingsFormat(Protocol):
         """The answer: embeddings in order of input, usage when reported, served_by (without provider)."""
         ...
 
-    def parse_error(self, status: int, headers: Mapping[str, str], body: bytes, target: Target) -> GatewayError:
+    def parse_error(
+        self, status: int, headers: Mapping[str, str], body: bytes, target: Target
+    ) -> GatewayError:
         """As in ChatFormat."""
         ...
 

@@ -1,0 +1,66 @@
+"""What holds for every test: the event loop, loopback only, no blocking calls, absent suites told aloud."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from blockbuster import BlockBuster
+
+from tests.support import loopback
+from tests.support.absent import ABSENT_PREFIX
+from tests.support.shared import SHARED_HINT, find_shared_dir
+
+loopback.install()
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> tuple[str, dict[str, bool]]:
+    """Coroutine tests run on asyncio; TEST_UVLOOP=1 puts uvloop below it."""
+    return "asyncio", {"use_uvloop": os.environ.get("TEST_UVLOOP") == "1"}
+
+
+@pytest.fixture(autouse=True)
+def only_loopback() -> Iterator[None]:
+    """Fails a test that reached for a foreign address, also where the code under test hid the refusal."""
+    loopback.take_refused()
+    yield
+    if refused := loopback.take_refused():
+        pytest.fail(f"reached outside this machine: {', '.join(refused)}")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def no_blocking_calls() -> Iterator[None]:
+    """Raises BlockingError where this project's code blocks the event loop (sleep, file, socket, SQL)."""
+    guard = BlockBuster(scanned_modules=["gateway_server", "aigateway"])
+    # A lock held for microseconds by another thread (metrics, logs) is no fault and would fail at random.
+    for name in ("threading.Lock.acquire", "threading.Lock.acquire_lock"):
+        del guard.functions[name]
+    guard.activate()
+    yield
+    guard.deactivate()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    shared = Path(__file__).parent / "shared_wire"
+    for item in items:
+        if item.path.is_relative_to(shared):
+            item.add_marker("shared")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Names the suites that could not run here and why, so that a green run hides nothing."""
+    reasons: dict[str, int] = {}
+    for report in terminalreporter.stats.get("skipped", []):
+        reason = report.longrepr[2].removeprefix("Skipped: ") if isinstance(report.longrepr, tuple) else ""
+        if reason.startswith(ABSENT_PREFIX):
+            reasons[reason] = reasons.get(reason, 0) + 1
+    if find_shared_dir() is None:
+        reasons[f"{ABSENT_PREFIX}tests/shared_wire: {SHARED_HINT}"] = 0
+    if not reasons:
+        return
+    terminalreporter.section("NOT RUN HERE", sep="!", red=True, bold=True)
+    for reason, count in sorted(reasons.items()):
+        terminalreporter.line(f"{reason} ({count or 'all'} tests)")

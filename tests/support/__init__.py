@@ -1,0 +1,1 @@
+"""What several suites share: fakes that behave, finders of tools and recorded traffic."""
