@@ -3,7 +3,6 @@
 from dataclasses import dataclass, field
 
 from aigateway.v1.permission_pb2 import Scope
-
 from gateway_server.clock import Clock
 
 
@@ -17,7 +16,7 @@ class Principal:
 
     tenant_id: str
     api_key_id: str
-    scopes: frozenset[Scope]
+    scopes: frozenset[Scope.ValueType]
     environment: str = ""
     allowed_models: tuple[tuple[str, ...], ...] = ()
     default_route: str = ""
@@ -40,7 +39,7 @@ class Principal:
 
 @dataclass(slots=True)
 class CallContext:
-    """One call. Times ending in ``_at`` are on the monotonic clock, in seconds; ``start_time`` is Unix time."""
+    """One call. ``_at`` marks seconds on the monotonic clock; ``start_time`` is Unix time."""
 
     request_id: str
     method: str

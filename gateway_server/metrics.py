@@ -1,0 +1,171 @@
+"""What the gateway counts, under the names that dashboards know.
+
+``grpc_server_*`` are the names of go-grpc-prometheus; ``gen_ai_*`` follow OpenTelemetry's GenAI
+conventions; ``aigateway_*`` are our own. Labels are bounded: methods, codes, providers and models,
+never tenants, keys or anything that a caller chooses.
+"""
+
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from aigateway.v1.usage_pb2 import TokenUsage
+
+_SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
+
+
+class RpcObserver:
+    """The counters of one RPC, resolved once so that a call pays for no look-up by label."""
+
+    def __init__(self, metrics: "Metrics", *, service: str, method: str, kind: str) -> None:
+        self._handled = metrics.handled
+        self._labels = (kind, service, method)
+        self._started = metrics.started.labels(*self._labels)
+        self._seconds = metrics.seconds.labels(*self._labels)
+        self._in_flight = metrics.in_flight
+        self._by_code: dict[str, Counter] = {}
+
+    def start(self) -> None:
+        """A call has begun."""
+        self._started.inc()
+        self._in_flight.inc()
+
+    def finish(self, code: str, seconds: float) -> None:
+        """A call has ended with a status code's name."""
+        counter = self._by_code.get(code)
+        if counter is None:
+            counter = self._by_code[code] = self._handled.labels(*self._labels, code)
+        counter.inc()
+        self._in_flight.dec()
+        self._seconds.observe(seconds)
+
+
+class Metrics:
+    """All metrics of a process, in a registry of their own."""
+
+    def __init__(self, registry: CollectorRegistry | None = None) -> None:
+        self.registry = registry or CollectorRegistry()
+        rpc = ("grpc_type", "grpc_service", "grpc_method")
+        target = ("provider", "model")
+        self.started = Counter(
+            "grpc_server_started", "RPCs started on the server.", rpc, registry=self.registry
+        )
+        self.handled = Counter(
+            "grpc_server_handled",
+            "RPCs completed on the server, by status.",
+            (*rpc, "grpc_code"),
+            registry=self.registry,
+        )
+        self.seconds = Histogram(
+            "grpc_server_handling_seconds",
+            "Time until an RPC was answered in full.",
+            rpc,
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        self.in_flight = Gauge("aigateway_calls_in_flight", "Calls under way.", registry=self.registry)
+        self._attempts = Counter(
+            "aigateway_attempts",
+            "Attempts at providers, by the reason they failed for, or OK.",
+            (*target, "reason"),
+            registry=self.registry,
+        )
+        self._attempt_seconds = Histogram(
+            "gen_ai_client_operation_duration_seconds",
+            "Time of one attempt at a provider.",
+            target,
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        self._first_token_seconds = Histogram(
+            "gen_ai_server_time_to_first_token_seconds",
+            "Time from the start of an attempt to the first content of its stream.",
+            target,
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        self._tokens = Counter(
+            "aigateway_tokens", "Tokens by class.", (*target, "token_class"), registry=self.registry
+        )
+        self._cost = Counter(
+            "aigateway_cost_nanos", "Cost in billionths of a US dollar.", target, registry=self.registry
+        )
+        self._targets: dict[tuple[str, str], TargetObserver] = {}
+
+    def rpc(self, *, service: str, method: str, streaming: bool) -> RpcObserver:
+        """The counters of one RPC."""
+        return RpcObserver(
+            self, service=service, method=method, kind="server_stream" if streaming else "unary"
+        )
+
+    def target(self, provider: str, model: str) -> "TargetObserver":
+        """The counters of one model at one provider."""
+        observer = self._targets.get((provider, model))
+        if observer is None:
+            observer = self._targets[provider, model] = TargetObserver(
+                provider,
+                model,
+                attempts=self._attempts,
+                seconds=self._attempt_seconds,
+                first_token_seconds=self._first_token_seconds,
+                tokens=self._tokens,
+                cost=self._cost,
+            )
+        return observer
+
+
+class TargetObserver:
+    """The counters of one model at one provider, resolved once."""
+
+    def __init__(
+        self,
+        provider: str,
+        model: str,
+        *,
+        attempts: Counter,
+        seconds: Histogram,
+        first_token_seconds: Histogram,
+        tokens: Counter,
+        cost: Counter,
+    ) -> None:
+        self._labels = (provider, model)
+        self._attempts = attempts
+        self._by_reason: dict[str, Counter] = {}
+        self._seconds = seconds.labels(*self._labels)
+        self._first_token_seconds = first_token_seconds.labels(*self._labels)
+        self._input = tokens.labels(*self._labels, "input")
+        self._cache_read = tokens.labels(*self._labels, "cache_read")
+        self._cache_write = tokens.labels(*self._labels, "cache_write")
+        self._output = tokens.labels(*self._labels, "output")
+        self._reasoning = tokens.labels(*self._labels, "reasoning")
+        self._cost = cost.labels(*self._labels)
+
+    def finish(
+        self,
+        reason: str,
+        seconds: float,
+        *,
+        first_token_seconds: float | None,
+        usage: TokenUsage | None,
+        cost_nanos: int,
+    ) -> None:
+        """An attempt has ended: a reason's name, or empty when it served."""
+        counter = self._by_reason.get(reason)
+        if counter is None:
+            counter = self._by_reason[reason] = self._attempts.labels(*self._labels, reason or "OK")
+        counter.inc()
+        self._seconds.observe(seconds)
+        if first_token_seconds is not None:
+            self._first_token_seconds.observe(first_token_seconds)
+        if usage is not None:
+            self._input.inc(usage.input_tokens)
+            self._output.inc(usage.output_tokens)
+            for child, tokens in (
+                (self._cache_read, usage.cache_read_input_tokens),
+                (self._cache_write, usage.cache_write_input_tokens),
+                (self._reasoning, usage.reasoning_output_tokens),
+            ):
+                if tokens:
+                    child.inc(tokens)
+        if cost_nanos:
+            self._cost.inc(cost_nanos)

@@ -1,0 +1,161 @@
+"""What one process is told at its start: ``AIGW_*`` variables and one TOML file.
+
+Tenants, keys, providers and models are not settings; they live in the store and change through the API.
+"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+ENV_PREFIX: Final = "AIGW_"
+CONFIG_VARIABLE: Final = "AIGW_CONFIG"
+DEFAULT_CONFIG_FILE: Final = "ai-gateway.toml"
+
+
+class SettingsError(Exception):
+    """A setting that cannot be used; the message says which and why, in one line each."""
+
+
+class Settings(BaseSettings):
+    """All settings of a process. Names are the TOML keys; in the environment, ``AIGW_`` and upper case."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=ENV_PREFIX, extra="forbid", frozen=True, validate_default=True
+    )
+
+    listen: str = Field("127.0.0.1:50051", description="Address of the gRPC server, host:port.")
+    metrics_listen: str = Field(
+        "127.0.0.1:9464", description="Address of the Prometheus metrics (HTTP, /metrics). Empty: none."
+    )
+    state_dir: Path = Field(
+        Path("ai-gateway-state"),
+        description="Folder of what the process keeps: database, pepper of the keys.",
+    )
+    database_url: str = Field("", description="SQLAlchemy URL of the store. Empty: SQLite in state_dir.")
+    admin_key: SecretStr = Field(
+        SecretStr(""),
+        description="The first admin key, sk-gw-... Empty: made at the first start, shown once.",
+    )
+    key_pepper: SecretStr = Field(
+        SecretStr(""),
+        description="Secret under which API keys are hashed. Empty: made and kept in state_dir.",
+    )
+    tls_cert_file: Path | None = Field(None, description="PEM file of the server's certificate chain.")
+    tls_key_file: Path | None = Field(None, description="PEM file of the server's private key.")
+    tls_client_ca_file: Path | None = Field(
+        None, description="PEM file of the CA that clients must have (mTLS)."
+    )
+    default_timeout_seconds: float = Field(
+        300, gt=0, description="Deadline of a call whose caller set none, in seconds."
+    )
+    max_timeout_seconds: float = Field(
+        3600, gt=0, description="The longest deadline a caller can have, in seconds."
+    )
+    max_concurrent_calls: int = Field(
+        4096, gt=0, description="Calls under way at the same time; more are refused with OVERLOADED."
+    )
+    max_request_bytes: int = Field(32 * 2**20, gt=0, description="The largest request accepted, in bytes.")
+    stream_flush_ms: float = Field(
+        10,
+        ge=0,
+        description="At most one message of a stream in this time, in ms; the first content never waits.",
+    )
+    stream_stall_seconds: float = Field(
+        30, gt=0, description="A stream whose caller reads nothing for this long is ended, in seconds."
+    )
+    drain_seconds: float = Field(
+        30, ge=0, description="Time that calls under way have to end after SIGTERM, in seconds."
+    )
+    refresh_seconds: float = Field(
+        1, gt=0, description="How often changes made by other processes are looked for, in seconds."
+    )
+    upstream_connect_seconds: float = Field(5, gt=0, description="Time to connect to a provider, in seconds.")
+    upstream_first_byte_seconds: float = Field(
+        300, gt=0, description="Time a provider has until its answer begins, in seconds."
+    )
+    upstream_idle_seconds: float = Field(
+        120, gt=0, description="The longest pause within a provider's answer, in seconds."
+    )
+    upstream_max_response_bytes: int = Field(
+        64 * 2**20, gt=0, description="The largest answer of a provider, in bytes, decompressed."
+    )
+    upstream_max_connections: int = Field(
+        1000, gt=0, description="Connections to one provider at the same time."
+    )
+    upstream_ca_file: Path | None = Field(
+        None, description="PEM file of CAs trusted for providers besides the public ones."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="What is logged.")
+    log_format: Literal["text", "json"] = Field("text", description="How it is logged.")
+    demo: bool = Field(default=True, description="Set up the demo provider at the first start.")
+
+    @field_validator("listen", "metrics_listen")
+    @classmethod
+    def _check_address(cls, value: str) -> str:
+        if value:
+            _, separator, port = value.rpartition(":")
+            if not separator or not port.isdigit() or int(port) > 65535:
+                raise ValueError("must be host:port")
+        return value
+
+    @property
+    def store_url(self) -> str:
+        """The URL of the store, with the default filled in."""
+        return self.database_url or f"sqlite+aiosqlite:///{self.state_dir / 'ai-gateway.db'}"
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Command line before environment before file."""
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, toml_file=_config_file())
+
+    @classmethod
+    def load(cls, overrides: Mapping[str, Any] | None = None) -> "Settings":
+        """Reads environment and file; raises SettingsError naming each setting at fault, never its value."""
+        _check_names()
+        config = _config_file()
+        if CONFIG_VARIABLE in os.environ and not config.is_file():
+            raise SettingsError(f"{CONFIG_VARIABLE}: there is no file {config}")
+        try:
+            return cls(**(overrides or {}))
+        except ValidationError as error:
+            lines = [
+                f"{'.'.join(map(str, fault['loc'])) or 'settings'}: {fault['msg']}"
+                for fault in error.errors(include_input=False, include_url=False)
+            ]
+            raise SettingsError("\n".join(lines)) from None
+        except ValueError as error:  # TOML that cannot be read
+            raise SettingsError(f"{config}: {error}") from None
+
+
+def _config_file() -> Path:
+    return Path(os.environ.get(CONFIG_VARIABLE, DEFAULT_CONFIG_FILE))
+
+
+#: Variables with the prefix that are read elsewhere: by the client side, and here for the file.
+_OTHER_VARIABLES: Final = frozenset(
+    {CONFIG_VARIABLE, "AIGW_TARGET", "AIGW_API_KEY", "AIGW_INSECURE", "AIGW_SHARED_DIR"}
+)
+
+
+def _check_names() -> None:
+    """Refuses a misspelt variable, which would otherwise be ignored in silence."""
+    known = {ENV_PREFIX + name.upper() for name in Settings.model_fields} | _OTHER_VARIABLES
+    unknown = sorted(name for name in os.environ if name.startswith(ENV_PREFIX) and name not in known)
+    if unknown:
+        raise SettingsError("\n".join(f"{name}: no such setting" for name in unknown))
