@@ -16,7 +16,7 @@ COPY pyproject.toml uv.lock ./
 COPY clients/python/pyproject.toml clients/python/README.md clients/python/
 RUN uv sync --frozen --no-dev --no-install-workspace
 
-COPY README.md ./
+COPY README.md LICENSE ./
 COPY clients/python/src clients/python/src
 COPY gateway_server gateway_server
 RUN uv sync --frozen --no-dev --no-editable
