@@ -1,1 +1,1 @@
-"""Numbering parts and folding a stream into its whole answer."""
+"""Events of a stream: fewer and larger, the same answer."""

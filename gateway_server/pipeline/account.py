@@ -1,0 +1,229 @@
+"""The accounts of one call: what each attempt did and cost, and the rows that the ledger gets of it."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from types import TracebackType
+from typing import Self
+
+from google.rpc import code_pb2
+
+from aigateway.v1.chat_service_pb2 import ChatCompletion, StreamEnd, StreamStart
+from aigateway.v1.embeddings_service_pb2 import CreateEmbeddingsResponse
+from aigateway.v1.error_reason_pb2 import ErrorReason
+from aigateway.v1.routing_pb2 import Attempt, ServedBy
+from aigateway.v1.usage_pb2 import Cost, TokenUsage
+from gateway_server.call import CallContext
+from gateway_server.errors import CODE_BY_REASON, GatewayError, reason_name
+from gateway_server.metrics import Metrics
+from gateway_server.providers.base import Target
+from gateway_server.providers.failures import error_of_transport
+from gateway_server.providers.transport.errors import TransportError
+from gateway_server.usage.cost import price_usage
+from gateway_server.usage.ledger import AttemptRecord, CallRecord, Ledger
+
+
+class AttemptAccount:
+    """One try at one target, used as ``with``. Turns the transport's failures into the caller's.
+
+    ``partial_usage`` is asked when an attempt ends early although the provider may bill it.
+    """
+
+    def __init__(
+        self, target: Target, call: CallContext, metrics: Metrics, partial_usage: Callable[[], TokenUsage]
+    ) -> None:
+        self.target = target
+        self.http_status = 0
+        self.served_by = ServedBy(provider=target.provider)
+        self.usage: TokenUsage | None = None
+        self.cost: Cost | None = None
+        self.code: int = code_pb2.OK
+        self.reason = ""
+        self.started_at = call.clock.monotonic()
+        self.latency = 0.0
+        self.first_token_latency: float | None = None
+        self._call = call
+        self._metrics = metrics
+        self._partial_usage = partial_usage
+
+    def take_served_by(self, served_by: ServedBy) -> None:
+        """Adds what the wire format could not know to ``served_by``, and keeps a copy."""
+        served_by.provider = self.target.provider
+        if not served_by.provider_model:
+            served_by.provider_model = self.target.provider_model
+        self.served_by.CopyFrom(served_by)
+
+    def mark_first_token(self) -> None:
+        """The first content has come."""
+        if self.first_token_latency is None:
+            self.first_token_latency = self._call.clock.monotonic() - self.started_at
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        error = error_of_transport(exc, self.target) if isinstance(exc, TransportError) else exc
+        self.latency = self._call.clock.monotonic() - self.started_at
+        self.code, self.reason = outcome_of(error, self._call)
+        if self.usage is None and self._may_be_billed(exc):
+            self.usage = self._partial_usage()
+        if self.usage is not None and self.target.model.HasField("price"):
+            self.cost = price_usage(self.usage, self.target.model.price)
+        self._metrics.target(self.target.provider_id, self.target.provider_model).finish(
+            self.reason,
+            self.latency,
+            first_token_seconds=self.first_token_latency,
+            usage=self.usage,
+            cost_nanos=0 if self.cost is None else self.cost.total_nanos,
+        )
+        if error is not None and error is not exc:
+            raise error from None
+
+    def _may_be_billed(self, exc: BaseException | None) -> bool:
+        """Whether the provider has begun to answer, or was left while it may have been at work."""
+        if 200 <= self.http_status < 300:
+            return exc is not None
+        if isinstance(exc, TransportError):
+            return exc.sent and "timeout" in exc.kind
+        return isinstance(exc, asyncio.CancelledError)
+
+    def message(self) -> Attempt:
+        """The attempt as answers show it."""
+        attempt = Attempt(
+            provider=self.target.provider,
+            provider_model=self.target.provider_model,
+            status_code=self.code,
+            error_reason=self.reason,
+            http_status=self.http_status,
+            usage=self.usage,
+            cost=self.cost,
+        )
+        attempt.latency.FromNanoseconds(round(self.latency * 1e9))
+        if self.first_token_latency is not None:
+            attempt.time_to_first_token.FromNanoseconds(round(self.first_token_latency * 1e9))
+        return attempt
+
+
+class CallAccount:
+    """One call from admission to settlement, used as ``with``: the ledger gets its row however it ends.
+
+    Settling only puts rows into the ledger's queue and awaits nothing, so a cancel cannot interrupt it.
+    """
+
+    def __init__(
+        self,
+        call: CallContext,
+        *,
+        ledger: Ledger,
+        metrics: Metrics,
+        model: str,
+        labels: Mapping[str, str],
+        end_user_id: str,
+    ) -> None:
+        self.attempts: list[AttemptAccount] = []
+        self._call = call
+        self._ledger = ledger
+        self._metrics = metrics
+        self._model = model
+        self._labels = dict(labels)
+        self._end_user_id = end_user_id
+
+    def attempt(self, target: Target, partial_usage: Callable[[], TokenUsage]) -> AttemptAccount:
+        """Opens the next attempt."""
+        attempt = AttemptAccount(target, self._call, self._metrics, partial_usage)
+        self.attempts.append(attempt)
+        return attempt
+
+    def introduce(self, opening: ChatCompletion | StreamStart | CreateEmbeddingsResponse) -> None:
+        """Puts in what the gateway, not the provider, says of an answer."""
+        opening.id = self._call.request_id
+        opening.create_time.FromNanoseconds(round(self._call.start_time * 1e9))
+        opening.model = self._model
+
+    def conclude(self, closing: ChatCompletion | StreamEnd | CreateEmbeddingsResponse) -> None:
+        """Puts in what was used, what it cost and who was tried, once the last attempt is closed."""
+        last = self.attempts[-1]
+        if last.usage is not None:
+            closing.usage.CopyFrom(last.usage)
+        if last.cost is not None:
+            closing.cost.CopyFrom(last.cost)
+        closing.attempts.extend(each.message() for each in self.attempts)
+
+    def __enter__(self) -> Self:
+        self._ledger.require_room()
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        code, reason = outcome_of(exc, self._call)
+        if isinstance(exc, GatewayError) and self.attempts:
+            exc.metadata["attempts"] = ",".join(
+                f"{attempt.target.label}={attempt.reason or 'OK'}" for attempt in self.attempts
+            )
+        self._ledger.record(self._record(code, reason))
+
+    def _record(self, code: int, reason: str) -> CallRecord:
+        call = self._call
+        first = next((each for each in self.attempts if each.first_token_latency is not None), None)
+        return CallRecord(
+            request_id=call.request_id,
+            tenant_id=call.principal.tenant_id,
+            api_key_id=call.principal.api_key_id,
+            environment=call.principal.environment,
+            method=call.method,
+            model=self._model,
+            served_by=self.attempts[-1].served_by if self.attempts and not code else None,
+            start_time=call.start_time,
+            latency=call.clock.monotonic() - call.started_at,
+            time_to_first_token=(
+                None
+                if first is None or first.first_token_latency is None
+                else first.started_at + first.first_token_latency - call.started_at
+            ),
+            status_code=code,
+            error_reason=reason,
+            labels=self._labels,
+            end_user_id=self._end_user_id,
+            attempts=tuple(
+                AttemptRecord(
+                    provider_id=attempt.target.provider_id,
+                    provider_model=attempt.target.provider_model,
+                    latency=attempt.latency,
+                    time_to_first_token=attempt.first_token_latency,
+                    status_code=attempt.code,
+                    error_reason=attempt.reason,
+                    http_status=attempt.http_status,
+                    usage=attempt.usage,
+                    cost=attempt.cost,
+                )
+                for attempt in self.attempts
+            ),
+        )
+
+
+def outcome_of(exc: BaseException | None, call: CallContext) -> tuple[int, str]:
+    """The status code and the reason's name that something ended with; 0 and empty when it served."""
+    match exc:
+        case None:
+            return code_pb2.OK, ""
+        case GatewayError():
+            return exc.code, exc.reason_name
+        case asyncio.CancelledError():
+            # A deadline arrives as a cancel too, from gRPC or from the interceptor's own timer.
+            timed_out = call.remaining() <= 0
+            reason = (
+                ErrorReason.ERROR_REASON_DEADLINE_EXCEEDED
+                if timed_out
+                else ErrorReason.ERROR_REASON_CANCELLED
+            )
+            return CODE_BY_REASON[reason], reason_name(reason)
+        case _:
+            return code_pb2.INTERNAL, reason_name(ErrorReason.ERROR_REASON_INTERNAL)

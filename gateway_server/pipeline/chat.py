@@ -1,0 +1,129 @@
+"""One chat call, from the chosen target to the settled account; whole and streamed alike."""
+
+from collections.abc import Awaitable, Callable
+
+from aigateway.v1.chat_service_pb2 import (
+    ChatCompletion,
+    ChatCompletionChunk,
+    CreateChatCompletionRequest,
+    StreamStart,
+)
+from aigateway.v1.model_pb2 import ModelCapability
+from aigateway.v1.usage_pb2 import TokenUsage, UsageState
+from gateway_server.call import CallContext
+from gateway_server.errors import feature_not_supported
+from gateway_server.metrics import Metrics
+from gateway_server.pipeline.account import CallAccount
+from gateway_server.pipeline.relay import ChatRelay
+from gateway_server.pipeline.upstream import Upstream
+from gateway_server.providers.base import ChatFormat
+from gateway_server.router.catalog import Candidate
+from gateway_server.router.router import Router, refuse_unbuilt_options
+from gateway_server.usage.estimate import answer_characters, estimate_chat_usage
+from gateway_server.usage.ledger import Ledger
+
+EmitChunk = Callable[[ChatCompletionChunk], Awaitable[None]]
+
+
+class ChatPipeline:
+    """Serves chat calls: choose a target, ask it, tell the caller, settle."""
+
+    def __init__(
+        self, *, router: Router, upstream: Upstream, ledger: Ledger, metrics: Metrics, flush_seconds: float
+    ) -> None:
+        self._router = router
+        self._upstream = upstream
+        self._ledger = ledger
+        self._metrics = metrics
+        self._flush_seconds = flush_seconds
+
+    async def complete(self, request: CreateChatCompletionRequest, call: CallContext) -> ChatCompletion:
+        """The whole answer."""
+        with self._account(request, call) as account:
+            candidate, chat_format = self._choose(request, call)
+            target = candidate.target
+            body = chat_format.render_chat(request, target, stream=False)
+            http_call = candidate.endpoint.chat_call(target, body, stream=False)
+            with account.attempt(target, lambda: _cut_usage(request, None, 0)) as attempt:
+                async with await self._upstream.send(http_call, call) as response:
+                    attempt.http_status = response.status
+                    data = await response.read()
+                if response.status != 200:
+                    raise chat_format.parse_error(response.status, response.headers, data, target)
+                answer = chat_format.parse_chat(data, target)
+                reported = answer.usage if answer.HasField("usage") else None
+                attempt.usage = reported or _counted_usage(request, answer_characters(answer))
+                attempt.take_served_by(answer.served_by)
+            account.introduce(answer)
+            account.conclude(answer)
+            return answer
+
+    async def stream(self, request: CreateChatCompletionRequest, call: CallContext, emit: EmitChunk) -> None:
+        """The answer while it is being written; ``emit`` is awaited for each message."""
+        with self._account(request, call) as account:
+            candidate, chat_format = self._choose(request, call)
+            target = candidate.target
+            body = chat_format.render_chat(request, target, stream=True)
+            http_call = candidate.endpoint.chat_call(target, body, stream=True)
+            parser = chat_format.chat_stream(target)
+
+            def introduce(start: StreamStart) -> None:
+                account.introduce(start)
+                attempt.take_served_by(start.served_by)
+
+            relay = ChatRelay(
+                parser, emit, introduce=introduce, flush_seconds=self._flush_seconds, clock=call.clock
+            )
+            attempt = account.attempt(target, lambda: _cut_usage(request, parser.usage, relay.characters))
+            with attempt:
+                async with await self._upstream.send(http_call, call) as response:
+                    attempt.http_status = response.status
+                    if response.status != 200:
+                        data = await response.read()
+                        raise chat_format.parse_error(response.status, response.headers, data, target)
+                    last_events = await relay.run(response, on_first_content=attempt.mark_first_token)
+                attempt.usage = parser.usage or _counted_usage(request, relay.characters)
+            account.conclude(last_events[-1].end)
+            await emit(ChatCompletionChunk(events=last_events))
+
+    def _account(self, request: CreateChatCompletionRequest, call: CallContext) -> CallAccount:
+        return CallAccount(
+            call,
+            ledger=self._ledger,
+            metrics=self._metrics,
+            model=request.model,
+            labels=request.labels,
+            end_user_id=request.end_user_id,
+        )
+
+    def _choose(
+        self, request: CreateChatCompletionRequest, call: CallContext
+    ) -> tuple[Candidate, ChatFormat]:
+        refuse_unbuilt_options(request.gateway_options)
+        candidate = self._router.choose(
+            request.model,
+            call.principal,
+            options=request.gateway_options,
+            capability=ModelCapability.MODEL_CAPABILITY_CHAT,
+        )
+        chat_format = candidate.endpoint.chat_format
+        if chat_format is None:
+            raise feature_not_supported("chat", model=candidate.name)
+        return candidate, chat_format
+
+
+def _counted_usage(request: CreateChatCompletionRequest, output_characters: int) -> TokenUsage:
+    """The usage of a complete answer whose provider reported none."""
+    return estimate_chat_usage(request, output_characters, UsageState.USAGE_STATE_ESTIMATED)
+
+
+def _cut_usage(
+    request: CreateChatCompletionRequest, reported: TokenUsage | None, output_characters: int
+) -> TokenUsage:
+    """The usage of an answer that broke off: what was reported until then, or read."""
+    usage = TokenUsage()
+    if reported is not None:
+        usage.CopyFrom(reported)
+        usage.state = UsageState.USAGE_STATE_PARTIAL
+        return usage
+    return estimate_chat_usage(request, output_characters, UsageState.USAGE_STATE_PARTIAL)
