@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -43,24 +45,32 @@ def no_blocking_calls() -> Iterator[None]:
     guard.deactivate()
 
 
+def pytest_report_header() -> str:
+    """Tells the versions that these tests really met: see tools/test_matrix.sh."""
+    return f"grpcio {version('grpcio')}, protobuf {version('protobuf')}"
+
+
+SHARED_SUITE = Path(__file__).parent / "shared_wire"
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    shared = Path(__file__).parent / "shared_wire"
     for item in items:
-        if item.path.is_relative_to(shared):
+        if item.path.is_relative_to(SHARED_SUITE):
             item.add_marker("shared")
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """Names the suites that could not run here and why, so that a green run hides nothing."""
-    reasons: dict[str, int] = {}
+    counts: Counter[str] = Counter()
     for report in terminalreporter.stats.get("skipped", []):
         reason = report.longrepr[2].removeprefix("Skipped: ") if isinstance(report.longrepr, tuple) else ""
         if reason.startswith(ABSENT_PREFIX):
-            reasons[reason] = reasons.get(reason, 0) + 1
-    if find_shared_dir() is None:
-        reasons[f"{ABSENT_PREFIX}tests/shared_wire: {SHARED_HINT}"] = 0
-    if not reasons:
-        return
-    terminalreporter.section("NOT RUN HERE", sep="!", red=True, bold=True)
-    for reason, count in sorted(reasons.items()):
-        terminalreporter.line(f"{reason} ({count or 'all'} tests)")
+            counts[reason] += 1
+    lines = [f"{reason} ({count} tests)" for reason, count in sorted(counts.items())]
+    asked_for = [Path(argument.partition("::")[0]).resolve() for argument in config.args]
+    if find_shared_dir() is None and any(SHARED_SUITE.is_relative_to(path) for path in asked_for):
+        lines.append(f"{ABSENT_PREFIX}all of tests/shared_wire: {SHARED_HINT}")
+    if lines:
+        terminalreporter.section("NOT RUN HERE", sep="!", red=True, bold=True)
+        for line in lines:
+            terminalreporter.line(line)

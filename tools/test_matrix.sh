@@ -6,6 +6,10 @@ cd "$(dirname "$0")/.."
 
 uv=$1
 export UV_PYTHON_DOWNLOADS=never
+# pyenv keeps its Pythons off the PATH but for the chosen one.
+for bin in "${PYENV_ROOT:-$HOME/.pyenv}"/versions/3.*/bin; do
+    [ -d "$bin" ] && PATH=$PATH:$bin
+done
 suites=()
 for suite in tests/unit tests/sdk; do
     if [ -d "$suite" ]; then suites+=("$suite"); else echo "matrix: ABSENT $suite does not exist"; fi
@@ -20,7 +24,7 @@ run_row() {
     for requirement in "$@"; do with+=(--with "$requirement"); done
     echo "matrix: $name"
     if "$uv" run --isolated --frozen --python "$python" "${with[@]}" \
-        python -m pytest -q -m "not slow and not vllm" "${suites[@]}"; then
+        python -m pytest -m "not slow and not vllm" "${suites[@]}"; then
         passed+=("$name")
     else
         failed+=("$name")
@@ -40,7 +44,7 @@ run_row "Python 3.11, locked" 3.11
 run_row "Python 3.12, locked" 3.12
 run_row "Python 3.13, locked" 3.13
 run_row "Python 3.11, oldest gRPC and protobuf" 3.11 "${floor[@]}"
-run_row "Python 3.13, newest gRPC and protobuf" 3.13 "${newest[@]}"
+run_row "Python 3.11, newest gRPC and protobuf" 3.11 "${newest[@]}"
 
 [ ${#passed[@]} -eq 0 ] || printf 'matrix: passed  %s\n' "${passed[@]}"
 [ ${#absent[@]} -eq 0 ] || printf 'matrix: ABSENT  %s\n' "${absent[@]}"
