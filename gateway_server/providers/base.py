@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 
 import httpx
 
@@ -15,8 +15,6 @@ from gateway_server.errors import GatewayError
 #: Settings of a provider beyond URL and credential, as an administrator wrote them.
 ProviderConfig = Mapping[str, Any]
 
-NO_CONFIG: Final[ProviderConfig] = {}
-
 
 @dataclass(frozen=True, slots=True)
 class Target:
@@ -26,7 +24,7 @@ class Target:
     provider_type: str
     provider_model: str
     model: Model
-    config: ProviderConfig = field(default=NO_CONFIG)
+    config: ProviderConfig = field(default_factory=dict)
 
     @property
     def provider(self) -> str:
