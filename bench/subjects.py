@@ -1,0 +1,174 @@
+"""The servers that are measured, each a process of its own: an empty RPC, a bare relay, the gateway."""
+
+import os
+import secrets
+import shutil
+import socket
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import grpc
+from grpc_health.v1 import health_pb2
+
+from aigateway.v1.admin_service_pb2 import (
+    CreateApiKeyRequest,
+    CreateModelRequest,
+    CreateProviderRequest,
+    CreateTenantRequest,
+)
+from aigateway.v1.admin_service_pb2_grpc import AdminServiceStub
+from aigateway.v1.chat_service_pb2_grpc import ChatServiceStub
+from aigateway.v1.permission_pb2 import Scope
+from bench.cases import CASES, Case, delta_text
+from bench.children import Child, start_module
+from bench.programs import build_program
+
+EMPTY: Final = "empty"
+RELAY: Final = "relay"
+GATEWAY: Final = "gateway"
+NAMES: Final = (EMPTY, RELAY, GATEWAY)
+
+_START_SECONDS: Final = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """A running server. The authorization is empty where none is needed."""
+
+    name: str
+    pid: int
+    port: int
+    authorization: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """Everything that runs."""
+
+    upstream_pid: int
+    subjects: tuple[Subject, ...]
+
+
+@contextmanager
+def running(names: Sequence[str], *, gateway_env: Mapping[str, str] | None = None) -> Iterator[Bench]:
+    """Starts the upstream and the named servers, each checked to answer rightly, and ends them."""
+    with ExitStack() as stack:
+        upstream = stack.enter_context(Child([str(build_program("upstream"))]))
+        base_url = f"http://127.0.0.1:{int(upstream.read_line())}/v1"
+        subjects = []
+        for name in names:
+            match name:
+                case "empty":
+                    subjects.append(_start_reference(stack, EMPTY, "bench.empty"))
+                case "relay":
+                    subjects.append(_start_reference(stack, RELAY, "bench.relay", base_url))
+                case "gateway":
+                    subjects.append(_start_gateway(stack, base_url, gateway_env or {}))
+                case _:
+                    raise ValueError(f"nobody is named {name}")
+        for subject in subjects:
+            for case in CASES:
+                check_answer(subject, case)
+        yield Bench(upstream.pid, tuple(subjects))
+
+
+def check_answer(subject: Subject, case: Case) -> None:
+    """Makes one call with gRPC's own client; raises AssertionError when the answer is not the upstream's."""
+    metadata = (("authorization", subject.authorization),) if subject.authorization else ()
+    with grpc.insecure_channel(f"127.0.0.1:{subject.port}") as channel:
+        stub = ChatServiceStub(channel)
+        if case.is_stream:
+            stream = stub.StreamChatCompletion(case.request(), metadata=metadata, timeout=30)
+            text = "".join(event.part_delta.text for chunk in stream for event in chunk.events)
+            expected = "".join(map(delta_text, range(case.deltas)))
+            if text != expected:
+                raise AssertionError(f"{subject.name}, {case.name}: expected {expected!r}, got {text!r}")
+        else:
+            answer = stub.CreateChatCompletion(case.request(), metadata=metadata, timeout=30)
+            text = answer.choices[0].message.parts[0].text.text
+            if case.token not in text or not answer.usage.output_tokens:
+                raise AssertionError(f"{subject.name}, {case.name}: got {answer}")
+
+
+def _start_reference(stack: ExitStack, name: str, module: str, *arguments: str) -> Subject:
+    child = stack.enter_context(start_module(module, *arguments))
+    return Subject(name, child.pid, int(child.read_line()))
+
+
+def _start_gateway(stack: ExitStack, base_url: str, env: Mapping[str, str]) -> Subject:
+    """The gateway as an operator runs it, with auth, ledger and metrics, set up through its own API."""
+    state_dir = Path(tempfile.mkdtemp(prefix="aigw-bench-"))
+    stack.callback(shutil.rmtree, state_dir)
+    port, admin_key = _free_port(), f"sk-gw-{secrets.token_urlsafe(32)}"
+    settings = {
+        "AIGW_LISTEN": f"127.0.0.1:{port}",
+        "AIGW_METRICS_LISTEN": f"127.0.0.1:{_free_port()}",
+        "AIGW_STATE_DIR": str(state_dir),
+        "AIGW_ADMIN_KEY": admin_key,
+        "AIGW_LOG_LEVEL": "warning",
+        "AIGW_DEMO": "false",
+        **env,
+    }
+    if taken := sorted(name for name in os.environ if name.startswith("AIGW_")):
+        raise RuntimeError(f"the gateway is measured with its own settings: unset {', '.join(taken)}")
+    command = [str(Path(sys.executable).with_name("ai-gateway")), "serve"]
+    child = stack.enter_context(Child(command, env=settings))
+    _wait_until_serving(child, port)
+    secret = _set_up(port, admin_key, base_url)
+    return Subject(GATEWAY, child.pid, port, f"Bearer {secret}")
+
+
+def _set_up(port: int, admin_key: str, base_url: str) -> str:
+    """A provider with its models, with prices, and a tenant with a key: gives the key."""
+    metadata = (("authorization", f"Bearer {admin_key}"),)
+    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+        admin = AdminServiceStub(channel)
+        provider = CreateProviderRequest(provider_id="bench")
+        provider.provider.provider_type = "vllm"
+        provider.provider.base_url = base_url
+        parent = admin.CreateProvider(provider, metadata=metadata, timeout=10).name
+        for case in CASES:
+            model = CreateModelRequest(parent=parent, model_id=case.model)
+            model.model.provider_model = case.model
+            model.model.price.input_nanos_per_million = 150_000_000
+            model.model.price.output_nanos_per_million = 600_000_000
+            admin.CreateModel(model, metadata=metadata, timeout=10)
+        tenant = CreateTenantRequest(tenant_id="bench")
+        tenant.tenant.display_name = "Benchmark"
+        key = CreateApiKeyRequest(
+            parent=admin.CreateTenant(tenant, metadata=metadata, timeout=10).name, api_key_id="bench"
+        )
+        key.api_key.scopes.append(Scope.SCOPE_INFERENCE)
+        return admin.CreateApiKey(key, metadata=metadata, timeout=10).secret
+
+
+def _wait_until_serving(child: Child, port: int) -> None:
+    give_up = time.monotonic() + _START_SECONDS
+    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+        health = channel.unary_unary(
+            "/grpc.health.v1.Health/Check",
+            request_serializer=health_pb2.HealthCheckRequest.SerializeToString,
+            response_deserializer=health_pb2.HealthCheckResponse.FromString,
+        )
+        while True:
+            try:
+                answer = health(health_pb2.HealthCheckRequest(), timeout=1, wait_for_ready=True)
+                if answer.status == health_pb2.HealthCheckResponse.SERVING:
+                    return
+            except grpc.RpcError:
+                if child.exited or time.monotonic() > give_up:
+                    raise
+            time.sleep(0.05)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
