@@ -1,0 +1,31 @@
+"""All providers and models at once, as the router keeps them in memory."""
+
+from sqlalchemy import select
+
+from aigateway.v1.model_pb2 import Model
+from aigateway.v1.provider_pb2 import Provider
+from gateway_server.clock import SystemClock
+from gateway_server.storage.changes import read_revision
+from gateway_server.storage.engine import Store
+from gateway_server.storage.models import ModelRepository
+from gateway_server.storage.providers import ProviderRepository
+from gateway_server.storage.tables import models, providers
+
+
+async def load_catalog(store: Store) -> tuple[list[Provider], list[Model], int]:
+    """Every provider and model, oldest first, and the revision that they are at least as new as.
+
+    Disabled ones are among them. Raises STORE_UNAVAILABLE.
+    """
+    provider_rows = ProviderRepository(store, SystemClock())
+    model_rows = ModelRepository(store, SystemClock())
+    async with store.read() as connection:
+        # First: what changes while the rest is read is then read again.
+        revision = await read_revision(connection)
+        found_providers = (await connection.execute(select(providers).order_by(providers.c.uid))).all()
+        found_models = (await connection.execute(select(models).order_by(models.c.uid))).all()
+    return (
+        [provider_rows.message_of(row) for row in found_providers],
+        [model_rows.message_of(row) for row in found_models],
+        revision,
+    )

@@ -1,0 +1,21 @@
+"""Facts about the database that processes must agree on, written once and kept."""
+
+from sqlalchemy import insert, select
+
+from gateway_server.storage.engine import Store
+from gateway_server.storage.tables import facts
+
+
+async def settle_fact(store: Store, name: str, value: str) -> str:
+    """The value of the fact: the one that stands, else ``value``, which stands from now on."""
+    query = select(facts.c.value).where(facts.c.name == name)
+    async with store.read() as connection:
+        known = (await connection.execute(query)).scalar_one_or_none()
+    if known is not None:
+        return str(known)
+    async with store.write() as connection:
+        known = (await connection.execute(query.with_for_update())).scalar_one_or_none()
+        if known is not None:
+            return str(known)
+        await connection.execute(insert(facts).values(name=name, value=value))
+        return value

@@ -1,0 +1,205 @@
+"""The tables, as SQLAlchemy Core sees them. The migrations make them; a test compares the two.
+
+Resources keep what their message says in ``spec``, the serialized message without its output-only fields;
+what is searched or ordered by, or written apart from the rest, has a column. Names and reasons:
+docs/decisions/storage.md.
+"""
+
+from typing import Final
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    PrimaryKeyConstraint,
+    String,
+    Table,
+    Text,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+
+metadata: Final = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+_ID: Final = String(63)
+_MODEL_ID: Final = String(128)
+_UID: Final = String(26)
+_JSON: Final = JSON().with_variant(JSONB(), "postgresql")
+
+
+def _resource_columns() -> tuple[Column[str] | Column[int] | Column[bytes], ...]:
+    """What every resource has. ``uid`` is never used twice and rises with the time of creation."""
+    return (
+        Column("uid", _UID, nullable=False, unique=True),
+        Column("version", BigInteger, nullable=False),
+        Column("create_time", BigInteger, nullable=False),
+        Column("update_time", BigInteger, nullable=False),
+        Column("spec", LargeBinary, nullable=False),
+    )
+
+
+tenants: Final = Table(
+    "tenants",
+    metadata,
+    Column("tenant_id", _ID, nullable=False),
+    *_resource_columns(),
+    PrimaryKeyConstraint("tenant_id"),
+)
+
+#: Ids of deleted tenants. Their usage records stay, so a new tenant must not get such an id and see them.
+deleted_tenants: Final = Table(
+    "deleted_tenants",
+    metadata,
+    Column("tenant_id", _ID, nullable=False),
+    Column("delete_time", BigInteger, nullable=False),
+    PrimaryKeyConstraint("tenant_id"),
+)
+
+api_keys: Final = Table(
+    "api_keys",
+    metadata,
+    Column("tenant_id", _ID, nullable=False),
+    Column("api_key_id", _ID, nullable=False),
+    *_resource_columns(),
+    Column("secret_hash", LargeBinary(32), nullable=False, unique=True),
+    Column("secret_prefix", String(16), nullable=False),
+    Column("secret_last4", String(4), nullable=False),
+    Column("pepper_version", Integer, nullable=False),
+    Column("previous_secret_hash", LargeBinary(32), unique=True),
+    Column("previous_secret_expire_time", BigInteger),
+    Column("revoke_time", BigInteger),
+    Column("last_use_time", BigInteger),
+    PrimaryKeyConstraint("tenant_id", "api_key_id"),
+    ForeignKeyConstraint(["tenant_id"], ["tenants.tenant_id"], ondelete="CASCADE"),
+    Index(None, "tenant_id", "uid"),
+)
+
+providers: Final = Table(
+    "providers",
+    metadata,
+    Column("provider_id", _ID, nullable=False),
+    *_resource_columns(),
+    PrimaryKeyConstraint("provider_id"),
+)
+
+models: Final = Table(
+    "models",
+    metadata,
+    Column("provider_id", _ID, nullable=False),
+    Column("model_id", _MODEL_ID, nullable=False),
+    *_resource_columns(),
+    PrimaryKeyConstraint("provider_id", "model_id"),
+    ForeignKeyConstraint(["provider_id"], ["providers.provider_id"], ondelete="RESTRICT"),
+    Index(None, "provider_id", "uid"),
+)
+
+#: One row: how many changes to resources there have been.
+revisions: Final = Table(
+    "revisions",
+    metadata,
+    Column("id", Integer, nullable=False, autoincrement=False),
+    Column("revision", BigInteger, nullable=False),
+    PrimaryKeyConstraint("id"),
+)
+
+#: The latest changes to resources, so that other processes learn what to read again.
+changes: Final = Table(
+    "changes",
+    metadata,
+    Column("revision", BigInteger, nullable=False, autoincrement=False),
+    Column("resource", String(256), nullable=False),
+    Column("change_time", BigInteger, nullable=False),
+    PrimaryKeyConstraint("revision"),
+)
+
+#: Facts about the database itself, for example which peppers its keys were hashed under.
+facts: Final = Table(
+    "facts",
+    metadata,
+    Column("name", String(64), nullable=False),
+    Column("value", Text, nullable=False),
+    PrimaryKeyConstraint("name"),
+)
+
+
+def _usage_columns() -> tuple[Column[int] | Column[bool] | Column[bytes], ...]:
+    """Tokens and cost. Tokens are null when none are known, cost is null when there is no price."""
+    return (
+        Column("usage_state", Integer),
+        Column("input_tokens", BigInteger),
+        Column("cache_read_input_tokens", BigInteger),
+        Column("cache_write_input_tokens", BigInteger),
+        Column("cache_write_long_input_tokens", BigInteger),
+        Column("output_tokens", BigInteger),
+        Column("reasoning_output_tokens", BigInteger),
+        Column("total_tokens", BigInteger),
+        Column("cost_nanos", BigInteger),
+        Column("input_cost_nanos", BigInteger),
+        Column("cache_read_cost_nanos", BigInteger),
+        Column("cache_write_cost_nanos", BigInteger),
+        Column("output_cost_nanos", BigInteger),
+        Column("extras_cost_nanos", BigInteger),
+        Column("cost_estimated", Boolean),
+        Column("detail", LargeBinary),
+    )
+
+
+#: One row per call, append-only. ``start_day`` leads the key so that a database with partitions can have one
+#: per day and drop it whole when it is too old.
+usage_records: Final = Table(
+    "usage_records",
+    metadata,
+    Column("start_day", Integer, nullable=False, autoincrement=False),
+    Column("request_id", String(64), nullable=False),
+    Column("tenant_id", _ID, nullable=False),
+    Column("api_key_id", _ID, nullable=False),
+    Column("environment", String(64), nullable=False),
+    Column("method", String(64), nullable=False),
+    Column("model", Text, nullable=False),
+    Column("provider_id", _ID, nullable=False),
+    Column("provider_model", Text, nullable=False),
+    Column("provider_response_id", Text, nullable=False),
+    Column("start_time", BigInteger, nullable=False),
+    Column("latency_micros", BigInteger, nullable=False),
+    Column("time_to_first_token_micros", BigInteger),
+    Column("status_code", Integer, nullable=False),
+    Column("error_reason", String(64), nullable=False),
+    Column("end_user_id", Text, nullable=False),
+    Column("labels", _JSON, nullable=False),
+    *_usage_columns(),
+    PrimaryKeyConstraint("start_day", "request_id"),
+    Index(None, "tenant_id", "start_time", "request_id"),
+    Index(None, "start_time", "request_id"),
+)
+
+#: One row per attempt at a provider, append-only, partitioned like the calls.
+usage_attempts: Final = Table(
+    "usage_attempts",
+    metadata,
+    Column("start_day", Integer, nullable=False, autoincrement=False),
+    Column("request_id", String(64), nullable=False),
+    Column("attempt_number", Integer, nullable=False, autoincrement=False),
+    Column("tenant_id", _ID, nullable=False),
+    Column("provider_id", _ID, nullable=False),
+    Column("provider_model", Text, nullable=False),
+    Column("wait_micros", BigInteger, nullable=False),
+    Column("latency_micros", BigInteger, nullable=False),
+    Column("time_to_first_token_micros", BigInteger),
+    Column("status_code", Integer, nullable=False),
+    Column("error_reason", String(64), nullable=False),
+    Column("http_status", Integer, nullable=False),
+    *_usage_columns(),
+    PrimaryKeyConstraint("start_day", "request_id", "attempt_number"),
+)

@@ -1,0 +1,364 @@
+"""The ledger's rows: one per call and one per attempt, written in batches and never changed."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal, TypeVar
+
+from sqlalchemy import ColumnElement, Row, Table, and_, func, not_, select, tuple_
+from sqlalchemy.dialects.postgresql import Insert as PostgresqlInsert
+from sqlalchemy.dialects.postgresql import insert as postgresql_insert
+from sqlalchemy.dialects.sqlite import Insert as SqliteInsert
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from aigateway.v1.routing_pb2 import Attempt, GuardrailResult
+from aigateway.v1.usage_pb2 import Cost, TokenUsage
+from aigateway.v1.usage_service_pb2 import UsageRecord
+from gateway_server.resource_names import api_key_name, parse_api_key, provider_name, usage_record_name
+from gateway_server.storage.engine import Store
+from gateway_server.storage.paging import Page, PageRequest, decode_page_token, encode_page_token
+from gateway_server.storage.tables import usage_attempts, usage_records
+from gateway_server.storage.times import (
+    day_of_micros,
+    duration_of_micros,
+    micros_of_duration,
+    timestamp_of_micros,
+)
+
+FIRST_PAGE: Final = PageRequest()
+
+_PROVIDER_PREFIX: Final = "providers/"
+
+Measured = TypeVar("Measured", UsageRecord, Attempt)
+
+
+@dataclass(frozen=True, slots=True)
+class CallRecord:
+    """One call as it is settled, without content; ``start_time_micros`` counts from the epoch.
+
+    ``request_id`` is the gateway's own: a record whose id the ledger has already is not written again.
+    ``cost`` is None without a price, ``usage`` when no tokens are known. ``attempts`` have their own.
+    """
+
+    request_id: str
+    tenant_id: str
+    api_key_id: str
+    method: str
+    model: str
+    start_time_micros: int
+    latency_micros: int
+    status_code: int
+    error_reason: str = ""
+    time_to_first_token_micros: int | None = None
+    provider_id: str = ""
+    provider_model: str = ""
+    provider_response_id: str = ""
+    usage: TokenUsage | None = None
+    cost: Cost | None = None
+    attempts: Sequence[Attempt] = ()
+    guardrail_results: Sequence[GuardrailResult] = ()
+    labels: Mapping[str, str] = field(default_factory=dict)
+    end_user_id: str = ""
+    environment: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """A comparison with a property of a call; what is not set counts as empty.
+
+    ``api_key`` is compared with a resource name, ``provider`` with an id, ``labels`` with the value of the
+    one called ``label``.
+    """
+
+    field: Literal[
+        "api_key",
+        "model",
+        "method",
+        "provider",
+        "provider_model",
+        "status_code",
+        "error_reason",
+        "end_user_id",
+        "environment",
+        "labels",
+    ]
+    value: str | int
+    equal: bool = True
+    label: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class UsageQuery:
+    """Which calls: of one tenant, or of all when None; begun from ``start_time`` until before ``end_time``.
+
+    Times are microseconds since the epoch. Every condition must hold.
+    """
+
+    tenant_id: str | None
+    start_time: int | None = None
+    end_time: int | None = None
+    conditions: tuple[Condition, ...] = ()
+
+
+class UsageRepository:
+    """Rows of ``usage_records`` and ``usage_attempts``."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._insert_records = _insert_once(usage_records, store.dialect)
+        self._insert_attempts = _insert_once(usage_attempts, store.dialect)
+
+    async def add(self, records: Sequence[CallRecord]) -> None:
+        """Writes the calls and their attempts in one transaction; those that are there already stay."""
+        attempts = [row for record in records for row in _attempt_rows(record)]
+        async with self._store.write() as connection:
+            await connection.execute(self._insert_records, [_record_row(record) for record in records])
+            if attempts:
+                await connection.execute(self._insert_attempts, attempts)
+
+    async def list_page(self, query: UsageQuery, page: PageRequest = FIRST_PAGE) -> Page[UsageRecord]:
+        """One page of calls, the last begun first."""
+        key = (repr(query),)
+        cursor = decode_page_token(page.page_token, key, (int, str))
+        limit = page.limit
+        place = tuple_(usage_records.c.start_time, usage_records.c.request_id)
+        statement = (
+            select(usage_records)
+            .where(*_where(query))
+            .order_by(usage_records.c.start_time.desc(), usage_records.c.request_id.desc())
+            .limit(limit + 1)  # one more than fits tells whether there is another page
+        )
+        if cursor is not None:
+            statement = statement.where(place < tuple_(*cursor))
+        async with self._store.read() as connection:
+            rows = (await connection.execute(statement)).all()
+            shown = rows[:limit]
+            attempts = await _attempts_of(connection, shown)
+        token = ""
+        if len(rows) > limit:
+            token = encode_page_token((shown[-1].start_time, shown[-1].request_id), key)
+        return Page(tuple(_message_of(row, attempts.get(row.request_id, ())) for row in shown), token)
+
+
+def _insert_once(table: Table, dialect: str) -> SqliteInsert | PostgresqlInsert:
+    """An insert that leaves rows alone whose key is there already."""
+    match dialect:
+        case "sqlite":
+            return sqlite_insert(table).on_conflict_do_nothing()
+        case "postgresql":
+            return postgresql_insert(table).on_conflict_do_nothing()
+    raise ValueError(f"no insert for {dialect}")
+
+
+def _where(query: UsageQuery) -> list[ColumnElement[bool]]:
+    columns = usage_records.c
+    found: list[ColumnElement[bool]] = []
+    if query.tenant_id is not None:
+        found.append(columns.tenant_id == query.tenant_id)
+    if query.start_time is not None:
+        found.append(columns.start_time >= query.start_time)
+    if query.end_time is not None:
+        found.append(columns.start_time < query.end_time)
+    for condition in query.conditions:
+        holds = _holds(condition)
+        found.append(holds if condition.equal else not_(holds))
+    return found
+
+
+def _holds(condition: Condition) -> ColumnElement[bool]:
+    columns = usage_records.c
+    match condition.field:
+        case "api_key":
+            tenant_id, api_key_id = parse_api_key(str(condition.value), field="filter")
+            return and_(columns.tenant_id == tenant_id, columns.api_key_id == api_key_id)
+        case "provider":
+            return columns.provider_id == condition.value
+        case "labels":
+            return func.coalesce(columns.labels[condition.label].as_string(), "") == condition.value
+    return columns[condition.field] == condition.value
+
+
+async def _attempts_of(connection: AsyncConnection, records: Sequence[Row[Any]]) -> dict[str, list[Row[Any]]]:
+    """The attempts of these calls by request id, in order."""
+    if not records:
+        return {}
+    rows = await connection.execute(
+        select(usage_attempts)
+        .where(
+            usage_attempts.c.start_day.in_({row.start_day for row in records}),
+            usage_attempts.c.request_id.in_([row.request_id for row in records]),
+        )
+        .order_by(usage_attempts.c.request_id, usage_attempts.c.attempt_number)
+    )
+    found: dict[str, list[Row[Any]]] = {}
+    for row in rows:
+        found.setdefault(row.request_id, []).append(row)
+    return found
+
+
+def _record_row(record: CallRecord) -> dict[str, object]:
+    return {
+        "start_day": day_of_micros(record.start_time_micros),
+        "request_id": record.request_id,
+        "tenant_id": record.tenant_id,
+        "api_key_id": record.api_key_id,
+        "environment": record.environment,
+        "method": record.method,
+        "model": record.model,
+        "provider_id": record.provider_id,
+        "provider_model": record.provider_model,
+        "provider_response_id": record.provider_response_id,
+        "start_time": record.start_time_micros,
+        "latency_micros": record.latency_micros,
+        "time_to_first_token_micros": record.time_to_first_token_micros,
+        "status_code": record.status_code,
+        "error_reason": record.error_reason,
+        "end_user_id": record.end_user_id,
+        "labels": dict(record.labels),
+        **_usage_row(record.usage, record.cost),
+        "detail": _detail_of(record.usage, record.guardrail_results),
+    }
+
+
+def _attempt_rows(record: CallRecord) -> list[dict[str, object]]:
+    day = day_of_micros(record.start_time_micros)
+    return [
+        {
+            "start_day": day,
+            "request_id": record.request_id,
+            "attempt_number": number,
+            "tenant_id": record.tenant_id,
+            "provider_id": attempt.provider.removeprefix(_PROVIDER_PREFIX),
+            "provider_model": attempt.provider_model,
+            "wait_micros": micros_of_duration(attempt.wait),
+            "latency_micros": micros_of_duration(attempt.latency),
+            "time_to_first_token_micros": (
+                micros_of_duration(attempt.time_to_first_token)
+                if attempt.HasField("time_to_first_token")
+                else None
+            ),
+            "status_code": attempt.status_code,
+            "error_reason": attempt.error_reason,
+            "http_status": attempt.http_status,
+            **_usage_row(
+                attempt.usage if attempt.HasField("usage") else None,
+                attempt.cost if attempt.HasField("cost") else None,
+            ),
+            "detail": _detail_of(attempt.usage, ()),
+        }
+        for number, attempt in enumerate(record.attempts, start=1)
+    ]
+
+
+def _usage_row(usage: TokenUsage | None, cost: Cost | None) -> dict[str, object]:
+    return {
+        **(_NO_USAGE if usage is None else _tokens_row(usage)),
+        **(_NO_COST if cost is None else _cost_row(cost)),
+    }
+
+
+def _tokens_row(usage: TokenUsage) -> dict[str, object]:
+    return {
+        "usage_state": usage.state,
+        "input_tokens": usage.input_tokens,
+        "cache_read_input_tokens": usage.cache_read_input_tokens,
+        "cache_write_input_tokens": usage.cache_write_input_tokens,
+        "cache_write_long_input_tokens": usage.cache_write_long_input_tokens,
+        "output_tokens": usage.output_tokens,
+        "reasoning_output_tokens": usage.reasoning_output_tokens,
+        "total_tokens": usage.total_tokens,
+    }
+
+
+def _cost_row(cost: Cost) -> dict[str, object]:
+    return {
+        "cost_nanos": cost.total_nanos,
+        "input_cost_nanos": cost.input_nanos,
+        "cache_read_cost_nanos": cost.cache_read_nanos,
+        "cache_write_cost_nanos": cost.cache_write_nanos,
+        "output_cost_nanos": cost.output_nanos,
+        "extras_cost_nanos": cost.extras_nanos,
+        "cost_estimated": cost.estimated,
+    }
+
+
+_NO_USAGE: Final = dict.fromkeys(_tokens_row(TokenUsage()))
+_NO_COST: Final = dict.fromkeys(_cost_row(Cost()))
+
+
+def _detail_of(usage: TokenUsage | None, guardrail_results: Sequence[GuardrailResult]) -> bytes | None:
+    """What is only ever shown, not searched: a UsageRecord of tokens by modality and guardrail results."""
+    by_modality = usage is not None and (usage.input_by_modality or usage.output_by_modality)
+    if not by_modality and not guardrail_results:
+        return None
+    detail = UsageRecord(guardrail_results=guardrail_results)
+    if usage is not None and by_modality:
+        detail.usage.input_by_modality.extend(usage.input_by_modality)
+        detail.usage.output_by_modality.extend(usage.output_by_modality)
+    return detail.SerializeToString()
+
+
+def _message_of(row: Row[Any], attempts: Sequence[Row[Any]]) -> UsageRecord:
+    record = _shared_message_of(row, UsageRecord())
+    record.name = usage_record_name(row.tenant_id, row.request_id)
+    record.method = row.method
+    record.api_key = api_key_name(row.tenant_id, row.api_key_id)
+    record.model = row.model
+    if row.provider_id:
+        record.served_by.provider = provider_name(row.provider_id)
+        record.served_by.provider_model = row.provider_model
+        record.served_by.provider_response_id = row.provider_response_id
+    record.start_time.CopyFrom(timestamp_of_micros(row.start_time))
+    record.labels.update(row.labels)
+    record.end_user_id = row.end_user_id
+    record.environment = row.environment
+    for attempt_row in attempts:
+        attempt = _shared_message_of(attempt_row, Attempt())
+        attempt.provider = provider_name(attempt_row.provider_id)
+        attempt.provider_model = attempt_row.provider_model
+        attempt.http_status = attempt_row.http_status
+        attempt.wait.CopyFrom(duration_of_micros(attempt_row.wait_micros))
+        record.attempts.append(attempt)
+    return record
+
+
+def _shared_message_of(row: Row[Any], message: Measured) -> Measured:
+    """``message`` with what calls and attempts have in common: time, outcome, tokens, cost."""
+    if row.detail is not None:
+        detail = UsageRecord.FromString(row.detail)
+        if isinstance(message, UsageRecord):
+            message.CopyFrom(detail)
+        else:
+            message.usage.CopyFrom(detail.usage)
+    message.latency.CopyFrom(duration_of_micros(row.latency_micros))
+    if row.time_to_first_token_micros is not None:
+        message.time_to_first_token.CopyFrom(duration_of_micros(row.time_to_first_token_micros))
+    message.status_code = row.status_code
+    message.error_reason = row.error_reason
+    if row.usage_state is not None:
+        message.usage.MergeFrom(
+            TokenUsage(
+                state=row.usage_state,
+                input_tokens=row.input_tokens,
+                cache_read_input_tokens=row.cache_read_input_tokens,
+                cache_write_input_tokens=row.cache_write_input_tokens,
+                cache_write_long_input_tokens=row.cache_write_long_input_tokens,
+                output_tokens=row.output_tokens,
+                reasoning_output_tokens=row.reasoning_output_tokens,
+                total_tokens=row.total_tokens,
+            )
+        )
+    if row.cost_nanos is not None:
+        message.cost.CopyFrom(
+            Cost(
+                currency_code="USD",
+                total_nanos=row.cost_nanos,
+                input_nanos=row.input_cost_nanos,
+                cache_read_nanos=row.cache_read_cost_nanos,
+                cache_write_nanos=row.cache_write_cost_nanos,
+                output_nanos=row.output_cost_nanos,
+                extras_nanos=row.extras_cost_nanos,
+                estimated=row.cost_estimated,
+            )
+        )
+    return message
