@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from importlib.metadata import version
 from pathlib import Path
 
@@ -22,6 +22,12 @@ loopback.install()
 def anyio_backend() -> tuple[str, dict[str, bool]]:
     """Coroutine tests run on asyncio; TEST_UVLOOP=1 puts uvloop below it."""
     return "asyncio", {"use_uvloop": os.environ.get("TEST_UVLOOP") == "1"}
+
+
+@pytest.fixture(autouse=True, scope="session")
+async def one_event_loop() -> AsyncIterator[None]:
+    """Keeps one event loop for the whole run: gRPC's poller stays with the first loop that it meets."""
+    yield
 
 
 @pytest.fixture(autouse=True)

@@ -18,8 +18,9 @@ from gateway_server.metrics import Metrics
 from gateway_server.providers.base import Target
 from gateway_server.providers.failures import error_of_transport
 from gateway_server.providers.transport.errors import TransportError
+from gateway_server.storage.usage_records import CallRecord
 from gateway_server.usage.cost import price_usage
-from gateway_server.usage.ledger import AttemptRecord, CallRecord, Ledger
+from gateway_server.usage.ledger import Ledger
 
 
 class AttemptAccount:
@@ -172,7 +173,8 @@ class CallAccount:
 
     def _record(self, code: int, reason: str) -> CallRecord:
         call = self._call
-        first = next((each for each in self.attempts if each.first_token_latency is not None), None)
+        last = self.attempts[-1] if self.attempts else None
+        served_by = last.served_by if last is not None and code == code_pb2.OK else ServedBy()
         return CallRecord(
             request_id=call.request_id,
             tenant_id=call.principal.tenant_id,
@@ -180,33 +182,31 @@ class CallAccount:
             environment=call.principal.environment,
             method=call.method,
             model=self._model,
-            served_by=self.attempts[-1].served_by if self.attempts and not code else None,
-            start_time=call.start_time,
-            latency=call.clock.monotonic() - call.started_at,
-            time_to_first_token=(
-                None
-                if first is None or first.first_token_latency is None
-                else first.started_at + first.first_token_latency - call.started_at
-            ),
+            start_time=_micros(call.start_time),
+            latency=_micros(call.clock.monotonic() - call.started_at),
+            time_to_first_token=self._time_to_first_token(),
             status_code=code,
             error_reason=reason,
+            provider_id=served_by.provider.partition("/")[2],
+            provider_model=served_by.provider_model,
+            provider_response_id=served_by.provider_response_id,
+            usage=None if last is None else last.usage,
+            cost=None if last is None else last.cost,
+            attempts=[attempt.message() for attempt in self.attempts],
             labels=self._labels,
             end_user_id=self._end_user_id,
-            attempts=tuple(
-                AttemptRecord(
-                    provider_id=attempt.target.provider_id,
-                    provider_model=attempt.target.provider_model,
-                    latency=attempt.latency,
-                    time_to_first_token=attempt.first_token_latency,
-                    status_code=attempt.code,
-                    error_reason=attempt.reason,
-                    http_status=attempt.http_status,
-                    usage=attempt.usage,
-                    cost=attempt.cost,
-                )
-                for attempt in self.attempts
-            ),
         )
+
+    def _time_to_first_token(self) -> int | None:
+        """From the start of the call to the first content, in microseconds."""
+        for attempt in self.attempts:
+            if attempt.first_token_latency is not None:
+                return _micros(attempt.started_at + attempt.first_token_latency - self._call.started_at)
+        return None
+
+
+def _micros(seconds: float) -> int:
+    return round(seconds * 1_000_000)
 
 
 def outcome_of(exc: BaseException | None, call: CallContext) -> tuple[int, str]:

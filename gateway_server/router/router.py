@@ -1,11 +1,9 @@
 """From the name that a caller gives to the targets that may serve the call."""
 
-from fnmatch import fnmatchcase
-from functools import lru_cache
-
 from aigateway.v1.error_reason_pb2 import ErrorReason
 from aigateway.v1.model_pb2 import ModelCapability
 from aigateway.v1.routing_pb2 import GatewayOptions
+from gateway_server.allowed_models import is_allowed, model_names
 from gateway_server.call import Principal
 from gateway_server.errors import GatewayError, feature_not_supported, not_implemented
 from gateway_server.router.catalog import Candidate, Catalog
@@ -33,7 +31,11 @@ class Router:
                 f"no enabled provider serves a model {model!r}",
                 metadata={"model": model},
             )
-        allowed = [each for each in candidates if is_allowed(each, principal)]
+        allowed = [
+            each
+            for each in candidates
+            if is_allowed(principal.allowed_models, model_names(each.target.provider_id, each.model_id))
+        ]
         if not allowed:
             raise GatewayError(
                 ErrorReason.ERROR_REASON_MODEL_NOT_ALLOWED,
@@ -60,22 +62,6 @@ def refuse_unbuilt_options(options: GatewayOptions) -> None:
     for name in ("guardrail_profiles", "strategy", "session_affinity"):
         if getattr(options, name):
             raise not_implemented(f"gateway_options.{name}")
-
-
-def is_allowed(candidate: Candidate, principal: Principal) -> bool:
-    """Whether tenant and key both allow the model."""
-    return all(
-        _fits(globs, candidate.target.provider_id, candidate.model_id) for globs in principal.allowed_models
-    )
-
-
-@lru_cache(maxsize=4096)
-def _fits(globs: tuple[str, ...], provider_id: str, model_id: str) -> bool:
-    """Whether any glob fits; one with a slash is held against ``provider/model``, others the model."""
-    if not globs:
-        return True
-    full = f"{provider_id}/{model_id}"
-    return any(fnmatchcase(full if "/" in glob else model_id, glob) for glob in globs)
 
 
 def _is_wanted(candidate: Candidate, options: GatewayOptions) -> bool:

@@ -20,9 +20,10 @@ DETAILS_KEY: Final = "grpc-status-details-bin"
 
 # HTTP/2 stacks limit trailers to 8 KiB by default; the message travels twice, in its own header and in
 # the details, and base64 adds a third to the latter.
-_MAX_MESSAGE_CHARACTERS: Final = 1024
-_MAX_METADATA_BYTES: Final = 2048
-_MAX_VIOLATIONS: Final = 16
+_MAX_MESSAGE_BYTES: Final = 512
+_MAX_METADATA_BYTES: Final = 1536
+_MAX_VIOLATIONS: Final = 8
+_MAX_VIOLATION_BYTES: Final = 128
 
 _STATUS_BY_NUMBER: Final = {status.value[0]: status for status in grpc.StatusCode}
 
@@ -53,7 +54,7 @@ def status_of(error: Exception, request_id: str) -> CallStatus:
 
 
 def _render(error: GatewayError, request_id: str) -> CallStatus:
-    message = _shorten(error.message, _MAX_MESSAGE_CHARACTERS)
+    message = _shorten(error.message, _MAX_MESSAGE_BYTES)
     details: list[Message] = [
         error_details_pb2.ErrorInfo(
             reason=error.reason_name, domain=DOMAIN, metadata=_fit_metadata(error.metadata)
@@ -69,7 +70,8 @@ def _render(error: GatewayError, request_id: str) -> CallStatus:
             error_details_pb2.BadRequest(
                 field_violations=[
                     error_details_pb2.BadRequest.FieldViolation(
-                        field=_shorten(violation.field, 128), description=_shorten(violation.description, 128)
+                        field=_shorten(violation.field, _MAX_VIOLATION_BYTES),
+                        description=_shorten(violation.description, _MAX_VIOLATION_BYTES),
                     )
                     for violation in error.violations[:_MAX_VIOLATIONS]
                 ]
@@ -102,6 +104,8 @@ def _fit_metadata(metadata: dict[str, str]) -> dict[str, str]:
 
 
 def _shorten(text: str, limit: int) -> str:
-    if len(text) <= limit:
+    """The text within so many bytes of UTF-8, cut between characters."""
+    data = text.encode("utf-8", "replace")
+    if len(data) <= limit:
         return text
-    return text[: max(limit - 1, 0)] + "…"
+    return data[: max(limit - 3, 0)].decode("utf-8", "ignore") + "..."
