@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable
+from typing import Any
 
 import grpc
 import pytest
@@ -139,12 +140,13 @@ async def raw_failure(
     metadata: tuple[tuple[str, str], ...] = KEY_METADATA,
 ) -> Failure:
     """How a call with these bytes fails."""
+    call: Any = channel.unary_stream if streaming else channel.unary_unary
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         if streaming:
-            async for _ in channel.unary_stream(f"/{full_name}")(data, metadata=metadata):
+            async for _ in call(f"/{full_name}")(data, metadata=metadata):
                 pass
         else:
-            await channel.unary_unary(f"/{full_name}")(data, metadata=metadata)
+            await call(f"/{full_name}")(data, metadata=metadata)
     return read_failure(caught.value)
 
 
