@@ -10,6 +10,7 @@ from typing import Final
 
 import grpc
 from google.protobuf import descriptor_pool
+from google.protobuf.descriptor import FileDescriptor
 from google.protobuf.descriptor_pb2 import FileDescriptorProto
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
@@ -18,10 +19,31 @@ V1: Final = V1ALPHA.replace("v1alpha", "v1")
 _METHOD: Final = "ServerReflectionInfo"
 
 
+class _SymbolPool:
+    """The default pool, which also finds the methods of services; grpcurl asks for them by name."""
+
+    def __init__(self) -> None:
+        self._pool = descriptor_pool.Default()
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._pool, name)
+
+    def FindFileContainingSymbol(self, symbol: str) -> FileDescriptor:
+        """The file that a symbol stands in; raises KeyError."""
+        try:
+            return self._pool.FindFileContainingSymbol(symbol)
+        except KeyError:
+            service, _, method = symbol.rpartition(".")
+            found = self._pool.FindServiceByName(service)
+            if method not in found.methods_by_name:
+                raise
+            return found.file
+
+
 def add_reflection(server: grpc.aio.Server, service_names: Iterable[str]) -> None:
     """Adds both versions to ``server``; they tell of ``service_names`` and of themselves."""
     _describe_v1()
-    servicer = reflection.aio.ReflectionServicer((*service_names, V1, V1ALPHA))
+    servicer = reflection.aio.ReflectionServicer((*service_names, V1, V1ALPHA), pool=_SymbolPool())
     handler = grpc.stream_stream_rpc_method_handler(
         servicer.ServerReflectionInfo,
         request_deserializer=reflection_pb2.ServerReflectionRequest.FromString,
