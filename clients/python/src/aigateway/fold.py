@@ -59,6 +59,11 @@ class ChatAccumulator:
             self._snapshot.choices.extend(self._choices[index].join() for index in sorted(self._choices))
         return self._snapshot
 
+    def part_kind(self, choice_index: int, part_index: int) -> str | None:
+        """The kind of a part that has begun, as the oneof names it; None when there is no such part."""
+        choice = self._choices.get(choice_index)
+        return choice.part_kind(part_index) if choice else None
+
     def add_chunk(self, chunk: ChatCompletionChunk) -> None:
         """Adds all events of one message of the stream."""
         for event in chunk.events:
@@ -150,6 +155,9 @@ class _Choice:
             part.join()
         return self._message
 
+    def part_kind(self, index: int) -> str | None:
+        return self._parts[index].kind if 0 <= index < len(self._parts) else None
+
     def start_part(self, event: PartStart) -> None:
         if self.ended:
             raise self._fault(event.part_index, "came after the choice had ended")
@@ -197,9 +205,10 @@ class _Choice:
 class _Part:
     """One part while it grows: the message, and pieces that are not in it yet."""
 
-    __slots__ = ("_data", "_message", "_text", "_transcript", "ended")
+    __slots__ = ("_data", "_message", "_text", "_transcript", "ended", "kind")
 
     def __init__(self, message: ContentPart) -> None:
+        self.kind = message.WhichOneof("kind")
         self.ended = False
         self._message = message
         self._text: list[str] = []
@@ -208,9 +217,8 @@ class _Part:
 
     def grow(self, event: PartDelta) -> str | None:
         """Appends what came; returns what is wrong when it does not fit the part."""
-        kind = self._message.WhichOneof("kind")
         delta = event.WhichOneof("delta")
-        match delta, kind:
+        match delta, self.kind:
             case "text", "text" | "refusal":
                 self._text.append(event.text)
             case "arguments", "tool_call":
@@ -230,14 +238,14 @@ class _Part:
             case None, _:
                 return "grew by something that this version of the SDK does not know"
             case _:
-                return f"is {kind} and cannot grow by {delta}"
+                return f"is {self.kind} and cannot grow by {delta}"
         return None
 
     def join(self) -> None:
         """Moves the pieces into the message."""
         if self._text:
             tail = "".join(self._text)
-            match self._message.WhichOneof("kind"):
+            match self.kind:
                 case "text":
                     self._message.text.text += tail
                 case "refusal":
@@ -258,7 +266,7 @@ class _Part:
             self._data.clear()
 
     def _source(self) -> MediaSource:
-        match self._message.WhichOneof("kind"):
+        match self.kind:
             case "audio":
                 return self._message.audio.source
             case "image":
