@@ -25,7 +25,7 @@ def anyio_backend() -> tuple[str, dict[str, bool]]:
 
 
 @pytest.fixture(autouse=True, scope="session")
-async def one_event_loop() -> AsyncIterator[None]:
+async def one_event_loop(anyio_backend: object) -> AsyncIterator[None]:
     """Keeps one event loop for the whole run: gRPC's poller stays with the first loop that it meets."""
     yield  # noqa: PT022 -- what keeps the loop is that the fixture is open
 
