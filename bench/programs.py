@@ -7,19 +7,20 @@ import subprocess
 from pathlib import Path
 
 _SOURCES = Path(__file__).resolve().parent
-_CACHE = _SOURCES.parent / ".cache" / "bench"
+#: What the benchmark builds and leaves behind.
+CACHE = _SOURCES.parent / ".cache" / "bench"
 
 
 def build_program(name: str) -> Path:
     """The executable made from ``bench/{name}.c``; raises RuntimeError with the compiler's words."""
     source = _SOURCES / f"{name}.c"
-    program = _CACHE / f"{name}-{hashlib.sha256(source.read_bytes()).hexdigest()[:16]}"
+    program = CACHE / f"{name}-{hashlib.sha256(source.read_bytes()).hexdigest()[:16]}"
     if program.exists():
         return program
     compiler = shutil.which(os.environ.get("CC", "cc"))
     if compiler is None:
         raise RuntimeError("the benchmark needs a C compiler: install cc, or name one in CC")
-    _CACHE.mkdir(parents=True, exist_ok=True)
+    CACHE.mkdir(parents=True, exist_ok=True)
     unfinished = program.with_suffix(f".{os.getpid()}")
     command = [compiler, "-std=gnu11", "-O2", "-Wall", "-Wextra", "-o", str(unfinished), str(source)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -1,0 +1,82 @@
+"""The benchmark itself, with few calls: real processes, the load client and the upstream in C."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from bench.cases import BURST, PACED, UNARY
+from bench.children import cpu_nanoseconds, resident_bytes
+from bench.load import measure
+from bench.subjects import EMPTY, RELAY, running
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def run_bench(*arguments: str) -> str:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("AIGW_")}
+    command = [sys.executable, "-m", "bench", *arguments]
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=50, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_a_call_is_counted_and_timed() -> None:
+    with running([EMPTY, RELAY]) as bench:
+        for subject in bench.subjects:
+            unary = measure(subject, UNARY, bench.upstream_pid, callers=3, seconds=20, max_calls=40)
+            assert (unary.calls, unary.messages) == (40, 1.0)
+            assert 0 < unary.total.p50 <= unary.total.p95 <= unary.total.p99
+            assert unary.cpu_us > 20
+            burst = measure(subject, BURST, bench.upstream_pid, callers=3, seconds=20, max_calls=20)
+            assert burst.calls == 20
+            assert burst.first_token.p50 <= burst.total.p50
+        empty, relay = bench.subjects
+        paced = measure(empty, PACED, bench.upstream_pid, callers=1, seconds=20, max_calls=2)
+        assert paced.messages == 64.0
+        assert paced.total.p50 >= 63 * 5000
+        # Deltas of a burst arrive together, so the relay needs fewer messages than there are deltas.
+        relayed = measure(relay, BURST, bench.upstream_pid, callers=1, seconds=20, max_calls=10)
+        assert relayed.messages < 64
+
+
+def test_a_failed_call_ends_the_measurement() -> None:
+    with running([EMPTY]) as bench:
+        # The empty server does not know how to stream it and fails.
+        unknown = replace(BURST, model="bench-unknown")
+        with pytest.raises(RuntimeError, match="calls failed: grpc-status 2"):
+            measure(bench.subjects[0], unknown, bench.upstream_pid, callers=1, seconds=5, max_calls=1)
+
+
+def test_cpu_time_and_memory_of_a_process_are_read() -> None:
+    before = cpu_nanoseconds(os.getpid())
+    sum(range(1_000_000))
+    assert cpu_nanoseconds(os.getpid()) > before
+    assert resident_bytes(os.getpid()) > 2**20
+
+
+def test_the_comparison_runs_to_its_end(tmp_path: Path) -> None:
+    samples = tmp_path / "samples.jsonl"
+    report = run_bench("--rounds", "1", "--seconds", "0.1", "--callers", "2", "--samples", str(samples))
+    found = [json.loads(line) for line in samples.read_text().splitlines()]
+    assert {(line["subject"], line["case"]) for line in found} == {
+        (subject, case)
+        for subject in ("empty", "relay", "gateway")
+        for case in (UNARY.name, BURST.name, PACED.name)
+    }
+    assert "| Target | Found | Reached |" in report
+    assert "gateway / empty" in report
+
+
+def test_memory_is_watched(tmp_path: Path) -> None:
+    document = tmp_path / "performance.md"
+    document.write_text("<!-- bench:memory -->\n<!-- /bench:memory -->\n")
+    run_bench("--memory", "--start", "20", "--end", "60", "--write", str(document))
+    assert "| 20 | " in document.read_text()
+    assert "| 60 | " in document.read_text()
