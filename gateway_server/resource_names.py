@@ -81,7 +81,7 @@ def parse_model(name: str, field: str = "name") -> tuple[str, str]:
     return provider_id, model_id
 
 
-def model_id_from(provider_model: str) -> str:
+def model_id_of(provider_model: str) -> str:
     """A model id made of the provider's own name for it: ``Qwen-Qwen3-0.6B`` of ``Qwen/Qwen3-0.6B``.
 
     Empty when no character of it can stand in an id.
@@ -94,3 +94,8 @@ def _parse(pattern: re.Pattern[str], name: str, *, field: str, form: str) -> tup
     if match is None:
         raise invalid_request(field, f"must have the form {form}")
     return match.groups()
+
+
+def model_id_of(provider_model: str) -> str:
+    """The id of a model that is named after the provider's own name for it."""
+    return re.sub(r"[^a-zA-Z0-9._:-]", "-", provider_model).lstrip("._:-")[:128]

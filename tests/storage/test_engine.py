@@ -61,7 +61,9 @@ async def test_a_file_that_is_no_database_is_reported(
     assert "file is not a database" in caplog.text
     assert "example.com" not in caplog.text
     await store.close()
-    assert [thread for thread in threading.enumerate() if "_connection_worker" in thread.name] == []
+    for thread in [thread for thread in threading.enumerate() if "_connection_worker" in thread.name]:
+        await asyncio.to_thread(thread.join, 5)
+        assert not thread.is_alive(), "each try to connect would leave a thread behind"
 
 
 async def test_a_database_without_tables_is_unavailable_and_its_log_has_no_parameters(
