@@ -7,6 +7,7 @@ from typing import Final
 import httpx
 
 from gateway_server.providers.base import HttpCall
+from gateway_server.providers.transport.errors import TransportError, TransportErrorKind
 from gateway_server.providers.transport.messages import HttpResponse, Timeouts
 from gateway_server.providers.transport.pool import OriginStats, Pool, PoolLimits, origin_of
 from gateway_server.providers.transport.proxies import ProxySettings
@@ -51,6 +52,10 @@ class Transport:
         ``max_response_bytes`` bounds the body, as sent and as unpacked. Raises TransportError. When the
         awaiting task is cancelled the connection is closed at once.
         """
+        if timeouts.total <= 0:
+            raise TransportError(
+                TransportErrorKind.TOTAL_TIMEOUT, "no time is left for the call", sent=False, received=False
+            )
         prepared = self._prepared.get(id(call.url))
         sender = self._prepare(call.url) if prepared is None else prepared[1]
         return await sender.send(call, timeouts=timeouts, max_response_bytes=max_response_bytes)

@@ -167,16 +167,17 @@ class Exchange:
 
     def on_progress(self) -> None:
         """Some of the response has come, and more is to come."""
-        want = self._want
-        if self._waiter is None:
-            if self._buffered > MAX_BUFFERED_BYTES:
-                self._connection.pause_reading()
-        elif want is _Want.ALL:
-            self._expect_within(self._timeouts.idle, TransportErrorKind.IDLE_TIMEOUT)
-        elif self._pieces or (want is _Want.HEAD and self.headers is not None):
-            self._wake()
-            # Until the reader asks again only the limit for the whole call runs.
-            self._connection.expect_by(self._total_at, TransportErrorKind.TOTAL_TIMEOUT)
+        waiter = self._waiter
+        if waiter is not None and not waiter.done():
+            if self._want is _Want.ALL:
+                self._expect_within(self._timeouts.idle, TransportErrorKind.IDLE_TIMEOUT)
+                return
+            if self._pieces or (self._want is _Want.HEAD and self.headers is not None):
+                waiter.set_result(None)
+                # Until the reader asks again only the limit for the whole call runs.
+                self._connection.expect_by(self._total_at, TransportErrorKind.TOTAL_TIMEOUT)
+        if self._buffered > MAX_BUFFERED_BYTES:
+            self._connection.pause_reading()
 
     def on_complete(self) -> None:
         """All of the response has come, and the connection is no longer this exchange's."""
@@ -404,7 +405,7 @@ class Connection(asyncio.Protocol):
             return
         name = name.lower()
         before = self._headers.get(name)
-        self._headers[name] = value if before is None else before + b", " + value
+        self._headers[name] = value if before is None else before.rstrip() + b", " + value
 
     def on_headers_complete(self) -> None:
         """The headers are complete."""

@@ -32,7 +32,7 @@ class Headers(Mapping[str, str]):
         self._raw = raw
 
     def __getitem__(self, name: str) -> str:
-        return self._raw[name.lower().encode("latin-1", "replace")].decode("latin-1")
+        return self._raw[name.lower().encode("latin-1", "replace")].decode("latin-1").rstrip()
 
     def __iter__(self) -> Iterator[str]:
         return (name.decode("latin-1") for name in self._raw)
