@@ -1,0 +1,91 @@
+"""What all servers that follow OpenAI's paths and authentication have in common."""
+
+from dataclasses import dataclass, field
+from typing import Final
+
+import httpx
+
+from aigateway.v1.error_reason_pb2 import ErrorReason
+from gateway_server.errors import GatewayError
+from gateway_server.providers.base import Credential, HttpCall, Target
+from gateway_server.providers.config import is_header_value
+from gateway_server.providers.wire.faults import protocol_error
+from gateway_server.providers.wire.json_values import (
+    MalformedAnswerError,
+    as_object,
+    get_list,
+    get_text,
+    parse_object,
+)
+from gateway_server.providers.wire.openai_chat import OpenAIChatFormat
+from gateway_server.providers.wire.openai_embeddings import OpenAIEmbeddingsFormat
+
+Header = tuple[bytes, bytes]
+
+_JSON: Final = ((b"content-type", b"application/json"), (b"accept", b"application/json"))
+_EVENTS: Final = ((b"content-type", b"application/json"), (b"accept", b"text/event-stream"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenAICompatibleEndpoint:
+    """Paths below a base URL and a bearer token; implements Endpoint."""
+
+    chat_format: OpenAIChatFormat
+    embeddings_format: OpenAIEmbeddingsFormat
+    base_url: httpx.URL
+    credential: Credential = field(repr=False)
+    credential_required: bool = True
+    extra_headers: tuple[Header, ...] = ()
+    _chat_url: httpx.URL = field(init=False, repr=False)
+    _embeddings_url: httpx.URL = field(init=False, repr=False)
+    _models_url: httpx.URL = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        # Made once: the transport knows a prepared URL by its identity.
+        for name, path in (
+            ("_chat_url", "chat/completions"),
+            ("_embeddings_url", "embeddings"),
+            ("_models_url", "models"),
+        ):
+            url = self.base_url.copy_with(path=f"{self.base_url.path}/{path}")
+            object.__setattr__(self, name, url)
+
+    def chat_call(self, target: Target, body: bytes, *, stream: bool) -> HttpCall:
+        """As in Endpoint."""
+        headers = _EVENTS if stream else _JSON
+        return HttpCall(self._chat_url, self._headers(headers, target.provider), body)
+
+    def embeddings_call(self, target: Target, body: bytes) -> HttpCall:
+        """As in Endpoint."""
+        return HttpCall(self._embeddings_url, self._headers(_JSON, target.provider), body)
+
+    def check_call(self) -> HttpCall:
+        """As in Endpoint: the list of models."""
+        return HttpCall(self._models_url, self._headers(_JSON[1:], ""), b"", method="GET")
+
+    def parse_check(self, body: bytes) -> list[str]:
+        """As in Endpoint."""
+        try:
+            models = get_list(parse_object(body), "data", "answer")
+            names = [get_text(as_object(model, "data[]"), "id", "data[]") for model in models]
+        except MalformedAnswerError as error:
+            raise protocol_error("", error.cause) from error
+        return [name for name in names if name]
+
+    def _headers(self, headers: tuple[Header, ...], provider: str) -> list[Header]:
+        secret = self.credential()
+        if secret is None or not (secret := secret.strip()):
+            if self.credential_required:
+                raise _no_credential("is missing", provider)
+            return [*headers, *self.extra_headers]
+        if not is_header_value(secret):
+            raise _no_credential("holds characters that no API key has", provider)
+        return [*headers, *self.extra_headers, (b"authorization", b"Bearer " + secret.encode("ascii"))]
+
+
+def _no_credential(what: str, provider: str) -> GatewayError:
+    return GatewayError(
+        ErrorReason.ERROR_REASON_UPSTREAM_CREDENTIAL_REJECTED,
+        f"the gateway's credential for {provider or 'the provider'} {what}",
+        metadata={"provider": provider} if provider else {},
+    )
