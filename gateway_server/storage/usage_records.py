@@ -34,7 +34,7 @@ Measured = TypeVar("Measured", UsageRecord, Attempt)
 
 @dataclass(frozen=True, slots=True)
 class CallRecord:
-    """One call as it is settled, without content; ``start_time_micros`` counts from the epoch.
+    """One call as it is settled, without content. Times are microseconds, ``start_time`` since the epoch.
 
     ``request_id`` is the gateway's own: a record whose id the ledger has already is not written again.
     ``cost`` is None without a price, ``usage`` when no tokens are known. ``attempts`` have their own.
@@ -45,11 +45,11 @@ class CallRecord:
     api_key_id: str
     method: str
     model: str
-    start_time_micros: int
-    latency_micros: int
+    start_time: int
+    latency: int
     status_code: int
     error_reason: str = ""
-    time_to_first_token_micros: int | None = None
+    time_to_first_token: int | None = None
     provider_id: str = ""
     provider_model: str = ""
     provider_response_id: str = ""
@@ -198,7 +198,7 @@ async def _attempts_of(connection: AsyncConnection, records: Sequence[Row[Any]])
 
 def _record_row(record: CallRecord) -> dict[str, object]:
     return {
-        "start_day": day_of_micros(record.start_time_micros),
+        "start_day": day_of_micros(record.start_time),
         "request_id": record.request_id,
         "tenant_id": record.tenant_id,
         "api_key_id": record.api_key_id,
@@ -208,9 +208,9 @@ def _record_row(record: CallRecord) -> dict[str, object]:
         "provider_id": record.provider_id,
         "provider_model": record.provider_model,
         "provider_response_id": record.provider_response_id,
-        "start_time": record.start_time_micros,
-        "latency_micros": record.latency_micros,
-        "time_to_first_token_micros": record.time_to_first_token_micros,
+        "start_time": record.start_time,
+        "latency_micros": record.latency,
+        "time_to_first_token_micros": record.time_to_first_token,
         "status_code": record.status_code,
         "error_reason": record.error_reason,
         "end_user_id": record.end_user_id,
@@ -221,7 +221,7 @@ def _record_row(record: CallRecord) -> dict[str, object]:
 
 
 def _attempt_rows(record: CallRecord) -> list[dict[str, object]]:
-    day = day_of_micros(record.start_time_micros)
+    day = day_of_micros(record.start_time)
     return [
         {
             "start_day": day,
