@@ -77,8 +77,9 @@ format: setup ## Format protos and Python, mend what can be mended
 	$(RUN) ruff format
 
 .PHONY: generate
-generate: setup ## Generate the Python code of the contract
+generate: setup ## Generate the Python code of the contract, and the blocking client from the asynchronous one
 	$(RUN) tools/generate.py
+	$(RUN) tools/make_sync.py
 
 .PHONY: proto-release
 proto-release: setup ## Make the contract as it stands the one that `make check` compares with

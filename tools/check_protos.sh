@@ -43,6 +43,7 @@ step "lint" buf lint
 step "format" check_format
 step "no break since the last release" check_breaking
 step "generated code is up to date" python tools/generate.py --check
+step "the blocking client is made from the asynchronous one" python tools/make_sync.py --check
 
 [ ${#failed[@]} -eq 0 ] || {
     printf 'protos: FAILED: %s\n' "${failed[@]}"

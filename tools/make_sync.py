@@ -7,15 +7,16 @@ Async and uses nothing of asyncio. Formatting, and so lines that got short, is l
 
 import argparse
 import re
-import shutil
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 #: Folders that hold an _async to read and a _sync to write.
 PARENTS = (ROOT / "clients" / "python" / "src" / "aigateway", ROOT / "tests" / "sdk")
 
+RUFF = Path(sysconfig.get_path("scripts")) / "ruff"
 HEADER = "# Made from _async by tools/make_sync.py: edit there, then run it.\n"
 
 # In this order; each is a regular expression over whole words.
@@ -58,7 +59,7 @@ def format_code(text: str, path: Path) -> str:
         ["format", "-q"],
     ):
         text = subprocess.run(
-            [shutil.which("ruff") or "ruff", *command, "--stdin-filename", str(path), "-"],
+            [RUFF, *command, "--stdin-filename", str(path), "-"],
             input=text,
             capture_output=True,
             text=True,
