@@ -1,6 +1,6 @@
 """The seams between the pipeline, the providers and their wire formats."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -9,11 +9,15 @@ import httpx
 from aigateway.v1.chat_service_pb2 import ChatCompletion, ChatEvent, CreateChatCompletionRequest
 from aigateway.v1.embeddings_service_pb2 import CreateEmbeddingsRequest, CreateEmbeddingsResponse
 from aigateway.v1.model_pb2 import Model
+from aigateway.v1.provider_pb2 import Provider
 from aigateway.v1.usage_pb2 import TokenUsage
 from gateway_server.errors import GatewayError
 
 #: Settings of a provider beyond URL and credential, as an administrator wrote them.
 ProviderConfig = Mapping[str, Any]
+
+#: Gives a provider's secret at the moment of use, or None. A function, so that no repr can show it.
+Credential = Callable[[], str | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +43,14 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class HttpCall:
-    """What an endpoint wants sent. The body is set by a wire format, the rest by the endpoint."""
+    """What an endpoint wants sent. The body is set by a wire format, the rest by the endpoint.
+
+    Its repr leaves out headers and body, which hold a credential and a prompt.
+    """
 
     url: httpx.URL
-    headers: Sequence[tuple[bytes, bytes]]
-    body: bytes
+    headers: Sequence[tuple[bytes, bytes]] = field(repr=False)
+    body: bytes = field(repr=False)
     method: str = "POST"
 
 
@@ -145,3 +152,7 @@ class Endpoint(Protocol):
     def parse_check(self, body: bytes) -> list[str]:
         """The provider's names of its models, from the answer to ``check_call``."""
         ...
+
+
+#: Makes the endpoint of a configured provider; raises GatewayError when its settings cannot be used.
+BuildEndpoint = Callable[[Provider], Endpoint]
