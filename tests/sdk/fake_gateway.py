@@ -142,7 +142,7 @@ class FakeGateway:
         )
 
     def _note(self, method: MethodDescriptor, request: Any, context: Context) -> None:
-        metadata = dict(context.invocation_metadata() or ())
+        metadata = dict(iter(context.invocation_metadata() or ()))
         remaining = context.time_remaining()
         now = asyncio.get_running_loop().time()
         self.calls.append(Call(method.name, request, metadata, remaining, now))

@@ -187,7 +187,8 @@ class _FailedCall(Protocol):
 def error_of(failure: grpc.RpcError, *, target: str = "") -> GatewayError:
     """The exception for a failed call of grpc or grpc.aio; ``target`` is named when nobody answered there."""
     call = cast(_FailedCall, failure)
-    trailers = dict(call.trailing_metadata() or ())
+    # Not dict(metadata): the Metadata of older grpc.aio passes for a mapping and is none.
+    trailers = dict(iter(call.trailing_metadata() or ()))
     info, request, retry, bad_request = ErrorInfo(), RequestInfo(), RetryInfo(), BadRequest()
     for detail in _details_of(trailers).details:
         for known in (info, request, retry, bad_request):
