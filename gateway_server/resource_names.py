@@ -94,8 +94,3 @@ def _parse(pattern: re.Pattern[str], name: str, *, field: str, form: str) -> tup
     if match is None:
         raise invalid_request(field, f"must have the form {form}")
     return match.groups()
-
-
-def model_id_of(provider_model: str) -> str:
-    """The id of a model that is named after the provider's own name for it."""
-    return re.sub(r"[^a-zA-Z0-9._:-]", "-", provider_model).lstrip("._:-")[:128]

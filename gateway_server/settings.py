@@ -97,6 +97,9 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="What is logged.")
     log_format: Literal["text", "json"] = Field("text", description="How it is logged.")
     demo: bool = Field(default=True, description="Set up the demo provider at the first start.")
+    vllm_base_url: str = Field(
+        "", description="Set up this vLLM server at the first start, for example http://localhost:8000."
+    )
 
     @field_validator("listen", "metrics_listen")
     @classmethod

@@ -51,10 +51,10 @@ class ChatRelay:
                     continue
                 if due_at is None:
                     on_first_content()
-                elif (wait := due_at - self._clock.monotonic()) > 0 and not response.ended:
+                elif (wait := due_at - self._clock.monotonic()) > 0 and not response.is_ended:
                     await asyncio.sleep(wait)
                     self._pending += self._parser.feed(response.take_available())
-                if response.ended:
+                if response.is_ended:
                     continue
                 await self._flush()
                 due_at = self._clock.monotonic() + self._flush_seconds

@@ -28,7 +28,6 @@ class Target:
     provider_type: str
     provider_model: str
     model: Model
-    config: ProviderConfig = field(default_factory=dict)
 
     @property
     def provider(self) -> str:

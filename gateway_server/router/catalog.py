@@ -1,17 +1,15 @@
 """The providers and models that calls can go to: a snapshot of the store, with its look-ups prepared."""
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from aigateway.v1.model_pb2 import Model
 from aigateway.v1.provider_pb2 import Provider
 from gateway_server.errors import GatewayError
-from gateway_server.providers.base import Endpoint, Target
+from gateway_server.providers.base import BuildEndpoint, Endpoint, Target
 
 _log = logging.getLogger(__name__)
-
-BuildEndpoint = Callable[[Provider], Endpoint]
 
 
 @dataclass(frozen=True, slots=True)

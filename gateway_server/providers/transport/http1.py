@@ -114,6 +114,11 @@ class Exchange:
             return self.headers
         raise self._error or AssertionError("woken without headers")
 
+    @property
+    def is_ended(self) -> bool:
+        """As in BodySource."""
+        return self._is_complete and not self._pieces
+
     def take(self) -> bytes:
         """As in BodySource."""
         pieces = self._pieces

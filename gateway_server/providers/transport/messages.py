@@ -47,6 +47,11 @@ class Headers(Mapping[str, str]):
 class BodySource(Protocol):
     """The bytes of one body. Cancelling a wait closes the connection."""
 
+    @property
+    def is_ended(self) -> bool:
+        """Whether the body has come to its proper end and all of it has been taken."""
+        ...
+
     def take(self) -> bytes:
         """What has arrived and not been taken, without waiting; empty when there is nothing."""
         ...
@@ -73,6 +78,14 @@ class HttpResponse:
         self.status = status
         self.headers = headers
         self._source = source
+
+    @property
+    def is_ended(self) -> bool:
+        """Whether the body has come to its proper end and all of it has been given out.
+
+        May still be False when only the end itself is left to be seen.
+        """
+        return self._source.is_ended
 
     async def read(self) -> bytes:
         """The rest of the body, decoded; raises TransportError when it is cut, late or too large."""

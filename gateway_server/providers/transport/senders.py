@@ -113,6 +113,11 @@ class HttpxBody:
         self._is_ended = False
         self._is_closed = False
 
+    @property
+    def is_ended(self) -> bool:
+        """As in BodySource."""
+        return self._is_ended
+
     def take(self) -> bytes:
         """As in BodySource; an httpx transport does not tell what has arrived."""
         if self._error is not None:

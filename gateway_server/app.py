@@ -1,0 +1,269 @@
+"""Builds all objects of a process, wires them, and takes them down in order."""
+
+import asyncio
+import logging
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from typing import Final
+
+import uvloop
+from prometheus_client import start_http_server
+
+from gateway_server.auth.authenticator import Authenticator
+from gateway_server.auth.keys import PepperError, Peppers, check_peppers, load_peppers
+from gateway_server.bootstrap import Bootstrap
+from gateway_server.clock import SystemClock
+from gateway_server.errors import GatewayError
+from gateway_server.limits.admission import Admission
+from gateway_server.logs import set_up_logs
+from gateway_server.metrics import Metrics
+from gateway_server.pipeline.chat import ChatPipeline
+from gateway_server.pipeline.embeddings import EmbeddingsPipeline
+from gateway_server.pipeline.upstream import Upstream, UpstreamLimits
+from gateway_server.providers.check import ProviderChecker
+from gateway_server.providers.credentials import endpoint_of
+from gateway_server.providers.demo.transport import DemoTransport
+from gateway_server.providers.transport import PoolLimits, Transport
+from gateway_server.router.catalog import Catalog
+from gateway_server.router.router import Router
+from gateway_server.rpc.chat import ChatServicer
+from gateway_server.rpc.embeddings import EmbeddingsServicer
+from gateway_server.rpc.interceptors import Interceptors
+from gateway_server.rpc.server import RpcServer, TlsFiles
+from gateway_server.settings import Settings, SettingsError
+from gateway_server.storage.api_keys import ApiKeyRepository
+from gateway_server.storage.catalog import load_catalog
+from gateway_server.storage.changes import ChangeFeed, Changes
+from gateway_server.storage.engine import Store, StoreUrlError, open_store
+from gateway_server.storage.schema import DatabaseVersionError, upgrade
+from gateway_server.storage.usage_records import UsageRepository
+from gateway_server.usage.ledger import Ledger
+
+_log: Final = logging.getLogger(__name__)
+
+_HEALTH_INTERVAL_SECONDS: Final = 2.0
+_PEPPER_FILE: Final = "key-pepper"
+
+
+class StartError(Exception):
+    """The process cannot start; the message says why, without any secret."""
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """What a process tells that now serves: ``admin_key`` is empty unless this start made one."""
+
+    address: str
+    admin_key: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Base:
+    """What serving and first set-up both need."""
+
+    store: Store
+    clock: SystemClock
+    peppers: Peppers
+    transport: Transport
+    checker: ProviderChecker
+    admin_key: str
+
+
+@asynccontextmanager
+async def _base(settings: Settings) -> AsyncIterator[_Base]:
+    """A migrated store with all that a first start makes."""
+    settings.state_dir.mkdir(parents=True, exist_ok=True)
+    await upgrade(settings.store_url)
+    store = open_store(settings.store_url)
+    transport = Transport(
+        limits=PoolLimits(max_connections=settings.upstream_max_connections),
+        ca_file=settings.upstream_ca_file,
+        mounts={"demo": DemoTransport()},
+    )
+    try:
+        peppers = await load_peppers(
+            settings.key_pepper.get_secret_value(), settings.state_dir / _PEPPER_FILE
+        )
+        await check_peppers(store, peppers)
+        clock = SystemClock()
+        checker = ProviderChecker(transport, endpoint_of)
+        admin_key = await Bootstrap(store, clock, peppers, checker).run(settings)
+        yield _Base(store, clock, peppers, transport, checker, admin_key)
+    finally:
+        await transport.aclose()
+        await store.close()
+
+
+async def initialise(settings: Settings) -> str:
+    """Migrates the store and makes what a first start makes; gives the admin key if this made one.
+
+    Raises StartError.
+    """
+    with _start_errors():
+        async with _base(settings) as base:
+            return base.admin_key
+
+
+async def run(
+    settings: Settings,
+    stop: asyncio.Event,
+    *,
+    ready: Callable[[Started], Awaitable[None]] | None = None,
+) -> None:
+    """Serves until ``stop`` is set, then drains. Raises StartError when it cannot start.
+
+    ``ready`` is awaited once calls can be served.
+    """
+    async with AsyncExitStack() as stack:
+        with _start_errors():
+            base = await stack.enter_async_context(_base(settings))
+            server, admission = await _start(settings, base, stack)
+        address = f"{settings.listen.rpartition(':')[0]}:{server.port}"
+        _log.info("listening on %s", address)
+        if ready is not None:
+            await ready(Started(address, base.admin_key))
+        await stop.wait()
+        _log.info("draining %d calls, for at most %g s", admission.in_flight, settings.drain_seconds)
+        await server.stop(settings.drain_seconds)
+
+
+async def _start(settings: Settings, base: _Base, stack: AsyncExitStack) -> tuple[RpcServer, Admission]:
+    """Starts everything that runs beside calls, binds the port last, and puts the reverse on ``stack``."""
+    metrics = Metrics()
+    ledger = Ledger(UsageRepository(base.store))
+    feed = ChangeFeed(base.store, base.clock, interval=settings.refresh_seconds)
+    authenticator = Authenticator(
+        ApiKeyRepository(base.store, base.clock), base.peppers, feed, clock=base.clock
+    )
+    router = await _router(base.store, feed)
+    upstream = Upstream(
+        base.transport,
+        UpstreamLimits(
+            connect=settings.upstream_connect_seconds,
+            first_byte=settings.upstream_first_byte_seconds,
+            idle=settings.upstream_idle_seconds,
+            max_response_bytes=settings.upstream_max_response_bytes,
+        ),
+    )
+    chat = ChatPipeline(
+        router=router,
+        upstream=upstream,
+        ledger=ledger,
+        metrics=metrics,
+        flush_seconds=settings.stream_flush_ms / 1000,
+    )
+    embeddings = EmbeddingsPipeline(router=router, upstream=upstream, ledger=ledger, metrics=metrics)
+    admission = Admission(settings.max_concurrent_calls)
+    server = RpcServer(
+        {
+            "aigateway.v1.ChatService": ChatServicer(chat),
+            "aigateway.v1.EmbeddingsService": EmbeddingsServicer(embeddings),
+        },
+        Interceptors(
+            authenticate=authenticator.authenticate,
+            admission=admission,
+            metrics=metrics,
+            clock=base.clock,
+            default_timeout=settings.default_timeout_seconds,
+            max_timeout=settings.max_timeout_seconds,
+            stream_stall_timeout=settings.stream_stall_seconds,
+        ),
+        address=settings.listen,
+        tls=_tls_files(settings),
+        max_request_bytes=settings.max_request_bytes,
+        max_response_bytes=settings.upstream_max_response_bytes,
+    )
+    for part in (feed, authenticator, ledger):
+        await part.start()
+        stack.push_async_callback(part.close)
+    if settings.metrics_listen:
+        stack.callback(_serve_metrics(settings.metrics_listen, metrics))
+    await server.start()
+    stack.push_async_callback(server.stop, 0)
+    watch = asyncio.create_task(_watch_health(base.store, ledger, server), name="health")
+    stack.callback(watch.cancel)
+    return server, admission
+
+
+async def _router(store: Store, feed: ChangeFeed) -> Router:
+    """A router whose catalog follows the store."""
+
+    async def load() -> Catalog:
+        providers, models, _ = await load_catalog(store)
+        # In a thread: credentials may be in files.
+        return await asyncio.to_thread(Catalog, providers, models, endpoint_of)
+
+    router = Router(await load())
+
+    async def reload(changes: Changes) -> None:
+        if not changes.complete or any(name.startswith("providers/") for name in changes.resources):
+            router.catalog = await load()
+
+    feed.subscribe(reload)
+    return router
+
+
+async def _watch_health(store: Store, ledger: Ledger, server: RpcServer) -> None:
+    """Keeps health checks true: a gateway whose store is dead, or cannot be written, takes no calls."""
+    serving = True
+    while True:
+        await asyncio.sleep(_HEALTH_INTERVAL_SECONDS)
+        try:
+            await store.check()
+            alive = ledger.healthy
+        except GatewayError:
+            alive = False
+        if alive != serving:
+            serving = alive
+            _log.warning("the store %s", "can be used again" if alive else "cannot be used")
+            await server.set_serving(serving=serving)
+
+
+def serve(settings: Settings, *, ready: Callable[[Started], Awaitable[None]] | None = None) -> None:
+    """Runs a gateway in this process until SIGTERM or SIGINT. Raises StartError."""
+
+    async def main() -> None:
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for signal_number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(signal_number, stop.set)
+        await run(settings, stop, ready=ready)
+
+    set_up_logs(settings.log_level, settings.log_format)
+    uvloop.run(main())
+
+
+def _tls_files(settings: Settings) -> TlsFiles | None:
+    if settings.tls_cert_file is None and settings.tls_key_file is None:
+        if settings.tls_client_ca_file is not None:
+            raise StartError("tls_client_ca_file needs tls_cert_file and tls_key_file")
+        return None
+    if settings.tls_cert_file is None or settings.tls_key_file is None:
+        raise StartError("tls_cert_file and tls_key_file go together")
+    return TlsFiles(settings.tls_cert_file, settings.tls_key_file, settings.tls_client_ca_file)
+
+
+def _serve_metrics(address: str, metrics: Metrics) -> Callable[[], None]:
+    """Serves metrics from a thread of their own; gives what ends it."""
+    host, _, port = address.rpartition(":")
+    server, thread = start_http_server(int(port), host, registry=metrics.registry)
+
+    def close() -> None:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+    return close
+
+
+@contextmanager
+def _start_errors() -> Iterator[None]:
+    """Turns what can be wrong at a start into StartError."""
+    try:
+        yield
+    except (SettingsError, StoreUrlError, DatabaseVersionError, PepperError, OSError) as error:
+        raise StartError(str(error)) from None
+    except GatewayError as error:
+        raise StartError(error.message) from None
