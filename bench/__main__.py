@@ -31,8 +31,8 @@ def _arguments() -> argparse.Namespace:
         "--subjects", default=",".join(NAMES), help="servers to measure (default: %(default)s)"
     )
     parser.add_argument("--cases", help="parts of the names of calls, as in 'unary,burst' (default: all)")
-    parser.add_argument("--rounds", type=int, help="how often everything is measured (default: 5)")
-    parser.add_argument("--seconds", type=float, help="length of each interval (default: 2)")
+    parser.add_argument("--rounds", type=int, help="how often everything is measured (default: 8)")
+    parser.add_argument("--seconds", type=float, help="length of each interval (default: 1)")
     parser.add_argument("--callers", help="numbers of callers (default: 1,16,64)")
     parser.add_argument(
         "--start", type=int, default=20_000, help="calls before memory counts (default: %(default)s)"
@@ -46,6 +46,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--samples", type=Path, metavar="FILE", help="keep every sample, one JSON object a line"
     )
+    parser.add_argument("--pin", action="store_true", help="give the servers a CPU of their own")
     parser.add_argument("--strict", action="store_true", help="exit with 1 when a target is missed")
     return parser.parse_args()
 
@@ -55,10 +56,11 @@ def _plan(arguments: argparse.Namespace) -> Plan:
     callers = arguments.callers or ("1,16" if quick else "1,16,64")
     wanted = (arguments.cases or "").split(",")
     return Plan(
-        rounds=arguments.rounds or (1 if quick else 5),
-        seconds=arguments.seconds or (0.5 if quick else 2.0),
+        rounds=arguments.rounds or (1 if quick else 8),
+        seconds=arguments.seconds or (0.5 if quick else 1.0),
         callers=tuple(int(number) for number in callers.split(",")),
         cases=tuple(case for case in CASES if any(word in case.name for word in wanted)),
+        pin=arguments.pin,
     )
 
 
@@ -69,7 +71,7 @@ def _tell(line: str) -> None:
 def _compare(arguments: argparse.Namespace) -> list[Verdict]:
     plan = _plan(arguments)
     names = [name for name in NAMES if name in arguments.subjects.split(",")]
-    with running(names) as bench:
+    with running(names, pin=plan.pin) as bench:
         rounds = run_rounds(bench, plan, _tell)
     # Targets compare all servers; without one of them there is nothing to judge.
     verdicts = judge(rounds, plan) if names == list(NAMES) else []

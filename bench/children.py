@@ -16,22 +16,31 @@ _PR_SET_PDEATHSIG = 1
 _STOP_SECONDS = 20
 
 
-def _die_with_parent() -> None:
-    """Nothing of a benchmark outlives it, however it ends."""
-    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
 class Child:
     """A process with pipes for stdin and stdout."""
 
-    def __init__(self, command: Sequence[str], *, env: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        command: Sequence[str],
+        *,
+        env: Mapping[str, str] | None = None,
+        cpus: frozenset[int] = frozenset(),
+    ) -> None:
+        """Starts it, on the given CPUs alone where some are given."""
+
+        def prepare() -> None:
+            # Nothing of a benchmark outlives it, however it ends.
+            _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+            if cpus:
+                os.sched_setaffinity(0, cpus)
+
         self._process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
             env={**os.environ, **(env or {})},
-            preexec_fn=_die_with_parent,  # noqa: PLW1509 - this process has one thread when it starts others
+            preexec_fn=prepare,  # noqa: PLW1509 - this process has one thread when it starts others
         )
 
     @property
@@ -77,9 +86,9 @@ class Child:
                 pipe.close()
 
 
-def start_module(module: str, *arguments: str, env: Mapping[str, str] | None = None) -> Child:
+def start_module(module: str, *arguments: str, cpus: frozenset[int] = frozenset()) -> Child:
     """Starts a module of the benchmark with this Python."""
-    return Child([sys.executable, "-m", module, *arguments], env=env)
+    return Child([sys.executable, "-m", module, *arguments], cpus=cpus)
 
 
 def cpu_nanoseconds(pid: int) -> int:

@@ -25,6 +25,8 @@ class Plan:
     seconds: float
     callers: tuple[int, ...]
     cases: tuple[Case, ...]
+    #: Whether the servers have a CPU for themselves.
+    pin: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,8 @@ from bench.subjects import Subject
 
 #: What a server puts off, such as writing its ledger, belongs to the calls that caused it.
 _SETTLE_SECONDS: Final = 0.3
+#: For what the calls that open the connections leave behind: one a caller.
+_WARM_UP_SECONDS: Final = 0.1
 #: Callers share connections as the instances of a service do.
 _MAX_CONNECTIONS: Final = 16
 
@@ -66,7 +68,7 @@ def measure(
         with Child(command, env=env) as caller:
             if caller.read_line() != "ready":
                 raise RuntimeError("the load client does not start")
-            time.sleep(_SETTLE_SECONDS)
+            time.sleep(_WARM_UP_SECONDS)
             before, upstream_before = cpu_nanoseconds(subject.pid), cpu_nanoseconds(upstream_pid)
             client_before = cpu_nanoseconds(caller.pid)
             caller.write_line()

@@ -61,9 +61,10 @@ def write_block(path: Path, block: str, text: str) -> None:
 
 
 def _conditions(plan: Plan) -> str:
+    place = "on a core of their own" if plan.pin else "on any core"
     return (
         f"{os.cpu_count()} cores of {_processor()}; Python {platform.python_version()}, "
-        f"grpcio {version('grpcio')}, uvloop {version('uvloop')}. Rounds: {plan.rounds}, of "
+        f"grpcio {version('grpcio')}, uvloop {version('uvloop')}; servers {place}. Rounds: {plan.rounds}, of "
         f"{plan.seconds:g} s for each cell; medians of the rounds, lowest and highest in brackets."
     )
 

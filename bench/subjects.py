@@ -7,7 +7,7 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,20 +56,24 @@ class Bench:
 
 
 @contextmanager
-def running(names: Sequence[str], *, gateway_env: Mapping[str, str] | None = None) -> Iterator[Bench]:
-    """Starts the upstream and the named servers, each checked to answer rightly, and ends them."""
+def running(names: Sequence[str], *, pin: bool = False) -> Iterator[Bench]:
+    """Starts the upstream and the named servers, each checked to answer rightly, and ends them.
+
+    Pinned, the servers have the last CPU for themselves, and all else of the benchmark has the others.
+    """
     with ExitStack() as stack:
+        cpus = _split_cpus(stack) if pin else frozenset()
         upstream = stack.enter_context(Child([str(build_program("upstream"))]))
         base_url = f"http://127.0.0.1:{int(upstream.read_line())}/v1"
         subjects = []
         for name in names:
             match name:
                 case "empty":
-                    subjects.append(_start_reference(stack, EMPTY, "bench.empty"))
+                    subjects.append(_start_reference(stack, EMPTY, "bench.empty", cpus=cpus))
                 case "relay":
-                    subjects.append(_start_reference(stack, RELAY, "bench.relay", base_url))
+                    subjects.append(_start_reference(stack, RELAY, "bench.relay", base_url, cpus=cpus))
                 case "gateway":
-                    subjects.append(_start_gateway(stack, base_url, gateway_env or {}))
+                    subjects.append(_start_gateway(stack, base_url, cpus=cpus))
                 case _:
                     raise ValueError(f"nobody is named {name}")
         for subject in subjects:
@@ -96,12 +100,25 @@ def check_answer(subject: Subject, case: Case) -> None:
                 raise AssertionError(f"{subject.name}, {case.name}: got {answer}")
 
 
-def _start_reference(stack: ExitStack, name: str, module: str, *arguments: str) -> Subject:
-    child = stack.enter_context(start_module(module, *arguments))
+def _split_cpus(stack: ExitStack) -> frozenset[int]:
+    """Leaves the last CPU, which it gives; whatever this process starts inherits the others."""
+    allowed = os.sched_getaffinity(0)
+    last = max(allowed)
+    if len(allowed) == 1:
+        raise RuntimeError("pinning needs two CPUs")
+    os.sched_setaffinity(0, allowed - {last})
+    stack.callback(os.sched_setaffinity, 0, allowed)
+    return frozenset({last})
+
+
+def _start_reference(
+    stack: ExitStack, name: str, module: str, *arguments: str, cpus: frozenset[int]
+) -> Subject:
+    child = stack.enter_context(start_module(module, *arguments, cpus=cpus))
     return Subject(name, child.pid, int(child.read_line()))
 
 
-def _start_gateway(stack: ExitStack, base_url: str, env: Mapping[str, str]) -> Subject:
+def _start_gateway(stack: ExitStack, base_url: str, *, cpus: frozenset[int]) -> Subject:
     """The gateway as an operator runs it, with auth, ledger and metrics, set up through its own API."""
     state_dir = Path(tempfile.mkdtemp(prefix="aigw-bench-"))
     stack.callback(shutil.rmtree, state_dir)
@@ -113,12 +130,11 @@ def _start_gateway(stack: ExitStack, base_url: str, env: Mapping[str, str]) -> S
         "AIGW_ADMIN_KEY": admin_key,
         "AIGW_LOG_LEVEL": "warning",
         "AIGW_DEMO": "false",
-        **env,
     }
     if taken := sorted(name for name in os.environ if name.startswith("AIGW_")):
         raise RuntimeError(f"the gateway is measured with its own settings: unset {', '.join(taken)}")
     command = [str(Path(sys.executable).with_name("ai-gateway")), "serve"]
-    child = stack.enter_context(Child(command, env=settings))
+    child = stack.enter_context(Child(command, env=settings, cpus=cpus))
     _wait_until_serving(child, port)
     secret = _set_up(port, admin_key, base_url)
     return Subject(GATEWAY, child.pid, port, f"Bearer {secret}")
