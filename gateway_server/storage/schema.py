@@ -1,11 +1,7 @@
 """Brings a database to the schema of this version, at start, however many processes start at once."""
 
 import asyncio
-import os
-import sqlite3
-import time
 from collections.abc import Callable
-from contextlib import closing
 from pathlib import Path
 from typing import Final
 
@@ -16,17 +12,11 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import URL, text
 from sqlalchemy.engine import Connection
 
-from gateway_server.storage.engine import (
-    StoreUrlError,
-    create_engine,
-    create_migration_engine,
-    parse_url,
-    translated,
-)
+from gateway_server.storage import sqlite
+from gateway_server.storage.engine import StoreUrlError, create_engine, parse_url, translated
 
 #: Serialises the migrations of several processes on PostgreSQL; any number that nobody else uses.
 _ADVISORY_LOCK: Final = 5_005_100_001
-_LOCK_SECONDS: Final = 60
 
 Step = Callable[[Connection], None]
 
@@ -73,8 +63,11 @@ async def _run(database_url: str, run: Callable[[Config], None]) -> None:
 
 
 def _migrate_sqlite(url: URL, step: Step) -> None:
-    _prepare_file(Path(url.database or ""))
-    engine = create_migration_engine(url)
+    path = Path(url.database or "")
+    if not path.parent.is_dir():
+        raise StoreUrlError(f"there is no folder {path.parent} for the database")
+    sqlite.prepare_file(path)
+    engine = sqlite.open_migration_engine(url)
     try:
         # BEGIN IMMEDIATE: other processes wait until this one is done, and then find nothing to do.
         with engine.begin() as connection:
@@ -97,25 +90,6 @@ def _migrate_server(url: URL, step: Step) -> None:
             await engine.dispose()
 
     asyncio.run(run())
-
-
-def _prepare_file(path: Path) -> None:
-    """Makes the database's file, readable by its owner alone, and has it write ahead (WAL) from now on."""
-    if not path.parent.is_dir():
-        raise StoreUrlError(f"there is no folder {path.parent} for the database")
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
-    give_up_at = time.monotonic() + _LOCK_SECONDS
-    with closing(sqlite3.connect(path, timeout=_LOCK_SECONDS)) as connection:
-        while True:
-            try:
-                connection.execute("PRAGMA journal_mode = WAL")
-            except sqlite3.OperationalError as error:
-                # Changing the mode does not wait for a lock as other statements do.
-                if "locked" not in str(error) or time.monotonic() > give_up_at:
-                    raise
-                time.sleep(0.02)
-            else:
-                return
 
 
 def _refuse_newer(connection: Connection, scripts: ScriptDirectory) -> None:

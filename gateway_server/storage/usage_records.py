@@ -9,6 +9,7 @@ from sqlalchemy.dialects.postgresql import Insert as PostgresqlInsert
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import Insert as SqliteInsert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+from sqlalchemy.engine import Connection
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from aigateway.v1.routing_pb2 import Attempt, GuardrailResult
@@ -67,7 +68,7 @@ class Condition:
     """A comparison with a property of a call; what is not set counts as empty.
 
     ``api_key`` is compared with a resource name, ``provider`` with an id, ``labels`` with the value of the
-    one called ``label``.
+    one called ``label``, which must hold neither double quotes nor backslashes: SQLite cannot look for them.
     """
 
     field: Literal[
@@ -110,11 +111,15 @@ class UsageRepository:
 
     async def add(self, records: Sequence[CallRecord]) -> None:
         """Writes the calls and their attempts in one transaction; those that are there already stay."""
-        attempts = [row for record in records for row in _attempt_rows(record)]
-        async with self._store.write() as connection:
-            await connection.execute(self._insert_records, [_record_row(record) for record in records])
+
+        def insert(connection: Connection) -> None:
+            connection.execute(self._insert_records, [_record_row(record) for record in records])
+            attempts = [row for record in records for row in _attempt_rows(record)]
             if attempts:
-                await connection.execute(self._insert_attempts, attempts)
+                connection.execute(self._insert_attempts, attempts)
+
+        if records:
+            await self._store.write_batch(insert)
 
     async def list_page(self, query: UsageQuery, page: PageRequest = FIRST_PAGE) -> Page[UsageRecord]:
         """One page of calls, the last begun first."""

@@ -16,7 +16,7 @@ from sqlalchemy import text
 from aigateway.v1.error_reason_pb2 import ErrorReason
 from aigateway.v1.tenant_pb2 import Tenant
 from gateway_server.errors import GatewayError
-from gateway_server.storage import engine
+from gateway_server.storage import sqlite
 from gateway_server.storage.engine import Store, open_store
 from gateway_server.storage.schema import upgrade
 from gateway_server.storage.tenants import TenantRepository
@@ -81,7 +81,7 @@ async def test_a_database_without_tables_is_unavailable_and_its_log_has_no_param
 async def test_a_writer_waits_for_a_writer_in_another_process_but_not_for_ever(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine, "_BUSY_TIMEOUT_MS", 50)
+    monkeypatch.setattr(sqlite, "_BUSY_TIMEOUT_MS", 50)
     url = f"sqlite:///{tmp_path}/gateway.db"
     await upgrade(url)
     store = open_store(url)

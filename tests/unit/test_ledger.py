@@ -1,0 +1,206 @@
+"""Nothing that was recorded is lost while the process lives, and nobody waits for it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from aigateway.v1.error_reason_pb2 import ErrorReason
+from aigateway.v1.usage_pb2 import TokenUsage
+from gateway_server.errors import GatewayError
+from gateway_server.storage.engine import Store, store_unavailable
+from gateway_server.storage.paging import PageRequest
+from gateway_server.storage.usage_records import CallRecord, UsageQuery, UsageRepository
+from gateway_server.usage import ledger as module
+from gateway_server.usage.ledger import Ledger
+from tests.support.stores import fresh_store
+
+
+def call(number: int, *, latency: int = 1) -> CallRecord:
+    return CallRecord(
+        request_id=f"r{number:05}",
+        tenant_id="acme",
+        api_key_id="ci",
+        method="CreateChatCompletion",
+        model="m",
+        start_time=1_760_000_000_000_000 + number,
+        latency=latency,
+        status_code=0,
+        usage=TokenUsage(total_tokens=12),
+        labels={"secret": "label"},
+    )
+
+
+class FlakyStore:
+    """The real repository behind a door that can be shut, and that remembers the batches."""
+
+    def __init__(self, store: Store) -> None:
+        self._usage = UsageRepository(store)
+        self.batches: list[int] = []
+        self.shut = False
+        self.fail_after_commit = False
+        self.tried = asyncio.Event()
+
+    async def add(self, records: Sequence[CallRecord]) -> None:
+        self.tried.set()
+        if self.shut:
+            raise store_unavailable()
+        await self._usage.add(records)
+        self.batches.append(len(records))
+        if self.fail_after_commit:
+            self.fail_after_commit = False
+            raise store_unavailable()
+
+    async def ids(self) -> list[str]:
+        found: list[str] = []
+        token = ""
+        while True:
+            page = await self._usage.list_page(UsageQuery("acme"), PageRequest(1000, token))
+            found.extend(record.name.rpartition("/")[2] for record in page.items)
+            token = page.next_page_token
+            if not token:
+                return sorted(found)
+
+
+@pytest.fixture(autouse=True)
+def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_FIRST_RETRY_SECONDS", 0.001)
+    monkeypatch.setattr(module, "_LAST_RETRY_SECONDS", 0.002)
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[FlakyStore]:
+    async with fresh_store("sqlite", tmp_path) as opened:
+        yield FlakyStore(opened)
+
+
+async def test_what_was_recorded_is_there_after_a_flush(store: FlakyStore) -> None:
+    ledger = Ledger(store, linger_seconds=60)
+    await ledger.start()
+    for number in range(3):
+        ledger.record(call(number))
+    assert ledger.backlog == 3
+    await ledger.flush()  # does not wait for the minute
+    assert await store.ids() == ["r00000", "r00001", "r00002"]
+    assert (ledger.backlog, ledger.written_count) == (0, 3)
+    assert await ledger.close() == 0
+
+
+async def test_records_are_written_without_being_asked_for(store: FlakyStore) -> None:
+    ledger = Ledger(store, linger_seconds=0.01)
+    await ledger.start()
+    ledger.record(call(1))
+    async with asyncio.timeout(5):
+        await store.tried.wait()
+    await ledger.close()
+    assert await store.ids() == ["r00001"]
+
+
+async def test_records_that_come_together_are_written_together(store: FlakyStore) -> None:
+    ledger = Ledger(store, linger_seconds=60)
+    await ledger.start()
+    for number in range(1200):
+        ledger.record(call(number))
+    await ledger.flush()
+    assert store.batches == [500, 500, 200]
+    await ledger.close()
+
+
+async def test_a_flush_with_nothing_to_do_returns(store: FlakyStore) -> None:
+    ledger = Ledger(store)
+    await ledger.start()
+    await ledger.flush()
+    assert await ledger.close() == 0
+    assert store.batches == []
+
+
+async def test_close_writes_what_is_left(store: FlakyStore) -> None:
+    ledger = Ledger(store, linger_seconds=60)
+    await ledger.start()
+    ledger.record(call(1))
+    assert await ledger.close() == 0
+    assert await store.ids() == ["r00001"]
+
+
+async def test_a_dead_store_loses_nothing_and_refuses_new_calls_at_the_bound(store: FlakyStore) -> None:
+    ledger = Ledger(store, capacity=3, linger_seconds=0.001)
+    await ledger.start()
+    store.shut = True
+    for number in range(3):
+        ledger.require_room()
+        ledger.record(call(number))
+    with pytest.raises(GatewayError) as caught:
+        ledger.require_room()
+    assert caught.value.reason == ErrorReason.ERROR_REASON_STORE_UNAVAILABLE
+    ledger.record(call(3))  # a call that was under way
+    await store.tried.wait()
+    await asyncio.sleep(0)
+    health = [ledger.healthy]
+    store.shut = False
+    await ledger.flush()
+    health.append(ledger.healthy)
+    assert health == [False, True]
+    ledger.require_room()
+    assert await store.ids() == ["r00000", "r00001", "r00002", "r00003"]
+    await ledger.close()
+
+
+async def test_a_batch_whose_commit_was_not_heard_of_is_not_counted_twice(store: FlakyStore) -> None:
+    ledger = Ledger(store, linger_seconds=0.001)
+    await ledger.start()
+    store.fail_after_commit = True
+    ledger.record(call(1))
+    ledger.record(call(2))
+    await ledger.flush()
+    assert store.batches == [2, 2]
+    assert await store.ids() == ["r00001", "r00002"]
+    await ledger.close()
+
+
+async def test_a_record_that_cannot_be_stored_holds_up_no_other_and_is_logged(
+    store: FlakyStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    ledger = Ledger(store, linger_seconds=60)
+    await ledger.start()
+    for number in range(10):
+        ledger.record(call(number, latency=2**70 if number == 6 else 1))
+    with caplog.at_level(logging.ERROR):
+        await ledger.flush()
+    assert await store.ids() == [f"r{number:05}" for number in range(10) if number != 6]
+    assert (ledger.rejected_count, ledger.written_count) == (1, 9)
+    assert "request_id=r00006" in caplog.text
+    assert "total_tokens=12" in caplog.text
+    assert "label" not in caplog.text
+    assert ledger.healthy
+    await ledger.close()
+
+
+async def test_what_cannot_be_written_before_the_end_is_counted_and_logged(
+    store: FlakyStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    ledger = Ledger(store, linger_seconds=0.001)
+    await ledger.start()
+    store.shut = True
+    ledger.record(call(1))
+    with caplog.at_level(logging.ERROR):
+        assert await ledger.close(drain_seconds=0.05) == 1
+    assert "request_id=r00001 tenant=acme" in caplog.text
+
+
+async def test_recording_from_many_calls_at_once_loses_none(store: FlakyStore) -> None:
+    ledger = Ledger(store, linger_seconds=0.001)
+    await ledger.start()
+
+    async def caller(first: int) -> None:
+        for number in range(first, first + 50):
+            ledger.record(call(number))
+            if number % 7 == 0:
+                await asyncio.sleep(0)
+
+    await asyncio.gather(*(caller(50 * each) for each in range(20)))
+    await ledger.close()
+    assert await store.ids() == [f"r{number:05}" for number in range(1000)]
