@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Final
 
+import grpc
 import uvloop
 from prometheus_client import start_http_server
 
@@ -31,7 +32,7 @@ from gateway_server.router.router import Router
 from gateway_server.rpc.chat import ChatServicer
 from gateway_server.rpc.embeddings import EmbeddingsServicer
 from gateway_server.rpc.interceptors import Interceptors
-from gateway_server.rpc.server import RpcServer, TlsFiles
+from gateway_server.rpc.server import RpcServer, read_credentials
 from gateway_server.settings import Settings, SettingsError
 from gateway_server.storage.api_keys import ApiKeyRepository
 from gateway_server.storage.catalog import load_catalog
@@ -171,7 +172,7 @@ async def _start(settings: Settings, base: _Base, stack: AsyncExitStack) -> tupl
             stream_stall_timeout=settings.stream_stall_seconds,
         ),
         address=settings.listen,
-        tls=_tls_files(settings),
+        credentials=await _credentials(settings),
         max_request_bytes=settings.max_request_bytes,
         max_response_bytes=settings.upstream_max_response_bytes,
     )
@@ -235,14 +236,13 @@ def serve(settings: Settings, *, ready: Callable[[Started], Awaitable[None]] | N
     uvloop.run(main())
 
 
-def _tls_files(settings: Settings) -> TlsFiles | None:
-    if settings.tls_cert_file is None and settings.tls_key_file is None:
-        if settings.tls_client_ca_file is not None:
-            raise StartError("tls_client_ca_file needs tls_cert_file and tls_key_file")
+async def _credentials(settings: Settings) -> grpc.ServerCredentials | None:
+    cert, key, client_ca = settings.tls_cert_file, settings.tls_key_file, settings.tls_client_ca_file
+    if cert is None and key is None and client_ca is None:
         return None
-    if settings.tls_cert_file is None or settings.tls_key_file is None:
-        raise StartError("tls_cert_file and tls_key_file go together")
-    return TlsFiles(settings.tls_cert_file, settings.tls_key_file, settings.tls_client_ca_file)
+    if cert is None or key is None:
+        raise StartError("TLS needs both tls_cert_file and tls_key_file")
+    return await asyncio.to_thread(read_credentials, cert, key, client_ca)
 
 
 def _serve_metrics(address: str, metrics: Metrics) -> Callable[[], None]:

@@ -1,7 +1,6 @@
 """The gRPC server: the services of the contract, health and reflection, on one listener."""
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NoReturn
 
@@ -22,13 +21,15 @@ _HEALTH_SERVICE: Final = health_pb2.DESCRIPTOR.services_by_name["Health"].full_n
 Servicers = Mapping[str, object]
 
 
-@dataclass(frozen=True, slots=True)
-class TlsFiles:
-    """PEM files of the listener. With a client CA, callers must show a certificate that it signed."""
+def read_credentials(cert: Path, key: Path, client_ca: Path | None = None) -> grpc.ServerCredentials:
+    """The listener's TLS from PEM files. With a client CA, callers must show a certificate that it signed.
 
-    cert: Path
-    key: Path
-    client_ca: Path | None = None
+    Reads files: call it in a thread. Raises OSError.
+    """
+    pair = (key.read_bytes(), cert.read_bytes())
+    if client_ca is None:
+        return grpc.ssl_server_credentials([pair])
+    return grpc.ssl_server_credentials([pair], client_ca.read_bytes(), require_client_auth=True)
 
 
 class RpcServer:
@@ -42,7 +43,7 @@ class RpcServer:
         interceptors: Interceptors,
         *,
         address: str,
-        tls: TlsFiles | None,
+        credentials: grpc.ServerCredentials | None,
         max_request_bytes: int,
         max_response_bytes: int,
     ) -> None:
@@ -72,14 +73,14 @@ class RpcServer:
         self._service_names = tuple(service.full_name for service in services)
         add_reflection(self._server, (*self._service_names, _HEALTH_SERVICE))
         self._address = address
-        self.port = self._bind(address, tls)
+        self.port = self._bind(address, credentials)
 
-    def _bind(self, address: str, tls: TlsFiles | None) -> int:
+    def _bind(self, address: str, credentials: grpc.ServerCredentials | None) -> int:
         """The port that is listened on; raises OSError when the address cannot be had."""
         try:
-            if tls is None:
+            if credentials is None:
                 return self._server.add_insecure_port(address)
-            return self._server.add_secure_port(address, _credentials(tls))
+            return self._server.add_secure_port(address, credentials)
         except RuntimeError:
             raise OSError(f"cannot listen on {address}: is another server running there?") from None
 
@@ -128,10 +129,3 @@ def _unimplemented(method: Method) -> Callable[..., Awaitable[NoReturn]]:
         raise not_implemented(method.name)
 
     return refuse
-
-
-def _credentials(tls: TlsFiles) -> grpc.ServerCredentials:
-    pair = (tls.key.read_bytes(), tls.cert.read_bytes())
-    if tls.client_ca is None:
-        return grpc.ssl_server_credentials([pair])
-    return grpc.ssl_server_credentials([pair], tls.client_ca.read_bytes(), require_client_auth=True)

@@ -72,6 +72,7 @@ async def serve() -> AsyncIterator[Serve]:
             max_concurrent_calls: int = 100,
             max_request_bytes: int = 1 << 20,
             address: str = "127.0.0.1:0",
+            credentials: grpc.ServerCredentials | None = None,
         ) -> Served:
             scopes = set(Scope.values()) - {Scope.SCOPE_UNSPECIFIED}
 
@@ -95,7 +96,7 @@ async def serve() -> AsyncIterator[Serve]:
                     stream_stall_timeout=stall_timeout,
                 ),
                 address=address,
-                tls=None,
+                credentials=credentials,
                 max_request_bytes=max_request_bytes,
                 max_response_bytes=64 << 20,
             )

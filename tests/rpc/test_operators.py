@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from typing import Any
 
 import pytest
 from google.protobuf.descriptor_pb2 import FileDescriptorProto
@@ -22,7 +23,7 @@ NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
 
 async def health_of(served: Served, service: str) -> int:
-    stub = health_pb2_grpc.HealthStub(served.channel)
+    stub: Any = health_pb2_grpc.HealthStub(served.channel)
     response = await stub.Check(health_pb2.HealthCheckRequest(service=service))
     return int(response.status)
 
@@ -40,7 +41,8 @@ async def test_health_of_every_service_follows_the_server(serve: Serve, service:
 async def test_a_draining_server_is_not_serving_and_lets_calls_end(serve: Serve) -> None:
     chat = Chat()
     served = await serve({CHAT: chat})
-    watch = health_pb2_grpc.HealthStub(served.channel).Watch(health_pb2.HealthCheckRequest(service=""))
+    stub: Any = health_pb2_grpc.HealthStub(served.channel)
+    watch = stub.Watch(health_pb2.HealthCheckRequest(service=""))
     assert (await watch.read()).status == SERVING
     call = served.chat.CreateChatCompletion(
         chat_request("wait"), metadata=(("authorization", f"Bearer {KEY}"),)
@@ -59,7 +61,7 @@ async def test_a_draining_server_is_not_serving_and_lets_calls_end(serve: Serve)
 @pytest.mark.parametrize("version", [V1, V1ALPHA])
 async def test_reflection_lists_and_describes_every_service(serve: Serve, version: str) -> None:
     served = await serve({})
-    call = served.channel.stream_stream(
+    call: Any = served.channel.stream_stream(
         f"/{version}/ServerReflectionInfo",
         request_serializer=reflection_pb2.ServerReflectionRequest.SerializeToString,
         response_deserializer=reflection_pb2.ServerReflectionResponse.FromString,
