@@ -1,0 +1,64 @@
+"""Targets, formats, and streams cut into pieces."""
+
+from collections.abc import Iterable, Iterator
+from random import Random
+from typing import Any
+
+import orjson
+
+from aigateway.fold import fold_events
+from aigateway.v1.chat_service_pb2 import ChatCompletion, ChatEvent
+from aigateway.v1.model_pb2 import Model
+from gateway_server.providers.base import ChatFormat, ChatStreamParser, Endpoint, Target
+from gateway_server.providers.registry import build_endpoint
+
+
+def make_target(provider_type: str = "openai", provider_model: str = "gpt-test") -> Target:
+    return Target(
+        provider_id=f"my-{provider_type}",
+        provider_type=provider_type,
+        provider_model=provider_model,
+        model=Model(),
+    )
+
+
+def make_endpoint(provider_type: str, **config: object) -> Endpoint:
+    base_url = "http://127.0.0.1:8000" if provider_type == "vllm" else ""
+    return build_endpoint(provider_type, base_url, lambda: "sk-test", config)
+
+
+def chat_format(provider_type: str = "openai", **config: object) -> ChatFormat:
+    wire_format = make_endpoint(provider_type, **config).chat_format
+    assert wire_format is not None
+    return wire_format
+
+
+def to_sse(chunks: Iterable[Any], *, done: bool = True) -> bytes:
+    """Chunks as OpenAI frames them."""
+    events = [b"data: " + orjson.dumps(chunk) + b"\n\n" for chunk in chunks]
+    return b"".join(events) + (b"data: [DONE]\n\n" if done else b"")
+
+
+def read_stream(parser: ChatStreamParser, pieces: Iterable[bytes]) -> list[ChatEvent]:
+    events: list[ChatEvent] = []
+    for piece in pieces:
+        events += parser.feed(piece)
+    return events + parser.close()
+
+
+def fold_stream(pieces: Iterable[bytes], target: Target | None = None) -> ChatCompletion:
+    target = target or make_target()
+    return fold_events(read_stream(chat_format(target.provider_type).chat_stream(target), pieces))
+
+
+def one_byte_pieces(data: bytes) -> Iterator[bytes]:
+    for index in range(len(data)):
+        yield data[index : index + 1]
+
+
+def random_pieces(data: bytes, random: Random, *, longest: int = 200) -> Iterator[bytes]:
+    position = 0
+    while position < len(data):
+        length = random.randint(1, longest)
+        yield data[position : position + length]
+        position += length
