@@ -1,0 +1,1 @@
+"""AdminService: one module per resource, and what they share."""

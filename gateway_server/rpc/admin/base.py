@@ -1,0 +1,53 @@
+"""What the RPCs of all resources share: the repositories, and telling the process of a change."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from aigateway.v1.admin_service_pb2 import CheckProviderResponse
+from aigateway.v1.provider_pb2 import Provider
+from gateway_server.auth.keys import Peppers
+from gateway_server.clock import Clock
+from gateway_server.storage.api_keys import ApiKeyRepository
+from gateway_server.storage.changes import ChangeFeed
+from gateway_server.storage.models import ModelRepository
+from gateway_server.storage.providers import ProviderRepository
+from gateway_server.storage.tenants import TenantRepository
+
+#: Raises INVALID_REQUEST naming the field, when the settings of a provider cannot work; does no I/O.
+ValidateProvider = Callable[[Provider], object]
+#: Calls a provider to see whether it can be used; what is wrong is an answer, not an exception.
+CheckProvider = Callable[[Provider], Awaitable[CheckProviderResponse]]
+
+
+@dataclass(frozen=True, slots=True)
+class AdminDependencies:
+    """What AdminService works with."""
+
+    tenants: TenantRepository
+    api_keys: ApiKeyRepository
+    providers: ProviderRepository
+    models: ModelRepository
+    feed: ChangeFeed
+    peppers: Peppers
+    clock: Clock
+    validate_provider: ValidateProvider
+    check_provider: CheckProvider
+
+
+class AdminMethods:
+    """Base of the classes that hold the RPCs of one resource each."""
+
+    def __init__(self, dependencies: AdminDependencies) -> None:
+        self._tenants = dependencies.tenants
+        self._api_keys = dependencies.api_keys
+        self._providers = dependencies.providers
+        self._models = dependencies.models
+        self._feed = dependencies.feed
+        self._peppers = dependencies.peppers
+        self._clock = dependencies.clock
+        self._validate_provider = dependencies.validate_provider
+        self._check_provider = dependencies.check_provider
+
+    async def _announce(self, resource: str) -> None:
+        """Lets a committed change take effect in this process at once; others see it when they poll."""
+        await self._feed.announce(resource)

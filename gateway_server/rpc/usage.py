@@ -1,0 +1,83 @@
+"""UsageService as the gRPC front door serves it. Sums and limits have no handler yet: NOT_IMPLEMENTED."""
+
+import asyncio
+from typing import Final, Literal
+
+from aigateway.v1.error_reason_pb2 import ErrorReason
+from aigateway.v1.usage_service_pb2 import ListUsageRecordsRequest, ListUsageRecordsResponse
+from gateway_server.call import CallContext
+from gateway_server.errors import GatewayError, invalid_request
+from gateway_server.resource_names import parse_tenant_or_any
+from gateway_server.storage.paging import PageRequest
+from gateway_server.storage.resources import resource_not_found
+from gateway_server.storage.tenants import TenantRepository
+from gateway_server.storage.times import micros_of_timestamp
+from gateway_server.storage.usage_records import UsageQuery, UsageRepository
+from gateway_server.usage.filter import parse_filter
+from gateway_server.usage.ledger import Ledger
+
+#: How long a list waits for records that are on their way to the store.
+_FLUSH_SECONDS: Final = 1.0
+#: What a Timestamp may hold.
+_FIRST_SECOND: Final = -62_135_596_800
+_LAST_SECOND: Final = 253_402_300_799
+
+
+class UsageServicer:
+    """Shows the ledger to those whose calls are in it, and to administrators."""
+
+    def __init__(self, usage: UsageRepository, tenants: TenantRepository, ledger: Ledger) -> None:
+        self._usage = usage
+        self._tenants = tenants
+        self._ledger = ledger
+
+    async def ListUsageRecords(
+        self, request: ListUsageRecordsRequest, call: CallContext
+    ) -> ListUsageRecordsResponse:
+        """One page of calls, the last begun first; those that this process has finished are among them."""
+        query = UsageQuery(
+            tenant_id=await self._tenant_of(request.parent, call),
+            start_time=_micros(request, "start_time"),
+            end_time=_micros(request, "end_time"),
+            conditions=parse_filter(request.filter),
+        )
+        if query.start_time is not None and query.end_time is not None and query.end_time <= query.start_time:
+            raise invalid_request("end_time", "must be after start_time")
+        if not request.page_token:
+            await self._catch_up()
+        page = await self._usage.list_page(query, PageRequest(request.page_size, request.page_token))
+        return ListUsageRecordsResponse(usage_records=page.items, next_page_token=page.next_page_token)
+
+    async def _tenant_of(self, parent: str, call: CallContext) -> str | None:
+        """Whose calls are asked for, None for all; another's tenant looks like one that does not exist."""
+        tenant_id = parse_tenant_or_any(parent)
+        if tenant_id == call.principal.tenant_id:
+            return tenant_id
+        if not call.principal.is_admin_reader:
+            if tenant_id is None:
+                raise GatewayError(
+                    ErrorReason.ERROR_REASON_SCOPE_MISSING,
+                    "the usage of all tenants is for administrators; name the tenant of the key",
+                    metadata={"scopes": "SCOPE_ADMIN_READ,SCOPE_ADMIN_WRITE", "method": call.method},
+                )
+            raise resource_not_found(parent)
+        if tenant_id is not None and not await self._tenants.has_existed(tenant_id):
+            raise resource_not_found(parent)
+        return tenant_id
+
+    async def _catch_up(self) -> None:
+        try:
+            async with asyncio.timeout(_FLUSH_SECONDS):
+                await self._ledger.flush()
+        except TimeoutError:
+            pass  # the list is then as the store has it
+
+
+def _micros(request: ListUsageRecordsRequest, field: Literal["start_time", "end_time"]) -> int | None:
+    """Microseconds of a bound of the interval, None when it is open; raises INVALID_REQUEST."""
+    if not request.HasField(field):
+        return None
+    timestamp = getattr(request, field)
+    if not _FIRST_SECOND <= timestamp.seconds <= _LAST_SECOND:
+        raise invalid_request(field, "must be in the years 1 to 9999")
+    return micros_of_timestamp(timestamp)
