@@ -1,14 +1,16 @@
 """Whether a tenant and a key may use a model or a route: names or globs, as ``gpt-4o*`` or ``openai/*``."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
 
 
-def is_allowed(allowed_models: Iterable[tuple[str, ...]], names: Iterable[str]) -> bool:
+def is_allowed(allowed_models: Sequence[tuple[str, ...]], names: Iterable[str]) -> bool:
     """Whether one of ``names`` fits every list of globs; an empty list allows everything.
 
     ``names`` are those under which a caller may ask for the model: see ``model_names``.
     """
+    if not any(allowed_models):
+        return True
     candidates = tuple(names)
     return all(
         not globs or any(fnmatchcase(name, glob) for glob in globs for name in candidates)

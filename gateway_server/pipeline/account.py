@@ -45,6 +45,7 @@ class AttemptAccount:
         self._call = call
         self._metrics = metrics
         self._partial_usage = partial_usage
+        self._message: Attempt | None = None
 
     def take_served_by(self, served_by: ServedBy) -> None:
         """Adds what the wire format could not know to ``served_by``, and keeps a copy."""
@@ -93,8 +94,10 @@ class AttemptAccount:
         return isinstance(exc, asyncio.CancelledError)
 
     def message(self) -> Attempt:
-        """The attempt as answers show it."""
-        attempt = Attempt(
+        """The attempt as answers and the ledger show it, once it is closed."""
+        if self._message is not None:
+            return self._message
+        attempt = self._message = Attempt(
             provider=self.target.provider,
             provider_model=self.target.provider_model,
             status_code=self.code,

@@ -1,6 +1,7 @@
 """One chat call, from the chosen target to the settled account; whole and streamed alike."""
 
 from collections.abc import Awaitable, Callable
+from typing import Final
 
 from aigateway.v1.chat_service_pb2 import (
     ChatCompletion,
@@ -18,9 +19,11 @@ from gateway_server.pipeline.relay import ChatRelay
 from gateway_server.pipeline.upstream import Upstream
 from gateway_server.providers.base import ChatFormat
 from gateway_server.router.catalog import Candidate
-from gateway_server.router.router import Router, refuse_unbuilt_options
+from gateway_server.router.router import Router, options_of
 from gateway_server.usage.estimate import answer_characters, estimate_chat_usage
 from gateway_server.usage.ledger import Ledger
+
+_CHAT: Final = ModelCapability.MODEL_CAPABILITY_CHAT
 
 EmitChunk = Callable[[ChatCompletionChunk], Awaitable[None]]
 
@@ -99,12 +102,11 @@ class ChatPipeline:
     def _choose(
         self, request: CreateChatCompletionRequest, call: CallContext
     ) -> tuple[Candidate, ChatFormat]:
-        refuse_unbuilt_options(request.gateway_options)
         candidate = self._router.choose(
             request.model,
             call.principal,
-            options=request.gateway_options,
-            capability=ModelCapability.MODEL_CAPABILITY_CHAT,
+            options=options_of(request),
+            capability=_CHAT,
         )
         chat_format = candidate.endpoint.chat_format
         if chat_format is None:

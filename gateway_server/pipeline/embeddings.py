@@ -8,7 +8,7 @@ from gateway_server.errors import feature_not_supported
 from gateway_server.metrics import Metrics
 from gateway_server.pipeline.account import CallAccount
 from gateway_server.pipeline.upstream import Upstream
-from gateway_server.router.router import Router, refuse_unbuilt_options
+from gateway_server.router.router import Router, options_of
 from gateway_server.usage.estimate import estimate_embeddings_usage
 from gateway_server.usage.ledger import Ledger
 
@@ -33,11 +33,10 @@ class EmbeddingsPipeline:
             end_user_id=request.end_user_id,
         )
         with account:
-            refuse_unbuilt_options(request.gateway_options)
             candidate = self._router.choose(
                 request.model,
                 call.principal,
-                options=request.gateway_options,
+                options=options_of(request),
                 capability=ModelCapability.MODEL_CAPABILITY_EMBEDDINGS,
             )
             target = candidate.target

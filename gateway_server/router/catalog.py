@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from aigateway.v1.model_pb2 import Model
 from aigateway.v1.provider_pb2 import Provider
+from gateway_server.allowed_models import model_names
 from gateway_server.errors import GatewayError
 from gateway_server.providers.base import BuildEndpoint, Endpoint, Target
 
@@ -14,20 +15,16 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A model that could serve a call, and the endpoint that reaches it."""
+    """A model that could serve a call, the endpoint that reaches it, and the names that callers use for it."""
 
     target: Target
     endpoint: Endpoint
+    names: tuple[str, str]
 
     @property
     def name(self) -> str:
-        """``provider/model`` by resource ids, as callers and globs name it."""
-        return f"{self.target.provider_id}/{self.model_id}"
-
-    @property
-    def model_id(self) -> str:
-        """The last id of the model's resource name."""
-        return self.target.model.name.rpartition("/")[2]
+        """``provider/model``, by resource ids."""
+        return self.names[0]
 
 
 class Catalog:
@@ -54,8 +51,9 @@ class Catalog:
                     model=model,
                 ),
                 endpoint,
+                model_names(provider_id, model_id),
             )
-            for name in {model_id, provider_model, candidate.name, f"{provider_id}/{provider_model}"}:
+            for name in {*candidate.names, provider_model, f"{provider_id}/{provider_model}"}:
                 self._by_name.setdefault(name, []).append(candidate)
 
     def find(self, name: str) -> list[Candidate]:

@@ -5,9 +5,11 @@ from typing import Final
 import protovalidate
 from google.protobuf.message import DecodeError, Message
 
+from aigateway.v1.chat_service_pb2 import CreateChatCompletionRequest
 from aigateway.v1.error_reason_pb2 import ErrorReason
 from gateway_server.errors import FieldViolation, GatewayError
 from gateway_server.rpc.methods import Method
+from gateway_server.rpc.plain_requests import is_plainly_valid
 
 _MAX_VIOLATIONS: Final = 16
 
@@ -21,6 +23,8 @@ def parse_request(method: Method, data: bytes) -> Message:
             ErrorReason.ERROR_REASON_INVALID_REQUEST,
             f"the request is not a valid {method.request_type.DESCRIPTOR.full_name}",
         ) from None
+    if isinstance(request, CreateChatCompletionRequest) and is_plainly_valid(request):
+        return request
     violations = protovalidate.collect_violations(request)
     if violations:
         raise _invalid(violations)
