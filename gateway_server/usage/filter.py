@@ -24,7 +24,6 @@ _TOKEN: Final = re.compile(
     r"""\s*(?:
         (?P<string>"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')
       | (?P<operator>!=|=)
-      | (?P<dot>\.(?=["']))
       | (?P<word>[^\s"'=!<>:()]+)
     )""",
     re.VERBOSE | re.DOTALL,
@@ -33,6 +32,7 @@ _TEXT_FIELDS: Final = frozenset(
     {"model", "method", "provider_model", "error_reason", "end_user_id", "environment"}
 )
 _KNOWN_FIELDS: Final = (*sorted({*_TEXT_FIELDS, "api_key", "provider", "status_code"}), "labels.NAME")
+_LABELS: Final = "labels."
 _MAX_INT32: Final = 2**31 - 1
 
 
@@ -62,7 +62,7 @@ def parse_filter(text: str) -> tuple[Condition, ...]:
 
 def _parse_comparison(tokens: list[_Token], place: int, end: int) -> tuple[Condition, int]:
     """The comparison that begins at ``place``, and the place behind it."""
-    parts = [*tokens[place:], _Token("end", "", end), _Token("end", "", end), _Token("end", "", end)]
+    parts = [*tokens[place : place + 4], *3 * [_Token("end", "", end)]]
     field, behind = _parse_field(parts)
     operator, value = parts[behind : behind + 2]
     if operator.kind != "operator":
@@ -77,16 +77,15 @@ def _parse_comparison(tokens: list[_Token], place: int, end: int) -> tuple[Condi
 
 def _parse_field(parts: list[_Token]) -> tuple[_Token, int]:
     """The field, a label as a token of that kind, and how many tokens it takes."""
-    first = parts[0]
-    if first.kind != "word":
+    first, second = parts[:2]
+    if first.kind != "word" or first.text == "AND":
         raise _fault(first, "the name of a field is expected")
-    if first.text == "labels" and parts[1].kind == "dot":
-        label = parts[2]
-        if not label.text or '"' in label.text or "\\" in label.text:
-            raise _fault(label, "a label without double quotes and backslashes is expected")
-        return _Token("label", label.text, label.place), 3
-    if first.text.startswith("labels.") and len(first.text) > len("labels."):
-        return _Token("label", first.text.removeprefix("labels."), first.place), 1
+    if first.text == _LABELS and second.kind == "string" and second.place == first.place + len(_LABELS):
+        if not second.text or '"' in second.text or "\\" in second.text:
+            raise _fault(second, "a label without double quotes and backslashes is expected")
+        return _Token("label", second.text, second.place), 2
+    if first.text.startswith(_LABELS) and first.text != _LABELS:
+        return _Token("label", first.text.removeprefix(_LABELS), first.place), 1
     return first, 1
 
 
