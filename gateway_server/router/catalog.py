@@ -15,7 +15,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A model that could serve a call, the endpoint that reaches it, and the names that callers use for it."""
+    """A model that could serve a call, the endpoint that reaches it, and its names among callers."""
 
     target: Target
     endpoint: Endpoint
