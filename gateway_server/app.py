@@ -75,10 +75,11 @@ class _Base:
 @asynccontextmanager
 async def _base(settings: Settings) -> AsyncIterator[_Base]:
     """A migrated store with all that a first start makes."""
-    settings.state_dir.mkdir(parents=True, exist_ok=True)
+    await asyncio.to_thread(settings.state_dir.mkdir, parents=True, exist_ok=True)
     await upgrade(settings.store_url)
     store = open_store(settings.store_url)
-    transport = Transport(
+    transport = await asyncio.to_thread(
+        Transport,
         limits=PoolLimits(max_connections=settings.upstream_max_connections),
         ca_file=settings.upstream_ca_file,
         mounts={"demo": DemoTransport()},
