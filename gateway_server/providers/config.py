@@ -8,7 +8,7 @@ from gateway_server.errors import GatewayError, invalid_request
 from gateway_server.providers.base import ProviderConfig
 
 _BASE_URL: Final = "provider.base_url"
-_DEFAULT_PATH: Final = "/v1"
+_DEFAULT_PATH: Final = b"/v1"
 _Choice = TypeVar("_Choice", bound=str)
 
 
@@ -74,6 +74,8 @@ def read_base_url(base_url: str, *, default: str = "") -> httpx.URL:
     """
     if not base_url and not default:
         raise invalid_request(_BASE_URL, "is required for this type of provider")
+    if any(character.isspace() or not character.isprintable() for character in base_url):
+        raise invalid_request(_BASE_URL, "is not a URL")
     try:
         url = httpx.URL(base_url or default)
     except (httpx.InvalidURL, ValueError) as error:
@@ -84,7 +86,7 @@ def read_base_url(base_url: str, *, default: str = "") -> httpx.URL:
         raise invalid_request(_BASE_URL, "holds a user name or password; use the credential")
     if url.query or url.fragment or "?" in base_url or "#" in base_url:
         raise invalid_request(_BASE_URL, "holds a query or a fragment")
-    return url.copy_with(path=url.path.rstrip("/") or _DEFAULT_PATH)
+    return url.copy_with(raw_path=url.raw_path.rstrip(b"/") or _DEFAULT_PATH)
 
 
 def refuse_base_url(base_url: str) -> None:

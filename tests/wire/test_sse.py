@@ -2,6 +2,7 @@
 
 import re
 import time
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
@@ -62,7 +63,18 @@ def test_gives_an_event_out_as_soon_as_its_blank_line_is_there() -> None:
 
 lines = st.lists(
     st.sampled_from(
-        [b"", b"", b"data: x", b"data:y", b"data", b": note", b"event: e", b"data: \xc3\xa9", b"z: 1", b"\xff"]
+        [
+            b"",
+            b"",
+            b"data: x",
+            b"data:y",
+            b"data",
+            b": note",
+            b"event: e",
+            b"data: \xc3\xa9",
+            b"z: 1",
+            b"\xff",
+        ]
     ),
     max_size=12,
 )
@@ -77,7 +89,7 @@ lines = st.lists(
 def test_cuts_and_line_ends_change_nothing(lines: list[bytes], ends: list[bytes], cuts: list[int]) -> None:
     body = b"".join(line + end for line, end in zip(lines, ends, strict=False))
     places = sorted({0, *(cut for cut in cuts if cut < len(body)), len(body)})
-    pieces = [body[start:end] for start, end in zip(places, places[1:], strict=False)]
+    pieces = [body[start:end] for start, end in pairwise(places)]
 
     assert decode(*pieces) == read_by_the_book(body)
 

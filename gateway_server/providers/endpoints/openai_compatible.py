@@ -43,11 +43,11 @@ class OpenAICompatibleEndpoint:
     def __post_init__(self) -> None:
         # Made once: the transport knows a prepared URL by its identity.
         for name, path in (
-            ("_chat_url", "chat/completions"),
-            ("_embeddings_url", "embeddings"),
-            ("_models_url", "models"),
+            ("_chat_url", b"/chat/completions"),
+            ("_embeddings_url", b"/embeddings"),
+            ("_models_url", b"/models"),
         ):
-            url = self.base_url.copy_with(path=f"{self.base_url.path}/{path}")
+            url = self.base_url.copy_with(raw_path=self.base_url.raw_path + path)
             object.__setattr__(self, name, url)
 
     def chat_call(self, target: Target, body: bytes, *, stream: bool) -> HttpCall:

@@ -19,7 +19,7 @@ from gateway_server.providers.wire.retry_after import read_retry_after
 
 _CODE: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _STATUS: Final = re.compile(r"[45]\d\d", re.ASCII)
-_PARAMETER: Final = re.compile(r"[A-Za-z0-9_.\[\]-]{1,128}")
+_PARAMETER: Final = re.compile(r"[A-Za-z0-9_.\[\]-]{1,64}")
 #: Words that servers without codes of their own use, and the code that others give for the same.
 _CODE_BY_MESSAGE: Final = (
     (

@@ -25,20 +25,22 @@ def encode(data: bytes) -> str:
 
 
 def render(
-    fields: dict[str, Any], provider_type: str = "openai", *, stream: bool = False, **config: object
+    fields: dict[str, Any], provider_type: str = "openai", *, stream: bool = False, **config: Any
 ) -> dict[str, Any]:
     return orjson.loads(render_bytes(fields, provider_type, stream=stream, **config))
 
 
 def render_bytes(
-    fields: dict[str, Any], provider_type: str = "openai", *, stream: bool = False, **config: object
+    fields: dict[str, Any], provider_type: str = "openai", *, stream: bool = False, **config: Any
 ) -> bytes:
     request = ParseDict({"model": "any", "messages": [HELLO], **fields}, CreateChatCompletionRequest())
-    return chat_format(provider_type, **config).render_chat(request, make_target(provider_type), stream=stream)
+    return chat_format(provider_type, **config).render_chat(
+        request, make_target(provider_type), stream=stream
+    )
 
 
 def render_turn(
-    role: str, parts: list[dict[str, Any]], provider_type: str = "openai", **config: object
+    role: str, parts: list[dict[str, Any]], provider_type: str = "openai", **config: Any
 ) -> list[Any]:
     messages = render({"messages": [{"role": role, "parts": parts}]}, provider_type, **config)["messages"]
     assert isinstance(messages, list)
@@ -133,13 +135,19 @@ def test_the_author_of_a_turn_is_its_name() -> None:
             },
         ),
         (
-            {"provider": {"providerType": "openai", "blockType": "new", "blockJson": '{"type": "new", "b": 1}'}},
+            {
+                "provider": {
+                    "providerType": "openai",
+                    "blockType": "new",
+                    "blockJson": '{"type": "new", "b": 1}',
+                }
+            },
             {"type": "new", "b": 1},
         ),
     ],
 )
 def test_parts_of_a_user_turn(part: dict[str, Any], block: dict[str, Any]) -> None:
-    first = {"text": {"text": "Look:"}}
+    first: dict[str, Any] = {"text": {"text": "Look:"}}
 
     content = render_turn("ROLE_USER", [first, part])[0]["content"]
 
@@ -172,7 +180,7 @@ def test_media_that_vllm_takes_beyond_openai(part: dict[str, Any], block: dict[s
 
 
 def test_an_assistant_turn_has_one_content_and_one_list_of_calls() -> None:
-    parts = [
+    parts: list[dict[str, Any]] = [
         {"text": {"text": "Let me see."}},
         {"toolCall": {"toolCallId": "c1", "toolName": "get_weather", "arguments": '{"b": 1, "a": 2}'}},
         {"toolCall": {"toolCallId": "c2", "toolName": "get_time"}},
@@ -242,7 +250,7 @@ def test_reasoning_goes_back_to_servers_that_take_it(config: dict[str, str], key
 
 def test_each_tool_result_is_a_message_of_its_own() -> None:
     image = {"image": {"source": {"uri": "https://example.com/a.png"}}}
-    parts = [
+    parts: list[dict[str, Any]] = [
         {"toolResult": {"toolCallId": "c1", "parts": [{"text": {"text": "sunny"}}]}},
         {"toolResult": {"toolCallId": "c2", "parts": [{"text": {"text": "see"}}, image], "isError": True}},
         {"toolResult": {"toolCallId": "c3"}},
@@ -307,7 +315,7 @@ def test_knobs() -> None:
     ],
 )
 def test_where_the_output_limit_goes_is_a_setting(
-    provider_type: str, config: dict[str, str], key: str
+    provider_type: str, config: dict[str, Any], key: str
 ) -> None:
     assert render({"generationConfig": {"maxOutputTokens": 7}}, provider_type, **config)[key] == 7
 
@@ -408,7 +416,9 @@ def test_web_search_has_a_key_of_its_own() -> None:
 def test_the_choice_among_tools(choice: dict[str, Any], rendered: dict[str, Any]) -> None:
     body = render({"tools": [WEATHER, TIME, SHELL], "toolChoice": choice})
 
-    assert {key: value for key, value in body.items() if key in {"tool_choice", "parallel_tool_calls"}} == rendered
+    assert {
+        key: value for key, value in body.items() if key in {"tool_choice", "parallel_tool_calls"}
+    } == rendered
 
 
 @pytest.mark.parametrize(
@@ -549,7 +559,11 @@ def refusal(fields: dict[str, Any], provider_type: str = "openai") -> GatewayErr
     ("provider_type", "fields", "feature"),
     [
         ("openai", user({"video": {"source": INLINE}}), "video parts"),
-        ("openai", user({"audio": {"source": {"uri": "https://a/b"}}}), "audio other than inline WAV and MP3"),
+        (
+            "openai",
+            user({"audio": {"source": {"uri": "https://a/b"}}}),
+            "audio other than inline WAV and MP3",
+        ),
         (
             "openai",
             user({"audio": {"source": {"inlineData": "", "mimeType": "audio/ogg"}}}),
@@ -583,7 +597,11 @@ def refusal(fields: dict[str, Any], provider_type: str = "openai") -> GatewayErr
             user({"provider": {"providerType": "anthropic", "blockType": "x", "blockJson": "{}"}}),
             "x blocks of anthropic",
         ),
-        ("openai", turn("ROLE_SYSTEM", {"image": {"source": INLINE}}), "image parts in system and developer turns"),
+        (
+            "openai",
+            turn("ROLE_SYSTEM", {"image": {"source": INLINE}}),
+            "image parts in system and developer turns",
+        ),
         ("openai", turn("ROLE_ASSISTANT", {"image": {"source": INLINE}}), "image parts in assistant turns"),
         ("openai", turn("ROLE_ASSISTANT", {"reasoning": {"text": "t"}}), "reasoning in earlier turns"),
         (
@@ -609,7 +627,9 @@ def refusal(fields: dict[str, Any], provider_type: str = "openai") -> GatewayErr
         ),
         (
             "openai",
-            turn("ROLE_TOOL", {"toolResult": {"toolCallId": "c", "parts": [{"document": {"source": INLINE}}]}}),
+            turn(
+                "ROLE_TOOL", {"toolResult": {"toolCallId": "c", "parts": [{"document": {"source": INLINE}}]}}
+            ),
             "document parts in tool results",
         ),
         ("vllm", {"tools": [SHELL]}, "free-form tools"),
