@@ -24,21 +24,27 @@ from gateway_server.pipeline.chat import ChatPipeline
 from gateway_server.pipeline.embeddings import EmbeddingsPipeline
 from gateway_server.pipeline.upstream import Upstream, UpstreamLimits
 from gateway_server.providers.check import ProviderChecker
-from gateway_server.providers.credentials import endpoint_of
+from gateway_server.providers.credentials import endpoint_of, validate_provider
 from gateway_server.providers.demo.transport import DemoTransport
 from gateway_server.providers.transport import PoolLimits, Transport
 from gateway_server.router.catalog import Catalog
 from gateway_server.router.router import Router
+from gateway_server.rpc.admin.base import AdminDependencies
+from gateway_server.rpc.admin.servicer import AdminServicer
 from gateway_server.rpc.chat import ChatServicer
 from gateway_server.rpc.embeddings import EmbeddingsServicer
 from gateway_server.rpc.interceptors import Interceptors
 from gateway_server.rpc.server import RpcServer, read_credentials
+from gateway_server.rpc.usage import UsageServicer
 from gateway_server.settings import Settings, SettingsError
 from gateway_server.storage.api_keys import ApiKeyRepository
 from gateway_server.storage.catalog import load_catalog
 from gateway_server.storage.changes import ChangeFeed, Changes
 from gateway_server.storage.engine import Store, StoreUrlError, open_store
+from gateway_server.storage.models import ModelRepository
+from gateway_server.storage.providers import ProviderRepository
 from gateway_server.storage.schema import DatabaseVersionError, upgrade
+from gateway_server.storage.tenants import TenantRepository
 from gateway_server.storage.usage_records import UsageRepository
 from gateway_server.usage.ledger import Ledger
 
@@ -162,6 +168,10 @@ async def _start(settings: Settings, base: _Base, stack: AsyncExitStack) -> tupl
         {
             "aigateway.v1.ChatService": ChatServicer(chat),
             "aigateway.v1.EmbeddingsService": EmbeddingsServicer(embeddings),
+            "aigateway.v1.AdminService": _admin(base, feed),
+            "aigateway.v1.UsageService": UsageServicer(
+                UsageRepository(base.store), TenantRepository(base.store, base.clock), ledger
+            ),
         },
         Interceptors(
             authenticate=authenticator.authenticate,
@@ -187,6 +197,22 @@ async def _start(settings: Settings, base: _Base, stack: AsyncExitStack) -> tupl
     watch = asyncio.create_task(_watch_health(base.store, ledger, server), name="health")
     stack.callback(watch.cancel)
     return server, admission
+
+
+def _admin(base: _Base, feed: ChangeFeed) -> AdminServicer:
+    return AdminServicer(
+        AdminDependencies(
+            tenants=TenantRepository(base.store, base.clock),
+            api_keys=ApiKeyRepository(base.store, base.clock),
+            providers=ProviderRepository(base.store, base.clock),
+            models=ModelRepository(base.store, base.clock),
+            feed=feed,
+            peppers=base.peppers,
+            clock=base.clock,
+            validate_provider=validate_provider,
+            check_provider=base.checker.check,
+        )
+    )
 
 
 async def _router(store: Store, feed: ChangeFeed) -> Router:

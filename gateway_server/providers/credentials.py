@@ -17,12 +17,17 @@ def endpoint_of(provider: Provider) -> Endpoint:
     Raises INVALID_REQUEST when the resource's settings cannot be used. A secret that cannot be had is
     told when it is needed, as UPSTREAM_CREDENTIAL_REJECTED.
     """
-    return build_endpoint(
-        provider.provider_type,
-        provider.base_url,
-        read_credential(provider),
-        dict(provider.config.items()),
-    )
+    return _build(provider, read_credential(provider))
+
+
+def validate_provider(provider: Provider) -> None:
+    """Raises INVALID_REQUEST when the resource's settings cannot be used; reads nothing."""
+    _build(provider, _none)
+
+
+def _build(provider: Provider, credential: Credential) -> Endpoint:
+    config = dict(provider.config.items())
+    return build_endpoint(provider.provider_type, provider.base_url, credential, config)
 
 
 def read_credential(provider: Provider) -> Credential:
