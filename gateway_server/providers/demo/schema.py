@@ -5,8 +5,13 @@ Knows the keywords that tools use. A ``pattern`` or a ``not`` is beyond it: the 
 
 from typing import Any, Final
 
+#: Schemas looked at for one value: those that contain themselves would otherwise never end.
+_BUDGET: Final = 500
 _MAX_DEPTH: Final = 12
-_MAX_PARTS: Final = 16
+_MAX_ITEMS: Final = 64
+_MAX_LENGTH: Final = 10_000
+_MAX_NUMBER: Final = 2**53
+_FILLER: Final = "demo "
 _TEXT_BY_FORMAT: Final = {
     "date": "2030-01-31",
     "date-time": "2030-01-31T12:00:00Z",
@@ -18,52 +23,100 @@ _TEXT_BY_FORMAT: Final = {
     "uri": "https://example.com/",
     "uuid": "00000000-0000-4000-8000-000000000000",
 }
-_FILLER: Final = "demo "
 
 Schema = dict[str, Any]
 
 
 def make_value(schema: object) -> object:
-    """The value; null for what is not a schema."""
-    return _make(schema, schema if isinstance(schema, dict) else {}, 0)
+    """The value; null for what is not a schema, and for what a schema that contains itself goes on with."""
+    return _Maker(schema if isinstance(schema, dict) else {}).make(schema, 0)
 
 
-def _make(schema: object, root: Schema, depth: int) -> object:
-    if schema is True:
-        return {}
-    if not isinstance(schema, dict) or depth > _MAX_DEPTH:
-        return None
-    schema = _resolve(schema, root, depth)
-    if "const" in schema:
-        return schema["const"]
-    if isinstance(schema.get("enum"), list) and schema["enum"]:
-        return schema["enum"][0]
-    for key in ("anyOf", "oneOf"):
-        options = schema.get(key)
-        if isinstance(options, list) and options:
-            rest = {name: value for name, value in schema.items() if name != key}
-            return _make(_join(rest, _resolve(_first(options), root, depth + 1)), root, depth + 1)
-    return _make_typed(_type_of(schema), schema, root, depth)
+class _Maker:
+    """Makes the values of one schema, its root."""
 
+    def __init__(self, root: Schema) -> None:
+        self._root = root
+        self._budget = _BUDGET
 
-def _resolve(schema: Schema, root: Schema, depth: int) -> Schema:
-    """Follows references within the schema and takes ``allOf`` together."""
-    for _ in range(_MAX_DEPTH):
+    def make(self, schema: object, depth: int) -> object:
+        if schema is True:
+            return {}
+        if not isinstance(schema, dict) or depth > _MAX_DEPTH or not self._spend():
+            return None
+        schema = self._resolve(schema)
+        if "const" in schema:
+            return schema["const"]
+        if isinstance(schema.get("enum"), list) and schema["enum"]:
+            return schema["enum"][0]
+        for key in ("anyOf", "oneOf"):
+            if isinstance(schema.get(key), list) and schema[key]:
+                rest = {name: value for name, value in schema.items() if name != key}
+                return self.make(_join(rest, self._resolve(_first(schema[key]))), depth + 1)
+        return self._make_typed(schema, depth)
+
+    def _spend(self) -> bool:
+        self._budget -= 1
+        return self._budget >= 0
+
+    def _resolve(self, schema: Schema) -> Schema:
+        """Follows references within the root and takes ``allOf`` together."""
         reference = schema.get("$ref")
-        if not isinstance(reference, str) or not reference.startswith("#"):
-            break
-        target: object = root
-        for step in reference[1:].strip("/").split("/"):
+        if isinstance(reference, str) and self._spend():
+            rest = {name: value for name, value in schema.items() if name != "$ref"}
+            return self._resolve(_join(self._look_up(reference), rest))
+        parts = schema.get("allOf")
+        if isinstance(parts, list):
+            schema = {name: value for name, value in schema.items() if name != "allOf"}
+            for part in parts:
+                if isinstance(part, dict) and self._spend():
+                    schema = _join(schema, self._resolve(part))
+        return schema
+
+    def _look_up(self, reference: str) -> Schema:
+        found: object = self._root
+        if not reference.startswith("#"):
+            return {}
+        for step in reference.removeprefix("#").removeprefix("/").split("/"):
             key = step.replace("~1", "/").replace("~0", "~")
-            target = target.get(key) if isinstance(target, dict) and key else target
-        rest = {name: value for name, value in schema.items() if name != "$ref"}
-        schema = _join(target if isinstance(target, dict) else {}, rest)
-    parts = schema.get("allOf")
-    if isinstance(parts, list) and depth <= _MAX_DEPTH:
-        schema = {name: value for name, value in schema.items() if name != "allOf"}
-        for part in parts[:_MAX_PARTS]:
-            schema = _join(schema, _resolve(part, root, depth + 1) if isinstance(part, dict) else {})
-    return schema
+            if key:
+                found = found.get(key) if isinstance(found, dict) else None
+        return found if isinstance(found, dict) else {}
+
+    def _make_typed(self, schema: Schema, depth: int) -> object:
+        match _type_of(schema):
+            case "object":
+                return self._make_object(schema, depth)
+            case "array":
+                return self._make_array(schema, depth)
+            case "integer":
+                return int(_make_number(schema, whole=True))
+            case "number":
+                return _make_number(schema, whole=False)
+            case "boolean":
+                return True
+            case "null":
+                return None
+            case _:
+                return _make_text(schema)
+
+    def _make_object(self, schema: Schema, depth: int) -> Schema:
+        """What is required; everything where nothing is, so that an answer has something to show."""
+        properties = schema.get("properties")
+        properties = properties if isinstance(properties, dict) else {}
+        required = schema.get("required")
+        names = required if isinstance(required, list) and required else list(properties)
+        return {
+            name: self.make(properties.get(name, True), depth + 1) for name in names if isinstance(name, str)
+        }
+
+    def _make_array(self, schema: Schema, depth: int) -> list[object]:
+        prefix = schema.get("prefixItems")
+        made = [self.make(item, depth + 1) for item in prefix] if isinstance(prefix, list) else []
+        wanted = min(_whole(schema.get("minItems"), 1), _MAX_ITEMS)
+        while len(made) < wanted and schema.get("items") is not False:
+            made.append(self.make(schema.get("items", True), depth + 1))
+        return made
 
 
 def _join(first: Schema, second: Schema) -> Schema:
@@ -92,44 +145,6 @@ def _type_of(schema: Schema) -> str:
     return "array" if "items" in schema or "prefixItems" in schema else "string"
 
 
-def _make_typed(kind: str, schema: Schema, root: Schema, depth: int) -> object:
-    match kind:
-        case "object":
-            return _make_object(schema, root, depth)
-        case "array":
-            return _make_array(schema, root, depth)
-        case "integer" | "number":
-            return _make_number(schema, whole=kind == "integer")
-        case "boolean":
-            return True
-        case "null":
-            return None
-        case _:
-            return _make_text(schema)
-
-
-def _make_object(schema: Schema, root: Schema, depth: int) -> Schema:
-    """What is required; everything where nothing is, so that an answer has something to show."""
-    properties = schema.get("properties")
-    properties = properties if isinstance(properties, dict) else {}
-    required = schema.get("required")
-    names = required if isinstance(required, list) and required else list(properties)
-    if depth > _MAX_DEPTH // 2 and not required:
-        names = []
-    return {
-        name: _make(properties.get(name, True), root, depth + 1) for name in names if isinstance(name, str)
-    }
-
-
-def _make_array(schema: Schema, root: Schema, depth: int) -> list[object]:
-    prefix = schema.get("prefixItems")
-    made = [_make(item, root, depth + 1) for item in prefix] if isinstance(prefix, list) else []
-    least = _whole(schema.get("minItems"), 1)
-    while len(made) < min(least, 64) and schema.get("items") is not False:
-        made.append(_make(schema.get("items", True), root, depth + 1))
-    return made
-
-
 def _make_number(schema: Schema, *, whole: bool) -> int | float:
     value: float = 1
     low, high = schema.get("minimum"), schema.get("maximum")
@@ -144,7 +159,8 @@ def _make_number(schema: Schema, *, whole: bool) -> int | float:
     step = schema.get("multipleOf")
     if isinstance(step, int | float) and step > 0:
         value = -(-value // step) * step
-    return int(value) if whole else value
+    # Nothing that JSON writers refuse.
+    return value if abs(value) <= _MAX_NUMBER else 1
 
 
 def _make_text(schema: Schema) -> str:
@@ -156,4 +172,4 @@ def _make_text(schema: Schema) -> str:
 
 
 def _whole(value: object, default: int) -> int:
-    return value if isinstance(value, int) and 0 <= value <= 10_000 else default
+    return value if isinstance(value, int) and 0 <= value <= _MAX_LENGTH else default
