@@ -41,10 +41,6 @@ _MESSAGES: Final = {
 class ConnectionOwner(Protocol):
     """Who is told what becomes of a connection."""
 
-    def on_made(self, connection: "Connection") -> None:
-        """The socket is there."""
-        ...
-
     def on_idle(self, connection: "Connection") -> float:
         """The connection can take another request; gives the seconds it may wait for one."""
         ...
@@ -350,7 +346,6 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The socket is connected, for https with the handshake behind it."""
         self._transport = cast("asyncio.Transport", transport)  # uvloop's is one in all but name
-        self._owner.on_made(self)
         if self.is_closed:
             self._transport.abort()
         elif hasattr(select, "poll"):

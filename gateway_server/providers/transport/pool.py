@@ -118,10 +118,6 @@ class Pool:
             self._idle.remove(connection)
         self._free_slot()
 
-    def on_made(self, connection: Connection) -> None:
-        """As in ConnectionOwner."""
-        self._sockets.add(connection)
-
     def on_lost(self, connection: Connection) -> None:
         """As in ConnectionOwner."""
         self._sockets.discard(connection)
@@ -194,6 +190,8 @@ class Pool:
             connection.close()
             kind = TransportErrorKind.CLOSED if self._is_closed else TransportErrorKind.RESET
             raise _unsent(kind, f"the connection to {self.origin} was closed before it was used")
+        # Not before: uvloop tells nobody when it closes the socket of a connect that was cancelled.
+        self._sockets.add(connection)
         return connection
 
     def _explain(self, error: OSError | UnicodeError) -> TransportError:

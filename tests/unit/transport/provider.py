@@ -44,6 +44,8 @@ class Peer:
         return seen
 
     async def send(self, data: bytes) -> None:
+        if self.writer.is_closing():
+            raise ConnectionAbortedError  # which uvloop calls a RuntimeError
         self.writer.write(data)
         await self.writer.drain()
 
