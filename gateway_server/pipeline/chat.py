@@ -16,7 +16,7 @@ from gateway_server.errors import feature_not_supported
 from gateway_server.metrics import Metrics
 from gateway_server.pipeline.account import CallAccount
 from gateway_server.pipeline.relay import ChatRelay
-from gateway_server.pipeline.upstream import Upstream
+from gateway_server.pipeline.upstream import Upstream, read_error_body
 from gateway_server.providers.base import ChatFormat
 from gateway_server.router.catalog import Candidate
 from gateway_server.router.router import Router, options_of
@@ -50,9 +50,10 @@ class ChatPipeline:
             with account.attempt(target, lambda: _cut_usage(request, None, 0)) as attempt:
                 async with await self._upstream.send(http_call, call) as response:
                     attempt.http_status = response.status
+                    if response.status != 200:
+                        data = await read_error_body(response)
+                        raise chat_format.parse_error(response.status, response.headers, data, target)
                     data = await response.read()
-                if response.status != 200:
-                    raise chat_format.parse_error(response.status, response.headers, data, target)
                 answer = chat_format.parse_chat(data, target)
                 reported = answer.usage if answer.HasField("usage") else None
                 attempt.usage = reported or _counted_usage(request, answer_characters(answer))
@@ -82,7 +83,7 @@ class ChatPipeline:
                 async with await self._upstream.send(http_call, call) as response:
                     attempt.http_status = response.status
                     if response.status != 200:
-                        data = await response.read()
+                        data = await read_error_body(response)
                         raise chat_format.parse_error(response.status, response.headers, data, target)
                     last_events = await relay.run(response, on_first_content=attempt.mark_first_token)
                 attempt.usage = parser.usage or _counted_usage(request, relay.characters)

@@ -7,7 +7,7 @@ from gateway_server.call import CallContext
 from gateway_server.errors import feature_not_supported
 from gateway_server.metrics import Metrics
 from gateway_server.pipeline.account import CallAccount
-from gateway_server.pipeline.upstream import Upstream
+from gateway_server.pipeline.upstream import Upstream, read_error_body
 from gateway_server.router.router import Router, options_of
 from gateway_server.usage.estimate import estimate_embeddings_usage
 from gateway_server.usage.ledger import Ledger
@@ -51,9 +51,10 @@ class EmbeddingsPipeline:
             with attempt:
                 async with await self._upstream.send(http_call, call) as response:
                     attempt.http_status = response.status
+                    if response.status != 200:
+                        data = await read_error_body(response)
+                        raise embeddings_format.parse_error(response.status, response.headers, data, target)
                     data = await response.read()
-                if response.status != 200:
-                    raise embeddings_format.parse_error(response.status, response.headers, data, target)
                 answer = embeddings_format.parse_embeddings(data, request, target)
                 attempt.usage = (
                     answer.usage

@@ -46,24 +46,34 @@ class ChatRelay:
         due_at: float | None = None
         try:
             async for data in response.chunks():
-                self._pending += self._parser.feed(data)
+                self._read(data)
                 if not self._parser.has_content:
                     continue
                 if due_at is None:
                     on_first_content()
                 elif (wait := due_at - self._clock.monotonic()) > 0 and not response.is_ended:
                     await asyncio.sleep(wait)
-                    self._pending += self._parser.feed(response.take_available())
+                    self._read(response.take_available())
                 if response.is_ended:
                     continue
                 await self._flush()
                 due_at = self._clock.monotonic() + self._flush_seconds
-            self._pending += self._parser.close()
+            self._read_end()
         except (GatewayError, TransportError):
             if self._parser.has_content:
                 await self._flush()
             raise
         return self._take()
+
+    def _read(self, data: bytes) -> None:
+        self._pending += self._parser.feed(data)
+        # A failure within these bytes comes now, not with the next, which may be long in coming.
+        self._pending += self._parser.feed(b"")
+
+    def _read_end(self) -> None:
+        self._pending += self._parser.close()
+        if not (self._pending and self._pending[-1].HasField("end")):
+            self._parser.close()  # raises what the answer lacks
 
     async def _flush(self) -> None:
         events = self._take()

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from gateway_server.call import CallContext
 from gateway_server.providers.base import HttpCall
-from gateway_server.providers.transport import HttpResponse, Timeouts, Transport
+from gateway_server.providers.transport import HttpResponse, Timeouts, Transport, TransportError
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,3 +37,11 @@ class Upstream:
             ),
             max_response_bytes=limits.max_response_bytes,
         )
+
+
+async def read_error_body(response: HttpResponse) -> bytes:
+    """The body of a response that is an error; empty when it cannot be read, since the status says more."""
+    try:
+        return await response.read()
+    except TransportError:
+        return b""

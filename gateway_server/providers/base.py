@@ -73,11 +73,17 @@ class ChatStreamParser(Protocol):
         ...
 
     def feed(self, data: bytes) -> list[ChatEvent]:
-        """Takes the next bytes of the body and gives the events that they complete."""
+        """Takes the next bytes of the body and gives the events that they complete.
+
+        Those before a failure are given first; the next call, ``feed(b"")`` will do, raises it.
+        """
         ...
 
     def close(self) -> list[ChatEvent]:
-        """Takes the proper end of the body; raises when the answer is not complete."""
+        """Takes the proper end of the body; raises when the answer is not complete.
+
+        When events are given first and ``end`` is not the last of them, calling it again raises.
+        """
         ...
 
 

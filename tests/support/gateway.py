@@ -126,7 +126,8 @@ async def running_gateway(state_dir: Path, **settings: Any) -> AsyncIterator[Gat
 
     loaded = await asyncio.to_thread(Settings.load, gateway_settings(state_dir, **settings))
     ended = asyncio.create_task(run(loaded, stop, ready=ready), name="gateway")
-    await asyncio.wait([ended, started], return_when=asyncio.FIRST_COMPLETED)
+    first: set[asyncio.Future[Any]] = {ended, started}
+    await asyncio.wait(first, return_when=asyncio.FIRST_COMPLETED)
     if ended.done():
         await ended  # raises what kept it from starting
     told = started.result()

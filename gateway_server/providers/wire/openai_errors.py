@@ -124,8 +124,9 @@ def _classify(status: int, said: _ProviderError, provider: str, *, http_status: 
     metadata = {"provider": provider}
     if http_status:
         metadata["http_status"] = str(http_status)
-    if 300 <= status < 400:
-        error = protocol_error(provider, f"{told} is a redirect, which is not followed")
+    if status < 400:
+        what = "a redirect, which is not followed" if status >= 300 else "no answer"
+        error = protocol_error(provider, f"{told} is {what}")
         error.retryable = False
         return error
     if status in {401, 403} and said.code not in _CONTENT_FILTER:
