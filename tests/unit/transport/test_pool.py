@@ -21,9 +21,7 @@ PATIENCE = PATIENT()
 
 
 async def ask(transport: Transport, provider: Provider, timeouts: Timeouts = PATIENCE) -> bytes:
-    async with await transport.send(
-        provider.call(), timeouts=timeouts, max_response_bytes=LIMIT
-    ) as response:
+    async with await transport.send(provider.call(), timeouts=timeouts, max_response_bytes=LIMIT) as response:
         return await response.read()
 
 
@@ -46,8 +44,12 @@ async def test_connection_is_free_before_its_response_is_read(transport: Transpo
         assert provider.connections == 1
 
 
-@pytest.mark.parametrize("answer", [OK.replace(b"OK\r\n", b"OK\r\nconnection: close\r\n"), OK.replace(b"1.1", b"1.0")])
-async def test_connection_that_the_provider_will_close_is_not_kept(transport: Transport, answer: bytes) -> None:
+@pytest.mark.parametrize(
+    "answer", [OK.replace(b"OK\r\n", b"OK\r\nconnection: close\r\n"), OK.replace(b"1.1", b"1.0")]
+)
+async def test_connection_that_the_provider_will_close_is_not_kept(
+    transport: Transport, answer: bytes
+) -> None:
     async def script(peer: Peer) -> None:
         await peer.request()
         await peer.send(answer)
@@ -71,7 +73,7 @@ async def test_connection_closed_while_idle_is_replaced_unnoticed(transport: Tra
 async def test_close_that_the_loop_has_not_seen_yet_is_noticed_before_sending(transport: Transport) -> None:
     """The provider runs in a thread and closes while the event loop is held up: it cannot know of it."""
     closed = threading.Event()
-    served = []
+    served: list[bytes] = []
 
     def serve() -> None:
         for _ in range(2):
@@ -176,7 +178,10 @@ async def test_place_in_line_is_kept_when_a_connection_dies(new_transport: Calla
 
     async with providing(script) as provider:
         results = await asyncio.gather(*(ask(transport, provider) for _ in range(6)), return_exceptions=True)
-        assert [getattr(result, "kind", result) for result in results] == [TransportErrorKind.RESET, b"ok"] * 3
+        assert [getattr(result, "kind", result) for result in results] == [
+            TransportErrorKind.RESET,
+            b"ok",
+        ] * 3
 
 
 async def test_wait_for_a_connection_has_its_time(new_transport: Callable[..., Transport]) -> None:

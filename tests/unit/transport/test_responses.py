@@ -7,7 +7,10 @@ from tests.unit.transport.conftest import PATIENT
 from tests.unit.transport.provider import OK, Peer, answering, keep_answering, providing
 
 LIMIT = 1 << 20
-CHUNKED = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n4\r\nfour\r\n3;x=1\r\nsix\r\n0\r\ntrailer: t\r\n\r\n"
+CHUNKED = (
+    b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
+    b"4\r\nfour\r\n3;x=1\r\nsix\r\n0\r\ntrailer: t\r\n\r\n"
+)
 
 
 @pytest.mark.parametrize(
@@ -84,18 +87,20 @@ async def test_request_is_written_as_http(transport: Transport) -> None:
 
 async def test_headers_are_found_in_any_case_and_equal_names_joined(transport: Transport) -> None:
     answer = b"HTTP/1.1 200 OK\r\nX-Request-ID: r1\r\nVary: a\r\nvary:  b \r\nContent-Length: 0\r\n\r\n"
-    async with providing(answering(answer)) as provider:
-        async with await transport.send(
-            provider.call(), timeouts=PATIENT(), max_response_bytes=LIMIT
-        ) as response:
-            assert response.headers["x-request-id"] == "r1"
-            assert response.headers.get("X-REQUEST-ID") == "r1"
-            assert response.headers.get("absent") is None
-            assert dict(response.headers) == {"x-request-id": "r1", "vary": "a, b", "content-length": "0"}
+    async with (
+        providing(answering(answer)) as provider,
+        await transport.send(provider.call(), timeouts=PATIENT(), max_response_bytes=LIMIT) as response,
+    ):
+        assert response.headers["x-request-id"] == "r1"
+        assert response.headers.get("X-REQUEST-ID") == "r1"
+        assert response.headers.get("absent") is None
+        assert dict(response.headers) == {"x-request-id": "r1", "vary": "a, b", "content-length": "0"}
 
 
 async def test_trailers_do_not_change_the_headers(transport: Transport) -> None:
-    answer = b"HTTP/1.1 200 OK\r\nx: head\r\ntransfer-encoding: chunked\r\n\r\n1\r\na\r\n0\r\nx: trailer\r\n\r\n"
+    answer = (
+        b"HTTP/1.1 200 OK\r\nx: head\r\ntransfer-encoding: chunked\r\n\r\n1\r\na\r\n0\r\nx: trailer\r\n\r\n"
+    )
     async with (
         providing(answering(answer)) as provider,
         await transport.send(provider.call(), timeouts=PATIENT(), max_response_bytes=LIMIT) as response,
@@ -164,10 +169,12 @@ async def test_what_arrived_can_be_taken_without_waiting(transport: Transport) -
         chunks = response.chunks()
         assert await anext(chunks) == b"one"
         assert response.take_available() == b""
+        was_ended = response.is_ended
         more.set()
         while not (taken := response.take_available()):
             await asyncio.sleep(0)
         assert taken == b"two"
+        assert (was_ended, response.is_ended) == (False, True)
         assert [piece async for piece in chunks] == []
 
 

@@ -47,7 +47,9 @@ async def expect(transport: Transport, call: HttpCall, timeouts: Timeouts) -> Tr
         (PATIENT(total=SHORT), TransportErrorKind.TOTAL_TIMEOUT),
     ],
 )
-async def test_connecting_has_its_time(transport: Transport, timeouts: Timeouts, kind: TransportErrorKind) -> None:
+async def test_connecting_has_its_time(
+    transport: Transport, timeouts: Timeouts, kind: TransportErrorKind
+) -> None:
     with unreachable() as call:
         error = await expect(transport, call, timeouts)
     assert (error.kind, error.sent, error.received) == (kind, False, False)
@@ -61,7 +63,9 @@ async def test_connecting_has_its_time(transport: Transport, timeouts: Timeouts,
         (PATIENT(total=SHORT), TransportErrorKind.TOTAL_TIMEOUT),
     ],
 )
-async def test_first_byte_has_its_time(transport: Transport, timeouts: Timeouts, kind: TransportErrorKind) -> None:
+async def test_first_byte_has_its_time(
+    transport: Transport, timeouts: Timeouts, kind: TransportErrorKind
+) -> None:
     async def script(peer: Peer) -> None:
         await peer.request()
         await peer.gone()
@@ -187,9 +191,7 @@ async def test_no_time_left_sends_nothing(transport: Transport) -> None:
             await response.read()
         for total in (0, -1):
             with pytest.raises(TransportError) as raised:
-                await transport.send(
-                    provider.call(), timeouts=PATIENT(total=total), max_response_bytes=LIMIT
-                )
+                await transport.send(provider.call(), timeouts=PATIENT(total=total), max_response_bytes=LIMIT)
             assert raised.value.kind is TransportErrorKind.TOTAL_TIMEOUT
             assert not raised.value.sent
         assert len(provider.requests) == 1
@@ -207,7 +209,7 @@ async def test_timer_of_a_call_does_not_outlive_it(transport: Transport) -> None
             await peer.send(OK)
 
     async with providing(script) as provider:
-        for slow in (False, True):  # noqa: B007 -- the script reads it
+        for slow in (False, True):
             timeouts = PATIENT(first_byte=SHORT, total=SHORT) if not slow else PATIENT()
             async with await transport.send(
                 provider.call(), timeouts=timeouts, max_response_bytes=LIMIT
