@@ -201,9 +201,18 @@ class translated:  # noqa: N801 -- used as a with-statement, like contextlib's
     def __exit__(self, _: type[BaseException] | None, error: BaseException | None, __: object) -> None:
         if isinstance(error, IntegrityError | DataError | ProgrammingError | NotSupportedError):
             return
+        if isinstance(error, DBAPIError) and _is_fault_of_data(error):
+            return
         if isinstance(error, DBAPIError | PoolTimeoutError | sqlite3.Error | OSError):
             _LOG.warning("the database failed: %s", _first_line(error))
             raise store_unavailable() from error
+
+
+def _is_fault_of_data(error: DBAPIError) -> bool:
+    """Whether a value cannot be stored; asyncpg has no class of its own for that."""
+    cause = getattr(error.orig, "__cause__", None)
+    state = getattr(error.orig, "sqlstate", None) or getattr(cause, "sqlstate", None) or ""
+    return isinstance(cause, ValueError) or str(state).startswith("22")
 
 
 def _first_line(error: BaseException) -> str:
