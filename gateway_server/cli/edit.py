@@ -45,10 +45,10 @@ class Edit:
             self._changed[(path or name).partition(".")[0]] = None
             holder = self._at(path)
             if isinstance(value, list):
-                del getattr(holder, name)[:]
+                holder.ClearField(name)
                 getattr(holder, name).extend(value)
             elif isinstance(value, dict):
-                getattr(holder, name).clear()
+                holder.ClearField(name)
                 getattr(holder, name).update(value)
             elif isinstance(value, datetime):
                 getattr(holder, name).FromDatetime(value)

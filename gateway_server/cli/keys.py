@@ -82,7 +82,7 @@ def list_keys(
             ("NAME", lambda key: key.display_name),
             ("ENVIRONMENT", lambda key: key.environment),
             ("SECRET", lambda key: f"{key.secret_prefix}…{key.secret_last4}"),
-            ("SCOPES", lambda key: ", ".join(enums_of(key, "scopes"))),
+            ("SCOPES", lambda key: ", ".join(enums_of(key, "scopes")) or "inference, usage-read"),
             ("STATE", _state),
             ("LAST USED (UTC)", lambda key: time_of(key, "last_use_time")),
         ],

@@ -4,7 +4,7 @@ The file has a list for each kind of resource; an item is the resource in protob
 it. A field that an item does not name is left as it is; one that is ``null`` is emptied.
 """
 
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Container, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Final
@@ -90,12 +90,7 @@ class Manifest:
 
 def parse_manifest(text: str) -> Manifest:
     """Reads YAML or JSON; raises ManifestError."""
-    import yaml
-
-    try:
-        document = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ManifestError(f"not YAML: {error}") from None
+    document = _load_yaml(text)
     if not isinstance(document, dict):
         raise ManifestError("the file must hold lists named " + ", ".join(kind.name for kind in KINDS))
     unknown = [str(key) for key in document if key not in {kind.name for kind in KINDS}]
@@ -103,7 +98,8 @@ def parse_manifest(text: str) -> Manifest:
         raise ManifestError(f"{', '.join(unknown)}: not one of {', '.join(kind.name for kind in KINDS)}")
     wanted: dict[str, Wanted] = {}
     for kind in KINDS:
-        items = document.get(kind.name) or []
+        items = document.get(kind.name)
+        items = [] if items is None else items
         if not isinstance(items, list):
             raise ManifestError(f"{kind.name} must be a list")
         for place, item in enumerate(items):
@@ -112,6 +108,27 @@ def parse_manifest(text: str) -> Manifest:
                 raise ManifestError(f"{kind.name}[{place}]: {one.name} stands twice in the file")
             wanted[one.name] = one
     return Manifest(tuple(wanted.values()), tuple(kind for kind in KINDS if kind.name in document))
+
+
+def _load_yaml(text: str) -> object:
+    """YAML without two of its traps: times stay text, and a key that stands twice is refused."""
+    import yaml
+
+    class Loader(yaml.SafeLoader):
+        def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+            mapping = super().construct_mapping(node, deep)
+            if len(mapping) < len(node.value):
+                raise ManifestError(f"a key stands twice,{node.start_mark}")
+            return mapping
+
+    Loader.yaml_implicit_resolvers = {
+        first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith(":timestamp")]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+    try:
+        return yaml.load(text, Loader)  # noqa: S506 -- it is a safe loader
+    except yaml.YAMLError as error:
+        raise ManifestError(f"not YAML: {error}") from None
 
 
 def plan(

@@ -1,6 +1,7 @@
 """Failures as gRPC statuses: the one place where an error becomes what a caller sees."""
 
 import logging
+import math
 import traceback
 from dataclasses import dataclass
 from typing import Final
@@ -9,7 +10,7 @@ import grpc
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
-from google.rpc import error_details_pb2
+from google.rpc import code_pb2, error_details_pb2
 from google.rpc.status_pb2 import Status
 
 from aigateway.v1.error_reason_pb2 import ErrorReason
@@ -24,8 +25,13 @@ _MAX_MESSAGE_BYTES: Final = 512
 _MAX_METADATA_BYTES: Final = 1536
 _MAX_VIOLATIONS: Final = 8
 _MAX_VIOLATION_BYTES: Final = 128
+#: The longest Duration there is.
+_MAX_RETRY_SECONDS: Final = 315_576_000_000
 
 _STATUS_BY_NUMBER: Final = {status.value[0]: status for status in grpc.StatusCode}
+
+#: gRPC A6: milliseconds until the next try, or a negative number for none.
+_PUSHBACK_KEY: Final = "grpc-retry-pushback-ms"
 
 _log = logging.getLogger(__name__)
 
@@ -63,7 +69,7 @@ def _render(error: GatewayError, request_id: str) -> CallStatus:
     ]
     if error.retry_after is not None:
         delay = Duration()
-        delay.FromNanoseconds(max(0, int(error.retry_after * 1e9)))
+        delay.FromNanoseconds(int(min(max(0.0, error.retry_after), _MAX_RETRY_SECONDS) * 1e9))
         details.append(error_details_pb2.RetryInfo(retry_delay=delay))
     if error.violations:
         details.append(
@@ -82,8 +88,26 @@ def _render(error: GatewayError, request_id: str) -> CallStatus:
         code=_STATUS_BY_NUMBER[error.code],
         reason=error.reason_name,
         message=message,
-        trailing_metadata=((DETAILS_KEY, status.SerializeToString()), ("x-request-id", request_id)),
+        trailing_metadata=(
+            (DETAILS_KEY, status.SerializeToString()),
+            ("x-request-id", request_id),
+            *_pushback(error),
+        ),
     )
+
+
+def _pushback(error: GatewayError) -> tuple[tuple[str, str], ...]:
+    """Tells the retries that gRPC itself makes on UNAVAILABLE when to come back, or that it is no use.
+
+    The gateway has tried every target as often as it may; a client that asked again would multiply that.
+    """
+    if error.code != code_pb2.UNAVAILABLE:
+        return ()
+    if error.reason == ErrorReason.ERROR_REASON_UPSTREAM_UNAVAILABLE:
+        return ((_PUSHBACK_KEY, "-1"),)
+    if error.retry_after is None:
+        return ()
+    return ((_PUSHBACK_KEY, str(math.ceil(error.retry_after * 1000))),)
 
 
 def _pack(detail: Message) -> AnyMessage:
