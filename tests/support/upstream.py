@@ -32,6 +32,8 @@ class Exchange:
         self.body = body
         self.sent_bytes = 0
         self.is_finished = False
+        #: Set once the script has said all it has to say and waits for the gateway to leave.
+        self.is_quiet = asyncio.Event()
         self._connection = connection
         self._chunked = False
 
@@ -54,6 +56,7 @@ class Exchange:
 
     async def gone(self) -> float:
         """Waits until the gateway has closed the connection; gives that time on the monotonic clock."""
+        self.is_quiet.set()
         await self._connection.gone.wait()
         return self._connection.gone_at
 
