@@ -4,6 +4,7 @@ import pytest
 
 from gateway_server.providers.wire.retry_after import read_duration, read_retry_after
 
+YEAR = 366 * 86_400.0
 NOW = "Wed, 21 Oct 2026 07:28:00 GMT"
 
 
@@ -25,6 +26,9 @@ NOW = "Wed, 21 Oct 2026 07:28:00 GMT"
         ({"retry-after": "nan"}, None),
         ({"retry-after": "inf"}, None),
         ({"retry-after": "1e400"}, None),
+        ({"retry-after": "1e300"}, YEAR),
+        ({"retry-after-ms": "1e300"}, YEAR),
+        ({"x-ratelimit-reset-requests": "99999999999999h"}, YEAR),
         ({"x-ratelimit-reset-requests": "120ms"}, 0.12),
         ({"x-ratelimit-reset-requests": "120ms", "x-ratelimit-reset-tokens": "6m0s"}, 360.0),
         (

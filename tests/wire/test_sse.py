@@ -49,6 +49,26 @@ def test_reads_what_the_standard_allows(body: bytes, events: list[SseEvent]) -> 
     assert decode(*[body[index : index + 1] for index in range(len(body))]) == events
 
 
+@pytest.mark.parametrize(
+    ("body", "inside"),
+    [
+        (b"data: a", True),
+        (b"dat", True),
+        (b"data: a\n", False),
+        (b"data: a\n\n", False),
+        (b": bye", False),
+        (b"", False),
+    ],
+)
+def test_tells_whether_the_body_ended_inside_a_line(body: bytes, inside: bool) -> None:
+    decoder = SseDecoder()
+
+    decoder.feed(body)
+    decoder.close()
+
+    assert decoder.ended_inside_line is inside
+
+
 def test_a_line_end_cut_in_two_is_one_line_end() -> None:
     assert decode(b"data: a\r", b"\ndata: b\r", b"\n\r", b"\n") == [("", b"a\nb")]
 
@@ -122,6 +142,16 @@ def test_an_event_beyond_the_bound_ends_the_stream(line_end: bytes) -> None:
         decoder.feed(b"x" * 200)
     with pytest.raises(EventTooLargeError):
         SseDecoder(max_event_bytes=1000).feed(b"data: " + b"x" * 2000 + line_end * 2)
+
+
+@pytest.mark.parametrize("size", [1, 7, 1000])
+def test_an_event_of_just_the_bound_is_read_whatever_the_cuts(size: int) -> None:
+    body = b"data: " + b"x" * 994 + b"\n\n"
+    decoder = SseDecoder(max_event_bytes=1000)
+
+    pieces = [body[place : place + size] for place in range(0, len(body), size)]
+
+    assert [event for piece in pieces for event in decoder.feed(piece)] == [("", b"x" * 994)]
 
 
 def test_ten_megabytes_of_one_line_take_linear_time() -> None:

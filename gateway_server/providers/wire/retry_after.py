@@ -7,14 +7,22 @@ from email.utils import parsedate_to_datetime
 from typing import Final
 
 _DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)(ms|us|µs|ns|h|m|s)")
+#: The longest wait that is passed on. A provider that asks for more is out of its mind, or plays tricks.
+_MAX_SECONDS: Final = 366 * 86_400.0
 _SECONDS_BY_UNIT: Final = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 def read_retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds to wait, or None when the provider does not tell; 0 means now. Names are in lower case.
+    """Seconds to wait, at most a year, or None when the provider does not tell; 0 means now.
 
-    A zero beside a larger wait loses: Azure sends ``retry-after-ms: 0`` with ``retry-after: 1``.
+    Names of headers are in lower case. A zero beside a larger wait loses: Azure sends
+    ``retry-after-ms: 0`` with ``retry-after: 1``.
     """
+    wait = _read_wait(headers)
+    return None if wait is None else min(wait, _MAX_SECONDS)
+
+
+def _read_wait(headers: Mapping[str, str]) -> float | None:
     waits = [
         _read_number(headers.get("retry-after-ms", ""), 1e-3),
         _read_number(headers.get("retry-after", ""), 1.0),

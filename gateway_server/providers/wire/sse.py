@@ -6,7 +6,7 @@ three line ends, comments, several data lines, a byte order mark. Knows nothing 
 
 from typing import Final
 
-#: Bytes of one event, line ends included, beyond which the stream is given up.
+#: Bytes of one event, line ends within it included, beyond which the stream is given up.
 MAX_EVENT_BYTES: Final = 16 * 1024 * 1024
 
 #: The event's name, empty when it has none, and its data.
@@ -23,6 +23,8 @@ class SseDecoder:
     """Cuts one stream into events."""
 
     def __init__(self, *, max_event_bytes: int = MAX_EVENT_BYTES) -> None:
+        #: Whether the body ended in the middle of a line; known once it has ended.
+        self.ended_inside_line = False
         self._max = max_event_bytes
         self._tail = bytearray()
         #: Where in the tail an end of event may begin that was not looked for yet.
@@ -44,12 +46,12 @@ class SseDecoder:
         if end < 0:
             # The last byte may be the first half of an end.
             self._unsearched = max(len(self._tail) - 1, 0)
-            self._check(len(self._tail))
+            self._check_tail()
             return []
         complete = bytes(self._tail[:end])
         del self._tail[: end + 2]
         self._unsearched = max(len(self._tail) - 1, 0)
-        self._check(len(self._tail))
+        self._check_tail()
         return self._cut(complete)
 
     def close(self) -> list[SseEvent]:
@@ -60,6 +62,8 @@ class SseDecoder:
         """
         rest = bytes(self._tail)
         self._tail.clear()
+        last_line = rest.rpartition(b"\n")[2]
+        self.ended_inside_line = bool(last_line) and not last_line.startswith(b":")
         return self._cut(rest)
 
     def _strip_bom(self, data: bytes) -> bytes:
@@ -92,8 +96,9 @@ class SseDecoder:
                 _read_block(block, events)
         return events
 
-    def _check(self, size: int) -> None:
-        if size > self._max:
+    def _check_tail(self) -> None:
+        # A line end may be the first half of the event's own end, which does not count.
+        if len(self._tail) - self._tail.endswith(b"\n") > self._max:
             raise EventTooLargeError
 
 
