@@ -186,3 +186,12 @@ async def test_cut_and_close_are_seen_through_tls(
                 await response.read()
         assert raised.value.kind is TransportErrorKind.CUT
         assert provider.connections == 2
+
+
+async def test_public_authorities_are_trusted_and_verification_cannot_be_lost() -> None:
+    transport = Transport()  # as the gateway makes it
+    context = transport._ssl_context
+    assert len(context.get_ca_certs()) > 50
+    assert (context.verify_mode, context.check_hostname) == (ssl.CERT_REQUIRED, True)
+    assert context.minimum_version >= ssl.TLSVersion.TLSv1_2
+    await transport.aclose()
