@@ -9,6 +9,7 @@ import orjson
 from aigateway.fold import fold_events
 from aigateway.v1.chat_service_pb2 import ChatCompletion, ChatEvent
 from aigateway.v1.model_pb2 import Model
+from gateway_server.errors import GatewayError
 from gateway_server.providers.base import ChatFormat, ChatStreamParser, Endpoint, Target
 from gateway_server.providers.registry import build_endpoint
 
@@ -44,6 +45,22 @@ def read_stream(parser: ChatStreamParser, pieces: Iterable[bytes]) -> list[ChatE
     for piece in pieces:
         events += parser.feed(piece)
     return events + parser.close()
+
+
+def read_until_failure(
+    parser: ChatStreamParser, pieces: Iterable[bytes]
+) -> tuple[list[ChatEvent], GatewayError | None]:
+    """All events of a stream, and the failure that ended it; what had been said before it comes first."""
+    events: list[ChatEvent] = []
+    try:
+        for piece in pieces:
+            events += parser.feed(piece)
+        events += parser.close()
+        if not events or events[-1].WhichOneof("event") != "end":
+            events += parser.close()
+    except GatewayError as error:
+        return events, error
+    return events, None
 
 
 def fold_stream(pieces: Iterable[bytes], target: Target | None = None) -> ChatCompletion:

@@ -15,9 +15,15 @@ from aigateway.v1.chat_service_pb2 import ChatCompletion, CreateChatCompletionRe
 from aigateway.v1.content_pb2 import Message, Role
 from aigateway.v1.usage_pb2 import Modality
 from gateway_server.errors import GatewayError
-from gateway_server.providers.base import ChatStreamParser
 from tests.sdk.completions import messages
-from tests.support.wire import chat_format, fold_stream, make_target, random_pieces, to_sse
+from tests.support.wire import (
+    chat_format,
+    fold_stream,
+    make_target,
+    random_pieces,
+    read_until_failure,
+    to_sse,
+)
 
 words = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=8)
 seeds = st.integers(0, 2**32)
@@ -248,23 +254,12 @@ def clip(value: Any) -> Any:
 
 def run(pieces: list[bytes]) -> tuple[bytes, str]:
     """What came of a stream: the answer if it is whole, and the failure if there is one."""
-    parser = chat_format().chat_stream(make_target())
-    try:
-        completion = fold_events(read_all(parser, pieces))
-    except GatewayError as error:
-        return b"", error.message
+    events, failure = read_until_failure(chat_format().chat_stream(make_target()), pieces)
+    if failure is not None:
+        return b"", failure.message
+    completion = fold_events(events)
     readable(completion)
     return completion.SerializeToString(deterministic=True), ""
-
-
-def read_all(parser: ChatStreamParser, pieces: list[bytes]) -> Iterator[Any]:
-    for piece in pieces:
-        yield from parser.feed(piece)
-    events = parser.close()
-    yield from events
-    if not events or events[-1].WhichOneof("event") != "end":
-        # The failure follows what had been said before it.
-        yield from parser.close()
 
 
 @st.composite

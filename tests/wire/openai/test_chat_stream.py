@@ -18,6 +18,7 @@ from tests.support.wire import (
     one_byte_pieces,
     random_pieces,
     read_stream,
+    read_until_failure,
     to_sse,
 )
 
@@ -388,26 +389,19 @@ def test_a_last_event_without_its_blank_line_still_counts() -> None:
 
 
 def outcome(body: bytes, *, cut: bool) -> tuple[list[ChatEvent], GatewayError | None]:
-    """All events and the failure, if there is one."""
     parser = chat_format().chat_stream(make_target())
-    events: list[ChatEvent] = []
-    try:
-        for piece in one_byte_pieces(body) if cut else [body]:
-            events += parser.feed(piece)
-        # What came before a failure is given out first.
-        events += parser.close()
-        events += parser.close() if kinds_of(events[-1:]) != ["end"] else []
-    except GatewayError as error:
-        return events, error
-    return events, None
+    return read_until_failure(parser, one_byte_pieces(body) if cut else [body])
 
 
 @pytest.mark.parametrize(
     ("body", "cause"),
     [
         (b"", "the stream holds no answer"),
-        (b"<html>", "the stream holds no answer"),
-        (b'{"choices": []}', "the stream holds no answer"),
+        (b"<html>\n", "the stream holds no answer"),
+        (b"<html>", "the stream ended in the middle of an event"),
+        (b'{"choices": []}', "the stream ended in the middle of an event"),
+        (to_sse([FIRST, STOP], done=False) + b"data", "the stream ended in the middle of an event"),
+        (to_sse([FIRST, STOP], done=False) + b"data: ", "the stream ended in the middle of an event"),
         (b"data: [DONE]\n\n", "the stream holds no answer"),
         (to_sse([USAGE]), "the stream holds no answer"),
         (to_sse([FIRST], done=False), "the stream ended before choice 0 was finished"),
@@ -522,12 +516,11 @@ def test_a_stream_cut_anywhere_before_its_finish_reason_is_an_error() -> None:
     finished = CONVERSATION.index(b'"finish_reason":"tool_calls"')
 
     for length in range(0, finished, 7):
-        parser = chat_format().chat_stream(make_target())
-        with pytest.raises(GatewayError) as caught:
-            parser.feed(CONVERSATION[:length])
-            parser.close()
-            parser.close()
-        assert caught.value.reason == ErrorReason.ERROR_REASON_UPSTREAM_PROTOCOL_ERROR
+        events, error = outcome(CONVERSATION[:length], cut=False)
+
+        assert kinds_of(events)[-1:] != ["end"]
+        assert error is not None
+        assert error.reason == ErrorReason.ERROR_REASON_UPSTREAM_PROTOCOL_ERROR
 
 
 def test_neighbouring_deltas_of_one_piece_of_the_body_become_one_event() -> None:

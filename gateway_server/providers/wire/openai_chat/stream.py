@@ -98,8 +98,7 @@ class OpenAIChatStream:
                 for _, payload in self._sse.feed(data):
                     self._take(payload)
             else:
-                for _, payload in self._sse.close():
-                    self._take(payload)
+                self._take_rest()
                 self._end()
         except EventTooLargeError:
             return self._fail(protocol_error(self._target.provider, "an event of the stream is too large"))
@@ -115,6 +114,14 @@ class OpenAIChatStream:
         if not events:
             raise failure
         return events
+
+    def _take_rest(self) -> None:
+        """Reads what stands after the last complete event: nothing, one that lacks its end, or half a one."""
+        rest = [payload for _, payload in self._sse.close() if payload.strip()]
+        if self._sse.ended_inside_line and not rest:
+            raise MalformedAnswerError("the stream ended in the middle of an event")
+        for payload in rest:
+            self._take(payload)
 
     def _take(self, payload: bytes) -> None:
         """Reads one event of the body."""
