@@ -12,6 +12,7 @@ from aigateway.v1.content_pb2 import (
     ImagePart,
     Message,
     ReasoningPart,
+    Role,
     TextPart,
     ToolCallPart,
     ToolResultPart,
@@ -77,7 +78,7 @@ def test_what_is_plainly_valid_breaks_no_rule(request: CreateChatCompletionReque
 def test_an_ordinary_request_is_plainly_valid() -> None:
     request = CreateChatCompletionRequest(
         model="gpt-4o",
-        messages=[Message(role=3, parts=[ContentPart(text=TextPart(text="hello"))])],
+        messages=[Message(role=Role.ROLE_USER, parts=[ContentPart(text=TextPart(text="hello"))])],
         generation_config=GenerationConfig(max_output_tokens=100, temperature=0.2),
     )
     assert is_plainly_valid(request)
