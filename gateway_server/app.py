@@ -145,6 +145,7 @@ async def _start(settings: Settings, base: _Base, stack: AsyncExitStack) -> tupl
     authenticator = Authenticator(
         ApiKeyRepository(base.store, base.clock), base.peppers, feed, clock=base.clock
     )
+    await feed.poll()  # what changes from here on, while the catalog is read too, will be told
     router = await _router(base.store, feed)
     upstream = Upstream(
         base.transport,

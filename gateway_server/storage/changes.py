@@ -89,6 +89,7 @@ class ChangeFeed:
         self._revision: int | None = None
         self._read_at = clock.monotonic()
         self._polling = asyncio.Lock()
+        self._telling = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
 
     @property
@@ -97,9 +98,10 @@ class ChangeFeed:
         return self._clock.monotonic() - self._read_at
 
     def subscribe(self, listener: Listener) -> None:
-        """Calls ``listener`` for changes from now on.
+        """Calls ``listener`` for changes from now on, one call at a time.
 
-        When it raises GatewayError it is called again, with the same changes or more.
+        So what it reads from the store is never older than what it read before. When it raises
+        GatewayError it is called again, with the same changes or more.
         """
         self._listeners.append(listener)
 
@@ -126,7 +128,10 @@ class ChangeFeed:
             self._read_at = began_at
 
     async def start(self) -> None:
-        """Takes the present as known and polls from now on; raises STORE_UNAVAILABLE."""
+        """Polls from now on; what changed before the first poll is not told. Raises STORE_UNAVAILABLE.
+
+        Whoever reads the store before this, to be told of changes later, polls first.
+        """
         await self.poll()
         self._task = asyncio.create_task(self._run(), name="change feed")
 
@@ -154,10 +159,11 @@ class ChangeFeed:
 
     async def _tell(self, found: Changes) -> None:
         failure: GatewayError | None = None
-        for listener in self._listeners:
-            try:
-                await listener(found)
-            except GatewayError as error:  # it must not keep the news from the others
-                failure = error
+        async with self._telling:
+            for listener in self._listeners:
+                try:
+                    await listener(found)
+                except GatewayError as error:  # it must not keep the news from the others
+                    failure = error
         if failure is not None:
             raise failure

@@ -105,3 +105,32 @@ async def test_the_age_of_the_news_grows_while_the_store_is_dead(store: Store, c
     assert feed.age == 3
     await feed.poll()
     assert feed.age == 0
+
+
+async def test_what_changes_between_the_first_poll_and_the_start_is_told(
+    store: Store, clock: SetClock
+) -> None:
+    feed, listener = ChangeFeed(store, clock), Listener()
+    feed.subscribe(listener)
+    await feed.poll()
+    await TenantRepository(store, clock).create("a", Tenant())
+    await feed.start()
+    await feed.close()
+    assert [found.resources for found in listener.heard] == [("tenants/a",)]
+
+
+async def test_a_listener_is_called_one_call_at_a_time(store: Store, clock: SetClock) -> None:
+    feed = ChangeFeed(store, clock)
+    running = 0
+    seen: list[int] = []
+
+    async def listen(_: Changes) -> None:
+        nonlocal running
+        running += 1
+        await asyncio.sleep(0)
+        seen.append(running)
+        running -= 1
+
+    feed.subscribe(listen)
+    await asyncio.gather(*(feed.announce("tenants/a") for _ in range(5)))
+    assert seen == [1] * 5
