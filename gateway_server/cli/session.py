@@ -151,10 +151,6 @@ def reported_failures() -> "Iterator[None]":
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         raise typer.Exit(exit_codes.INTERRUPTED) from None
-    except BrokenPipeError:
-        # Whoever read the output has seen enough, as with `| head`.
-        sys.stderr.close()
-        raise typer.Exit(exit_codes.OK) from None
 
 
 def fail(message: str, *, code: int = exit_codes.USAGE) -> NoReturn:
