@@ -152,7 +152,15 @@ def _config_file() -> Path:
 
 #: Variables with the prefix that are read elsewhere: by the client side, and here for the file.
 _OTHER_VARIABLES: Final = frozenset(
-    {CONFIG_VARIABLE, "AIGW_TARGET", "AIGW_API_KEY", "AIGW_INSECURE", "AIGW_SHARED_DIR"}
+    {
+        CONFIG_VARIABLE,
+        "AIGW_TARGET",
+        "AIGW_API_KEY",
+        "AIGW_CA_FILE",
+        "AIGW_INSECURE",
+        "AIGW_MODEL",
+        "AIGW_SHARED_DIR",
+    }
 )
 
 
