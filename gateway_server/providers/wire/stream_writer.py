@@ -176,17 +176,13 @@ class ChoiceWriter:
             self._logprobs.clear()
         self._events.append(event)
 
-    def end_parts(self) -> None:
-        """Ends all parts that are open."""
+    def end(self, finish: Finish, provider_metadata: Struct | None) -> None:
+        """Ends the choice and all of its parts that are open."""
         self.flush()
         self._end_text()
         for index in self._open:
             self._end_part(index)
         self._open.clear()
-
-    def end(self, finish: Finish, provider_metadata: Struct | None) -> None:
-        """Ends the choice."""
-        self.end_parts()
         event = ChatEvent()
         event.choice_end.choice_index = self._index
         event.choice_end.finish.CopyFrom(finish)

@@ -94,9 +94,9 @@ def test_content_is_given_out_as_soon_as_it_is_there() -> None:
         (["start"], False),
         (["part_start", "part_delta"], True),
         (["part_delta"], True),
-        (["part_end"], True),
+        ([], True),
     ]
-    assert kinds_of(parser.close()) == ["choice_end", "end"]
+    assert kinds_of(parser.close()) == ["part_end", "choice_end", "end"]
 
 
 def test_choices_interleave() -> None:
@@ -241,8 +241,17 @@ def test_what_alternates_keeps_its_order() -> None:
         ),
         # A server that has not stopped after all.
         (
-            [chunk({"content": "a"}, finish_reason="stop"), chunk({"content": "b"})],
-            [{"text": {"text": "a"}}, {"text": {"text": "b"}}],
+            [
+                chunk({"content": "a"}, finish_reason="stop"),
+                chunk({"content": "b"}),
+                named("f", "c"),
+                chunk(finish_reason="stop"),
+                arguments("{}"),
+            ],
+            [
+                {"text": {"text": "ab"}},
+                {"toolCall": {"toolCallId": "c", "toolName": "f", "arguments": "{}"}},
+            ],
         ),
     ],
 )

@@ -1,5 +1,7 @@
 """A whole answer as a ChatCompletion."""
 
+from typing import Final
+
 from aigateway.v1.chat_service_pb2 import ChatCompletion, Choice
 from aigateway.v1.content_pb2 import ContentPart, Role
 from gateway_server.providers.base import Target
@@ -34,6 +36,8 @@ from gateway_server.providers.wire.openai_chat.fields import (
     to_audio_part,
 )
 from gateway_server.providers.wire.openai_errors import parse_error_in_answer
+
+_ASSISTANT: Final = Role.ROLE_ASSISTANT
 
 
 def parse_chat(body: bytes, target: Target) -> ChatCompletion:
@@ -76,7 +80,7 @@ def _read_answer(answer: JsonObject, target: Target) -> ChatCompletion:
 def _read_choice(source: JsonObject, position: int, target: Target) -> Choice:
     where = f"choices[{position}]"
     choice = Choice(index=read_index(source, default=position))
-    choice.message.role = Role.ROLE_ASSISTANT
+    choice.message.role = _ASSISTANT
     extras: JsonObject = {}
     grow_extras(extras, source, CHOICE_KEYS)
     reason = get_text(source, "finish_reason", where)

@@ -239,11 +239,11 @@ class _ChoiceReader:
             grow_extras(self._extras, choice, CHOICE_KEYS)
 
     def _finish(self, reason: str, choice: JsonObject) -> None:
-        # An empty word is no reason: some servers send it on every chunk.
+        # An empty word is no reason: some servers send it on every chunk. What follows a reason, such as
+        # remarks of a filter, still belongs to the choice, so nothing ends before the stream does.
         if reason:
             self._finish_reason = reason
             self._stop_reason = choice.get("stop_reason")
-            self._writer.end_parts()
 
     def end(self) -> None:
         """Ends the choice, once nothing more can come for it."""
