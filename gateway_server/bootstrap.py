@@ -1,5 +1,6 @@
 """What the first start makes, so that a newcomer needs no set-up: tenant, admin key, providers, models."""
 
+import asyncio
 import logging
 import os
 from collections.abc import Coroutine, Iterator
@@ -20,7 +21,7 @@ from gateway_server.resource_names import model_id_of, provider_name
 from gateway_server.settings import Settings, SettingsError
 from gateway_server.storage.api_keys import ApiKeyRepository
 from gateway_server.storage.engine import Store
-from gateway_server.storage.facts import settle_fact
+from gateway_server.storage.facts import read_fact, settle_fact
 from gateway_server.storage.models import ModelRepository
 from gateway_server.storage.providers import ProviderRepository
 from gateway_server.storage.tenants import TenantRepository
@@ -30,6 +31,7 @@ DEFAULT_TENANT: Final = "default"
 ADMIN_KEY: Final = "admin"
 
 _FIRST_START: Final = "first_start"
+_MADE_HERE: Final = "Made at the first start"
 _SCOPES: Final = (
     Scope.SCOPE_INFERENCE,
     Scope.SCOPE_USAGE_READ,
@@ -54,19 +56,22 @@ class Bootstrap:
     checker: ProviderChecker
 
     async def run(self, settings: Settings) -> str:
-        """Gives the secret of the admin key if this start has made one, else an empty text."""
-        mark = new_secret()
-        first = await settle_fact(self.store, _FIRST_START, self.peppers.hash(mark).hex())
-        if settings.admin_key.get_secret_value():
-            await self._ensure_admin_key(settings.admin_key.get_secret_value())
-        if first != self.peppers.hash(mark).hex():
+        """Gives the secret of the admin key if this start has made one, else an empty text.
+
+        A start that is interrupted is made up for by the next; only the secret of an admin key that was
+        not shown is lost, and ``admin_key`` in the settings replaces it.
+        """
+        chosen = settings.admin_key.get_secret_value()
+        if chosen:
+            await self._ensure_admin_key(chosen)
+        if await read_fact(self.store, _FIRST_START) is not None:
             return ""
         for provider_id, provider in _providers(settings):
             await self._add_provider(provider_id, provider)
-        if settings.admin_key.get_secret_value():
-            return ""
-        await self._ensure_admin_key(mark)
-        return mark
+        secret = new_secret()
+        made = not chosen and await self._create_admin_key(secret)
+        await settle_fact(self.store, _FIRST_START, "done")
+        return secret if made else ""
 
     async def _ensure_admin_key(self, secret: str) -> None:
         """Makes ``secret`` an admin key, in the place of the one that ``default`` has."""
@@ -75,31 +80,33 @@ class Bootstrap:
         keys = ApiKeyRepository(self.store, self.clock)
         if await keys.find(self.peppers.hashes(secret)) is not None:
             return
-        await _unless_there(
-            TenantRepository(self.store, self.clock).create(
-                DEFAULT_TENANT, Tenant(display_name="Made at the first start")
-            )
+        if not await self._create_admin_key(secret):
+            await keys.rotate(DEFAULT_TENANT, ADMIN_KEY, self.peppers.hashed(secret), grace_seconds=0)
+
+    async def _create_admin_key(self, secret: str) -> bool:
+        """Whether there was none before."""
+        tenants = TenantRepository(self.store, self.clock)
+        await _unless_there(tenants.create(DEFAULT_TENANT, Tenant(display_name=_MADE_HERE)))
+        keys = ApiKeyRepository(self.store, self.clock)
+        admin_key = ApiKey(display_name=_MADE_HERE, scopes=_SCOPES)
+        return await _unless_there(
+            keys.create(DEFAULT_TENANT, ADMIN_KEY, admin_key, secret=self.peppers.hashed(secret))
         )
-        hashed = self.peppers.hashed(secret)
-        admin_key = ApiKey(display_name="Made at the first start", scopes=_SCOPES)
-        if not await _unless_there(keys.create(DEFAULT_TENANT, ADMIN_KEY, admin_key, secret=hashed)):
-            await keys.rotate(DEFAULT_TENANT, ADMIN_KEY, hashed, grace_seconds=0)
 
     async def _add_provider(self, provider_id: str, provider: Provider) -> None:
         """Adds a provider and the models that it says it has."""
-        if not await _unless_there(ProviderRepository(self.store, self.clock).create(provider_id, provider)):
-            return
+        await _unless_there(ProviderRepository(self.store, self.clock).create(provider_id, provider))
         provider.name = provider_name(provider_id)
         checked = await self.checker.check(provider)
         if not checked.healthy:
             _log.warning("%s has no models yet: %s", provider.name, checked.error_message)
         models = ModelRepository(self.store, self.clock)
         for provider_model in checked.provider_models:
-            price = _DEMO_PRICE if provider.provider_type == "demo" else None
-            model = Model(
-                provider_model=provider_model,
-                price=price or find_price(provider.provider_type, provider_model),
-            )
+            price: Price | None = _DEMO_PRICE
+            if provider.provider_type != "demo":
+                # In a thread: the first look reads the price list.
+                price = await asyncio.to_thread(find_price, provider.provider_type, provider_model)
+            model = Model(provider_model=provider_model, price=price)
             await _unless_there(models.create(provider_id, model_id_of(provider_model), model))
 
 

@@ -6,13 +6,19 @@ from gateway_server.storage.engine import Store
 from gateway_server.storage.tables import facts
 
 
+async def read_fact(store: Store, name: str) -> str | None:
+    """The value of the fact, None when it is not settled."""
+    async with store.read() as connection:
+        result = await connection.execute(select(facts.c.value).where(facts.c.name == name))
+        return result.scalar_one_or_none()
+
+
 async def settle_fact(store: Store, name: str, value: str) -> str:
     """The value of the fact: the one that stands, else ``value``, which stands from now on."""
-    query = select(facts.c.value).where(facts.c.name == name)
-    async with store.read() as connection:
-        known = (await connection.execute(query)).scalar_one_or_none()
+    known = await read_fact(store, name)
     if known is not None:
-        return str(known)
+        return known
+    query = select(facts.c.value).where(facts.c.name == name)
     async with store.write() as connection:
         known = (await connection.execute(query.with_for_update())).scalar_one_or_none()
         if known is not None:

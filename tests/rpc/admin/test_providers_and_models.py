@@ -87,7 +87,6 @@ async def test_the_type_of_a_provider_stays(gateway: Gateway) -> None:
     assert set(failure.violations) == {"provider.provider_type"}
 
 
-@pytest.mark.xfail(reason="the contract's pattern of provider_type refuses an empty one in updates too")
 async def test_an_update_need_not_repeat_the_type(gateway: Gateway) -> None:
     made = await create_provider(gateway)
     changed = await gateway.call(

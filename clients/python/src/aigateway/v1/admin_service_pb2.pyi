@@ -1012,7 +1012,11 @@ Global___ListModelsResponse: _TypeAlias = ListModelsResponse  # noqa: Y015
 
 @_typing.final
 class CreateModelRequest(_message.Message):
-    """The model to create."""
+    """The model to create.
+
+    A price or a context window that is left out is filled in where the list
+    price is known; an empty price means free.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -245,14 +245,16 @@ class AdminServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def UpdateTenant(self, request, context):
-        """Changes the fields of a tenant that the mask names.
+        """Changes the fields of a tenant that the mask names. The tenant of the
+        calling key cannot be suspended.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeleteTenant(self, request, context):
-        """Deletes a tenant. Its API keys go with it; its usage records stay.
+        """Deletes a tenant. Its API keys go with it; its usage records stay, and so
+        its id is not given again. The tenant of the calling key cannot be deleted.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -47,9 +47,13 @@ class AdminServiceStub:
     CreateTenant: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.CreateTenantRequest, _tenant_pb2.Tenant]
     """Creates a tenant."""
     UpdateTenant: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.UpdateTenantRequest, _tenant_pb2.Tenant]
-    """Changes the fields of a tenant that the mask names."""
+    """Changes the fields of a tenant that the mask names. The tenant of the
+    calling key cannot be suspended.
+    """
     DeleteTenant: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.DeleteTenantRequest, _empty_pb2.Empty]
-    """Deletes a tenant. Its API keys go with it; its usage records stay."""
+    """Deletes a tenant. Its API keys go with it; its usage records stay, and so
+    its id is not given again. The tenant of the calling key cannot be deleted.
+    """
     GetApiKey: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.GetApiKeyRequest, _api_key_pb2.ApiKey]
     """Gets one API key."""
     ListApiKeys: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.ListApiKeysRequest, _admin_service_pb2.ListApiKeysResponse]
@@ -123,9 +127,13 @@ class AdminServiceAsyncStub(AdminServiceStub):
     CreateTenant: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.CreateTenantRequest, _tenant_pb2.Tenant]  # type: ignore[assignment]
     """Creates a tenant."""
     UpdateTenant: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.UpdateTenantRequest, _tenant_pb2.Tenant]  # type: ignore[assignment]
-    """Changes the fields of a tenant that the mask names."""
+    """Changes the fields of a tenant that the mask names. The tenant of the
+    calling key cannot be suspended.
+    """
     DeleteTenant: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.DeleteTenantRequest, _empty_pb2.Empty]  # type: ignore[assignment]
-    """Deletes a tenant. Its API keys go with it; its usage records stay."""
+    """Deletes a tenant. Its API keys go with it; its usage records stay, and so
+    its id is not given again. The tenant of the calling key cannot be deleted.
+    """
     GetApiKey: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.GetApiKeyRequest, _api_key_pb2.ApiKey]  # type: ignore[assignment]
     """Gets one API key."""
     ListApiKeys: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.ListApiKeysRequest, _admin_service_pb2.ListApiKeysResponse]  # type: ignore[assignment]
@@ -220,7 +228,9 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_service_pb2.UpdateTenantRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_tenant_pb2.Tenant, _abc.Awaitable[_tenant_pb2.Tenant]]:
-        """Changes the fields of a tenant that the mask names."""
+        """Changes the fields of a tenant that the mask names. The tenant of the
+        calling key cannot be suspended.
+        """
 
     @_abc_1.abstractmethod
     def DeleteTenant(
@@ -228,7 +238,9 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_service_pb2.DeleteTenantRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_empty_pb2.Empty, _abc.Awaitable[_empty_pb2.Empty]]:
-        """Deletes a tenant. Its API keys go with it; its usage records stay."""
+        """Deletes a tenant. Its API keys go with it; its usage records stay, and so
+        its id is not given again. The tenant of the calling key cannot be deleted.
+        """
 
     @_abc_1.abstractmethod
     def GetApiKey(

@@ -30,7 +30,7 @@ from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x61igateway/v1/provider.proto\x12\x0c\x61igateway.v1\x1a\x19\x61igateway/v1/tenant.proto\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/resource.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x88\x05\n\x08Provider\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x08\x12\x1e\n\x0c\x64isplay_name\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\x12K\n\x06labels\x18\x03 \x03(\x0b\x32\".aigateway.v1.Provider.LabelsEntryB\x17\xbaH\x14\x9a\x01\x11\x10@\"\x06r\x04\x10\x01\x18@*\x05r\x03\x18\x80\x02\x12\x35\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x35\n\x0bupdate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x0c\n\x04\x65tag\x18\x06 \x01(\t\x12\x39\n\rprovider_type\x18\x07 \x01(\tB\"\xe2\x41\x02\x02\x05\xbaH\x1ar\x18\x32\x16^[a-z][a-z0-9_]{0,62}$\x12\x1a\n\x08\x62\x61se_url\x18\x08 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x10\x12\x31\n\x0e\x63redential_ref\x18\t \x01(\tB\x19\xbaH\x16r\x14\x32\x12^((env|file):.+)?$\x12\x18\n\ncredential\x18\n \x01(\tB\x04\xe2\x41\x01\x04\x12\'\n\x06\x63onfig\x18\x0b \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x10\n\x08\x64isabled\x18\x0c \x01(\x08\x12-\n\x0brate_limits\x18\r \x01(\x0b\x32\x18.aigateway.v1.RateLimits\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01:B\xea\x41?\n\x12\x61igateway/Provider\x12\x14providers/{provider}*\tproviders2\x08providerB+Z)aigateway/gen/go/aigateway/v1;aigatewayv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x61igateway/v1/provider.proto\x12\x0c\x61igateway.v1\x1a\x19\x61igateway/v1/tenant.proto\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/resource.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x8b\x05\n\x08Provider\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x08\x12\x1e\n\x0c\x64isplay_name\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\x12K\n\x06labels\x18\x03 \x03(\x0b\x32\".aigateway.v1.Provider.LabelsEntryB\x17\xbaH\x14\x9a\x01\x11\x10@\"\x06r\x04\x10\x01\x18@*\x05r\x03\x18\x80\x02\x12\x35\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x35\n\x0bupdate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x0c\n\x04\x65tag\x18\x06 \x01(\t\x12<\n\rprovider_type\x18\x07 \x01(\tB%\xe2\x41\x02\x02\x05\xbaH\x1dr\x18\x32\x16^[a-z][a-z0-9_]{0,62}$\xd8\x01\x01\x12\x1a\n\x08\x62\x61se_url\x18\x08 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x10\x12\x31\n\x0e\x63redential_ref\x18\t \x01(\tB\x19\xbaH\x16r\x14\x32\x12^((env|file):.+)?$\x12\x18\n\ncredential\x18\n \x01(\tB\x04\xe2\x41\x01\x04\x12\'\n\x06\x63onfig\x18\x0b \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x10\n\x08\x64isabled\x18\x0c \x01(\x08\x12-\n\x0brate_limits\x18\r \x01(\x0b\x32\x18.aigateway.v1.RateLimits\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01:B\xea\x41?\n\x12\x61igateway/Provider\x12\x14providers/{provider}*\tproviders2\x08providerB+Z)aigateway/gen/go/aigateway/v1;aigatewayv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -51,7 +51,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PROVIDER'].fields_by_name['update_time']._loaded_options = None
   _globals['_PROVIDER'].fields_by_name['update_time']._serialized_options = b'\342A\001\003'
   _globals['_PROVIDER'].fields_by_name['provider_type']._loaded_options = None
-  _globals['_PROVIDER'].fields_by_name['provider_type']._serialized_options = b'\342A\002\002\005\272H\032r\0302\026^[a-z][a-z0-9_]{0,62}$'
+  _globals['_PROVIDER'].fields_by_name['provider_type']._serialized_options = b'\342A\002\002\005\272H\035r\0302\026^[a-z][a-z0-9_]{0,62}$\330\001\001'
   _globals['_PROVIDER'].fields_by_name['base_url']._loaded_options = None
   _globals['_PROVIDER'].fields_by_name['base_url']._serialized_options = b'\272H\005r\003\030\200\020'
   _globals['_PROVIDER'].fields_by_name['credential_ref']._loaded_options = None
@@ -61,7 +61,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PROVIDER']._loaded_options = None
   _globals['_PROVIDER']._serialized_options = b'\352A?\n\022aigateway/Provider\022\024providers/{provider}*\tproviders2\010provider'
   _globals['_PROVIDER']._serialized_start=225
-  _globals['_PROVIDER']._serialized_end=873
-  _globals['_PROVIDER_LABELSENTRY']._serialized_start=760
-  _globals['_PROVIDER_LABELSENTRY']._serialized_end=805
+  _globals['_PROVIDER']._serialized_end=876
+  _globals['_PROVIDER_LABELSENTRY']._serialized_start=763
+  _globals['_PROVIDER_LABELSENTRY']._serialized_end=808
 # @@protoc_insertion_point(module_scope)
