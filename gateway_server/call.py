@@ -50,6 +50,11 @@ class CallContext:
     deadline_at: float
     trailing_metadata: list[tuple[str, str]] = field(default_factory=list)
 
+    @property
+    def timeout(self) -> float:
+        """Seconds that the call may take in all."""
+        return self.deadline_at - self.started_at
+
     def remaining(self) -> float:
         """Seconds until the deadline; negative once it has passed."""
         return self.deadline_at - self.clock.monotonic()

@@ -115,6 +115,15 @@ def feature_not_supported(feature: str, *, model: str) -> GatewayError:
     )
 
 
+def deadline_exceeded(timeout: float) -> GatewayError:
+    """The error for a call that had ``timeout`` seconds and was not done within them."""
+    return GatewayError(
+        ErrorReason.ERROR_REASON_DEADLINE_EXCEEDED,
+        f"the call was not done within its deadline of {timeout:g} s",
+        metadata={"timeout_ms": str(round(timeout * 1000))},
+    )
+
+
 def not_implemented(feature: str) -> GatewayError:
     """The error for a part of the contract that this version does not serve."""
     return GatewayError(

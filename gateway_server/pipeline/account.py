@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable, Mapping
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
 from google.rpc import code_pb2
 
@@ -13,14 +13,19 @@ from aigateway.v1.error_reason_pb2 import ErrorReason
 from aigateway.v1.routing_pb2 import Attempt, ServedBy
 from aigateway.v1.usage_pb2 import Cost, TokenUsage
 from gateway_server.call import CallContext
-from gateway_server.errors import CODE_BY_REASON, GatewayError, reason_name
+from gateway_server.errors import CODE_BY_REASON, GatewayError, deadline_exceeded, reason_name
 from gateway_server.metrics import Metrics
 from gateway_server.providers.base import Target
 from gateway_server.providers.failures import error_of_transport
-from gateway_server.providers.transport.errors import TransportError
+from gateway_server.providers.transport.errors import TransportError, TransportErrorKind
 from gateway_server.storage.usage_records import CallRecord
 from gateway_server.usage.cost import price_usage
 from gateway_server.usage.ledger import Ledger
+
+#: How much later than a caller's own clock says a deadline may be, as a share of it: gRPC's C core tells
+#: three digits, rounded up. And what timers may be off.
+_DEADLINE_ROUNDING: Final = 0.01
+_CLOCK_SECONDS: Final = 0.01
 
 
 class AttemptAccount:
@@ -68,7 +73,7 @@ class AttemptAccount:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        error = error_of_transport(exc, self.target) if isinstance(exc, TransportError) else exc
+        error = self._explain(exc) if isinstance(exc, TransportError) else exc
         self.latency = self._call.clock.monotonic() - self.started_at
         self.code, self.reason = outcome_of(error, self._call)
         if self.usage is None and self._may_be_billed(exc):
@@ -84,6 +89,13 @@ class AttemptAccount:
         )
         if error is not None and error is not exc:
             raise error from None
+
+    def _explain(self, error: TransportError) -> GatewayError:
+        if error.kind is TransportErrorKind.TOTAL_TIMEOUT:
+            return deadline_exceeded(
+                self._call.timeout
+            )  # what an exchange has in all is what the call has left
+        return error_of_transport(error, self.target)
 
     def _may_be_billed(self, exc: BaseException | None) -> bool:
         """Whether the provider has begun to answer, or was left while it may have been at work."""
@@ -220,8 +232,9 @@ def outcome_of(exc: BaseException | None, call: CallContext) -> tuple[int, str]:
         case GatewayError():
             return exc.code, exc.reason_name
         case asyncio.CancelledError():
-            # A deadline arrives as a cancel too, from gRPC or from the interceptor's own timer.
-            timed_out = call.remaining() <= 0
+            # A deadline arrives as a cancel too: from the interceptor's timer, from gRPC, or from the caller,
+            # who may have told it rounded up and so be the first whose clock strikes.
+            timed_out = call.remaining() <= call.timeout * _DEADLINE_ROUNDING + _CLOCK_SECONDS
             reason = (
                 ErrorReason.ERROR_REASON_DEADLINE_EXCEEDED
                 if timed_out

@@ -7,7 +7,7 @@ They are composed once per method when the server is built, not per call: a chai
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any, Final, Protocol, TypeVar, cast
+from typing import Any, Final, Never, Protocol, TypeVar, cast
 
 import grpc
 from google.protobuf.message import Message
@@ -17,13 +17,13 @@ from aigateway.v1.permission_pb2 import Scope
 from aigateway.v1.routing_pb2 import GatewayOptions
 from gateway_server.call import CallContext, Principal
 from gateway_server.clock import Clock
-from gateway_server.errors import GatewayError
+from gateway_server.errors import GatewayError, deadline_exceeded
 from gateway_server.ids import new_id
 from gateway_server.limits.admission import Admission
 from gateway_server.metrics import Metrics, RpcObserver
 from gateway_server.rpc.methods import Method
 from gateway_server.rpc.requests import parse_request
-from gateway_server.rpc.status import status_of
+from gateway_server.rpc.status import CallStatus, status_of
 
 _BEARER: Final = "bearer "
 
@@ -128,11 +128,7 @@ class Interceptors:
                     async with asyncio.timeout(timeout):
                         result = await answer(request, call)
                 except TimeoutError:
-                    raise GatewayError(
-                        ErrorReason.ERROR_REASON_DEADLINE_EXCEEDED,
-                        f"the call was not done within its deadline of {timeout:g} s",
-                        metadata={"timeout_ms": str(round(timeout * 1000))},
-                    ) from None
+                    raise deadline_exceeded(timeout) from None
                 context.set_trailing_metadata((("x-request-id", request_id), *call.trailing_metadata))
                 return result
         except asyncio.CancelledError:
@@ -143,7 +139,7 @@ class Interceptors:
             code = status.code.name
             if context.done():
                 raise asyncio.CancelledError from None  # the caller is gone; nobody is left to tell
-            await context.abort(status.code, status.message, status.trailing_metadata)
+            await self._abort(context, status)
         finally:
             observer.finish(code, self._clock.monotonic() - started_at)
 
@@ -157,6 +153,16 @@ class Interceptors:
                 f"nothing was read from the stream for {self._stall_timeout:g} s",
                 metadata={"timeout_ms": str(round(self._stall_timeout * 1000))},
             ) from None
+
+    async def _abort(self, context: GrpcContext, status: CallStatus) -> Never:
+        """Ends the call with a status. It goes behind what was written before, and who does not read that
+        is not waited for any longer: the handler ends, gRPC keeps the status for as long as the caller stays.
+        """
+        try:
+            async with asyncio.timeout(self._stall_timeout):
+                await context.abort(status.code, status.message, status.trailing_metadata)
+        except TimeoutError:
+            raise asyncio.CancelledError from None
 
     def _observer_of(self, method: Method) -> RpcObserver:
         return self._metrics.rpc(
