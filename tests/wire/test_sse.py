@@ -144,9 +144,10 @@ def test_an_event_beyond_the_bound_ends_the_stream(line_end: bytes) -> None:
         SseDecoder(max_event_bytes=1000).feed(b"data: " + b"x" * 2000 + line_end * 2)
 
 
-@pytest.mark.parametrize("size", [1, 7, 1000])
-def test_an_event_of_just_the_bound_is_read_whatever_the_cuts(size: int) -> None:
-    body = b"data: " + b"x" * 994 + b"\n\n"
+@pytest.mark.parametrize("blank_lines", [b"", b"\n", b"\n\n\n"])
+@pytest.mark.parametrize("size", [1, 7, 1000, 2000])
+def test_an_event_of_just_the_bound_is_read_whatever_the_cuts(size: int, blank_lines: bytes) -> None:
+    body = blank_lines + b"data: " + b"x" * 994 + b"\n\n" + blank_lines
     decoder = SseDecoder(max_event_bytes=1000)
 
     pieces = [body[place : place + size] for place in range(0, len(body), size)]

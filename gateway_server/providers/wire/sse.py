@@ -46,12 +46,12 @@ class SseDecoder:
         if end < 0:
             # The last byte may be the first half of an end.
             self._unsearched = max(len(self._tail) - 1, 0)
-            self._check_tail()
+            self._check(self._tail)
             return []
         complete = bytes(self._tail[:end])
         del self._tail[: end + 2]
         self._unsearched = max(len(self._tail) - 1, 0)
-        self._check_tail()
+        self._check(self._tail)
         return self._cut(complete)
 
     def close(self) -> list[SseEvent]:
@@ -88,17 +88,16 @@ class SseDecoder:
     def _cut(self, text: bytes) -> list[SseEvent]:
         events: list[SseEvent] = []
         for block in text.split(b"\n\n"):
-            if len(block) > self._max:
-                raise EventTooLargeError
+            self._check(block)
             if block[:6] == b"data: " and b"\n" not in block:
                 events.append(("", block[6:]))
             elif block:
                 _read_block(block, events)
         return events
 
-    def _check_tail(self) -> None:
-        # A line end may be the first half of the event's own end, which does not count.
-        if len(self._tail) - self._tail.endswith(b"\n") > self._max:
+    def _check(self, block: bytes | bytearray) -> None:
+        # Line ends around an event are not part of it, wherever a cut left them.
+        if len(block) > self._max and len(block.strip(b"\n")) > self._max:
             raise EventTooLargeError
 
 
