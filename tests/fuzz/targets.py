@@ -1,0 +1,83 @@
+"""What is fuzzed: a law, how to change an input so that it stays interesting, and inputs to begin with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from random import Random
+from typing import Final
+
+from tests.fuzz import properties, seeds
+from tests.fuzz.json_mutation import mutate_bytes, mutate_json, mutate_stream
+from tests.fuzz.message_mutation import mutate_message
+
+
+@dataclass(frozen=True)
+class Target:
+    """One law and its inputs."""
+
+    name: str
+    check: Callable[[bytes], None]
+    mutate: Callable[[bytes, Random], bytes]
+    seeds: Callable[[], list[bytes]]
+
+
+def _mutate_error_answer(data: bytes, random: Random) -> bytes:
+    head, _, body = data.partition(b"\n\n")
+    if random.random() < 0.6:
+        return head + b"\n\n" + mutate_json(body, random)
+    lines = head.split(b"\n")
+    place = random.randrange(len(lines))
+    name, colon, value = lines[place].partition(b": ")
+    values = (
+        *(
+            b"0",
+            b"-1",
+            b"1e300",
+            b"1e19",
+            b"nan",
+            b"inf",
+            b"999999999999",
+            b"1_0",
+            b"6m0s",
+            b"1h1h",
+            b"99999999999999h",
+        ),
+        *(
+            b"Wed, 21 Oct 2026 07:28:00 GMT",
+            b"Wed, 21 Oct 99999 07:28:00 GMT",
+            b"Mon, 1 Jan 1 0:0:0 +9999999",
+        ),
+        *(b"\xb2", b"", b"120ms", mutate_bytes(value, random)),
+    )
+    changed = (
+        name + colon + random.choice(values)
+        if colon
+        else random.choice((b"400", b"404", b"429", b"529", b"300"))
+    )
+    extra = random.choice(
+        (b"", b"\nretry-after: 1", b"\ndate: Wed, 21 Oct 2026 07:27:00 GMT", b"\nretry-after-ms: 9")
+    )
+    lines[place] = changed.replace(b"\n", b"")
+    return b"\n".join(lines) + extra + b"\n\n" + body
+
+
+def _mutate_request(data: bytes, random: Random) -> bytes:
+    if not data or random.random() < 0.02:
+        return bytes([random.randrange(len(properties.METHODS))]) + data[1:]
+    method = properties.METHODS[data[0] % len(properties.METHODS)]
+    return data[:1] + mutate_message(data[1:], method.request_type, random)
+
+
+TARGETS: Final = {
+    target.name: target
+    for target in (
+        Target("chat_answer", properties.check_chat_answer, mutate_json, seeds.chat_answers),
+        Target("chat_stream", properties.check_chat_stream, mutate_stream, seeds.chat_streams),
+        Target("sse", properties.check_sse, mutate_bytes, seeds.sse_streams),
+        Target("embeddings", properties.check_embeddings, mutate_json, seeds.embeddings),
+        Target("error_answer", properties.check_error_answer, _mutate_error_answer, seeds.error_answers),
+        Target("fold", properties.check_fold, mutate_bytes, seeds.event_streams),
+        Target("request", properties.check_request, _mutate_request, seeds.requests),
+    )
+}
