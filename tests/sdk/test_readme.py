@@ -1,7 +1,10 @@
-"""The examples of the README run."""
+"""The examples of the README run, each as a program of its own."""
 
 import asyncio
+import os
 import re
+import sys
+from asyncio.subprocess import PIPE
 from pathlib import Path
 
 import pytest
@@ -14,14 +17,20 @@ EXAMPLES = re.findall(r"^```python\n(.*?)^```$", README.read_text(), flags=re.MU
 
 
 @pytest.mark.parametrize("code", EXAMPLES, ids=range(len(EXAMPLES)))
-async def test_an_example_runs(code: str, gateway: FakeGateway, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AIGW_TARGET", gateway.target)
-    monkeypatch.setenv("AIGW_API_KEY", "sk-gw-test")
+async def test_an_example_runs(code: str, gateway: FakeGateway) -> None:
     gateway.answers["ListModels"] = [types.ListModelsResponse(models=[types.Model(name="m")])]
+    vector = types.Embedding(float_vector=types.FloatVector(values=[0.5]))
+    gateway.answers["CreateEmbeddings"] = [types.CreateEmbeddingsResponse(embeddings=[vector])]
     code = code.replace('"localhost:50051"', repr(gateway.target))
+    environment = {**os.environ, "AIGW_TARGET": gateway.target, "AIGW_API_KEY": "sk-gw-test"}
 
-    await asyncio.to_thread(exec, compile(code, str(README), "exec"), {"__name__": "__main__"})
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-W", "error", "-c", code), env=environment, stdout=PIPE, stderr=PIPE
+    )
+    out, err = await process.communicate()
 
+    assert process.returncode == 0, err.decode()
+    assert out or "print" not in code
     assert gateway.calls
 
 
