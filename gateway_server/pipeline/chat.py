@@ -46,7 +46,9 @@ class ChatPipeline:
             candidate, chat_format = self._choose(request, call)
             target = candidate.target
             body = chat_format.render_chat(request, target, stream=False)
-            http_call = candidate.endpoint.chat_call(target, body, stream=False)
+            http_call = candidate.endpoint.chat_call(
+                target, body, stream=False, options=request.provider_options
+            )
             with account.attempt(target, lambda: _cut_usage(request, None, 0)) as attempt:
                 async with await self._upstream.send(http_call, call) as response:
                     attempt.http_status = response.status
@@ -68,7 +70,9 @@ class ChatPipeline:
             candidate, chat_format = self._choose(request, call)
             target = candidate.target
             body = chat_format.render_chat(request, target, stream=True)
-            http_call = candidate.endpoint.chat_call(target, body, stream=True)
+            http_call = candidate.endpoint.chat_call(
+                target, body, stream=True, options=request.provider_options
+            )
             parser = chat_format.chat_stream(target)
 
             def introduce(start: StreamStart) -> None:

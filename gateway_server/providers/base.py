@@ -2,11 +2,19 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from types import MappingProxyType
+from typing import Any, Final, Protocol
 
 import httpx
+from google.protobuf.struct_pb2 import Struct
 
-from aigateway.v1.chat_service_pb2 import ChatCompletion, ChatEvent, CreateChatCompletionRequest
+from aigateway.v1.chat_service_pb2 import (
+    ChatCompletion,
+    ChatEvent,
+    CountTokensRequest,
+    CountTokensResponse,
+    CreateChatCompletionRequest,
+)
 from aigateway.v1.embeddings_service_pb2 import CreateEmbeddingsRequest, CreateEmbeddingsResponse
 from aigateway.v1.model_pb2 import Model
 from aigateway.v1.provider_pb2 import Provider
@@ -15,6 +23,11 @@ from gateway_server.errors import GatewayError
 
 #: Settings of a provider beyond URL and credential, as an administrator wrote them.
 ProviderConfig = Mapping[str, Any]
+
+#: A caller's options for single types of providers, by type: ``provider_options`` of a request.
+ProviderOptions = Mapping[str, Struct]
+
+NO_OPTIONS: Final[ProviderOptions] = MappingProxyType({})
 
 #: Gives a provider's secret at the moment of use, or None. A function, so that no repr can show it.
 Credential = Callable[[], str | None]
@@ -129,6 +142,24 @@ class EmbeddingsFormat(Protocol):
         ...
 
 
+class CountTokensFormat(Protocol):
+    """How one family of providers counts the tokens of a conversation: pure functions, no I/O."""
+
+    def render_count(self, request: CountTokensRequest, target: Target) -> bytes:
+        """The body to send; raises FEATURE_NOT_SUPPORTED for what the format cannot say."""
+        ...
+
+    def parse_count(self, body: bytes, target: Target) -> CountTokensResponse:
+        """The count, with the model in served_by (without provider)."""
+        ...
+
+    def parse_error(
+        self, status: int, headers: Mapping[str, str], body: bytes, target: Target
+    ) -> GatewayError:
+        """As in ChatFormat."""
+        ...
+
+
 class Endpoint(Protocol):
     """A configured provider: where it is, how it is signed, and which formats it speaks."""
 
@@ -142,8 +173,13 @@ class Endpoint(Protocol):
         """Its format for embeddings, if it serves them."""
         ...
 
-    def chat_call(self, target: Target, body: bytes, *, stream: bool) -> HttpCall:
-        """The request for a chat completion."""
+    def chat_call(
+        self, target: Target, body: bytes, *, stream: bool, options: ProviderOptions = NO_OPTIONS
+    ) -> HttpCall:
+        """The request for a chat completion.
+
+        ``options`` are for what a provider takes as a header: those for the body are in it already.
+        """
         ...
 
     def embeddings_call(self, target: Target, body: bytes) -> HttpCall:
@@ -156,6 +192,19 @@ class Endpoint(Protocol):
 
     def parse_check(self, body: bytes) -> list[str]:
         """The provider's names of its models, from the answer to ``check_call``."""
+        ...
+
+
+class CountTokensEndpoint(Endpoint, Protocol):
+    """An endpoint whose provider counts tokens; for the others the gateway estimates."""
+
+    @property
+    def count_format(self) -> CountTokensFormat:
+        """Its format for counts."""
+        ...
+
+    def count_call(self, target: Target, body: bytes, *, options: ProviderOptions = NO_OPTIONS) -> HttpCall:
+        """The request for a count; ``options`` as for ``chat_call``."""
         ...
 
 

@@ -7,7 +7,7 @@ import httpx
 
 from aigateway.v1.error_reason_pb2 import ErrorReason
 from gateway_server.errors import GatewayError
-from gateway_server.providers.base import Credential, HttpCall, Target
+from gateway_server.providers.base import NO_OPTIONS, Credential, HttpCall, ProviderOptions, Target
 from gateway_server.providers.config import is_header_value
 from gateway_server.providers.wire.faults import protocol_error
 from gateway_server.providers.wire.json_values import (
@@ -50,7 +50,9 @@ class OpenAICompatibleEndpoint:
             url = self.base_url.copy_with(raw_path=self.base_url.raw_path + path)
             object.__setattr__(self, name, url)
 
-    def chat_call(self, target: Target, body: bytes, *, stream: bool) -> HttpCall:
+    def chat_call(
+        self, target: Target, body: bytes, *, stream: bool, options: ProviderOptions = NO_OPTIONS
+    ) -> HttpCall:
         """As in Endpoint."""
         headers = _EVENTS if stream else _JSON
         return HttpCall(self._chat_url, self._headers(headers, target.provider), body)
