@@ -53,6 +53,11 @@ _log: Final = logging.getLogger(__name__)
 _HEALTH_INTERVAL_SECONDS: Final = 2.0
 _PEPPER_FILE: Final = "key-pepper"
 
+#: For answers that are on their way when the last call has ended.
+_GOODBYE_SECONDS: Final = 1.0
+#: For cancelled calls until they are in the ledger; they only have to be told.
+_SETTLE_SECONDS: Final = 5.0
+
 
 class StartError(Exception):
     """The process cannot start; the message says why, without any secret."""
@@ -133,8 +138,7 @@ async def run(
         if ready is not None:
             await ready(Started(address, base.admin_key))
         await stop.wait()
-        _log.info("draining %d calls, for at most %g s", admission.in_flight, settings.drain_seconds)
-        await server.stop(settings.drain_seconds)
+        await _drain(server, admission, settings.drain_seconds)
 
 
 async def _start(settings: Settings, base: _Base, stack: AsyncExitStack) -> tuple[RpcServer, Admission]:
@@ -214,6 +218,34 @@ def _admin(base: _Base, feed: ChangeFeed) -> AdminServicer:
             check_provider=base.checker.check,
         )
     )
+
+
+async def _drain(server: RpcServer, admission: Admission, seconds: float) -> None:
+    """Ends the serving: health checks and new callers are told, calls under way have ``seconds`` to end.
+
+    The listener stays until they have, since a closed one could tell nobody anything.
+    """
+    _log.info("draining %d calls, for at most %g s", admission.in_flight, seconds)
+    await server.announce_stop()
+    admission.close()
+    if await _is_idle(admission, seconds):
+        # Settled is not yet sent; and who watches the health of a gateway must not keep it alive.
+        await server.stop(_GOODBYE_SECONDS)
+        return
+    _log.warning("cancelling %d calls that did not end in %g s", admission.in_flight, seconds)
+    await server.stop(0)
+    if not await _is_idle(admission, _SETTLE_SECONDS):
+        _log.error("%d calls did not settle", admission.in_flight)
+
+
+async def _is_idle(admission: Admission, seconds: float) -> bool:
+    """Waits for calls under way; False when some still are after so long."""
+    try:
+        async with asyncio.timeout(seconds):
+            await admission.wait_idle()
+    except TimeoutError:
+        return False
+    return True
 
 
 async def _router(store: Store, feed: ChangeFeed) -> Router:

@@ -1,5 +1,6 @@
 """How many calls one process takes at a time, so that overload is refused and not queued."""
 
+import asyncio
 from types import TracebackType
 
 from aigateway.v1.error_reason_pb2 import ErrorReason
@@ -15,6 +16,7 @@ class Admission:
         self._max = max_concurrent_calls
         self._in_flight = 0
         self._closed = False
+        self._idle: asyncio.Event | None = None  # while somebody waits
 
     @property
     def in_flight(self) -> int:
@@ -24,6 +26,12 @@ class Admission:
     def close(self) -> None:
         """Refuses calls from now on; those under way go on."""
         self._closed = True
+
+    async def wait_idle(self) -> None:
+        """Returns once no call is under way."""
+        while self._in_flight:
+            self._idle = asyncio.Event()
+            await self._idle.wait()
 
     def __enter__(self) -> None:
         if self._closed:
@@ -48,3 +56,5 @@ class Admission:
         traceback: TracebackType | None,
     ) -> None:
         self._in_flight -= 1
+        if self._idle is not None and not self._in_flight:
+            self._idle.set()

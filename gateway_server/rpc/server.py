@@ -96,8 +96,12 @@ class RpcServer:
         for name in ("", *self._service_names):
             await self._health.set(name, status)
 
+    async def announce_stop(self) -> None:
+        """Health checks say from now on that calls are not served; they are still answered."""
+        await self._health.enter_graceful_shutdown()
+
     async def stop(self, grace_seconds: float) -> None:
-        """Tells health checks, takes no new calls, waits for those under way and cancels what is left."""
+        """Closes the listener, waits for calls under way, health watches too, and cancels what is left."""
         await self._health.enter_graceful_shutdown()
         await self._server.stop(grace_seconds)
 

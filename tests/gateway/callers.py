@@ -7,9 +7,10 @@ from typing import Any
 
 import grpc
 
+from aigateway import AsyncClient
 from aigateway.fold import ChatAccumulator
 from aigateway.v1.chat_service_pb2 import ChatCompletion, ChatEvent
-from tests.support.gateway import Gateway, chat_request, new_user
+from tests.support.gateway import chat_request, new_user
 from tests.support.statuses import Failure, read_failure
 
 
@@ -37,15 +38,15 @@ class Outcome:
 class Caller:
     """Calls one of the two chat RPCs on the generated stub, as any language would."""
 
-    gateway: Gateway
+    client: AsyncClient
     streams: bool
 
     async def call(self, text: str = "hello", *, timeout: float = 20, **fields: Any) -> Outcome:
         """Makes one call and reads it to its end; a failure is part of the outcome."""
         outcome = Outcome(new_user())
         request = chat_request(text, end_user_id=outcome.end_user_id, **fields)
-        chat = self.gateway.client.stubs.chat
-        metadata = self.gateway.metadata
+        chat = self.client.stubs.chat
+        metadata = self.client.metadata
         try:
             if self.streams:
                 accumulator = ChatAccumulator()
@@ -59,3 +60,30 @@ class Caller:
         except grpc.aio.AioRpcError as error:
             outcome.failure = read_failure(error)
         return outcome
+
+
+class CallUnderWay:
+    """A call that a test leads step by step."""
+
+    def __init__(self, client: AsyncClient, *, streams: bool) -> None:
+        self.end_user_id = new_user()
+        chat = client.stubs.chat
+        method: Any = chat.StreamChatCompletion if streams else chat.CreateChatCompletion
+        request = chat_request("x" * 80, end_user_id=self.end_user_id)
+        self.rpc = method(request, metadata=client.metadata, timeout=20)
+        self._read = ChatAccumulator()
+
+    async def read_until(self, text: str) -> None:
+        """Reads the stream until it has brought so much."""
+        read = ""
+        while len(read) < len(text):
+            chunk = await self.rpc.read()
+            self._read.add_chunk(chunk)
+            read += "".join(event.part_delta.text for event in chunk.events)
+
+    async def read_to_end(self) -> ChatCompletion:
+        """The whole answer of the stream; raises as the call fails."""
+        while (chunk := await self.rpc.read()) is not grpc.aio.EOF:
+            self._read.add_chunk(chunk)
+        assert self._read.finished, "the stream ended well without an end event"
+        return self._read.completion

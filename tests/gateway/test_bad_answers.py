@@ -315,7 +315,7 @@ BAD = {
 
 @pytest.fixture(params=["unary", "stream"])
 def caller(request: pytest.FixtureRequest, gateway: Gateway) -> Caller:
-    return Caller(gateway, streams=request.param == "stream")
+    return Caller(gateway.client, streams=request.param == "stream")
 
 
 @pytest.mark.parametrize("name", BAD)
@@ -363,7 +363,7 @@ async def test_an_error_within_a_stream_that_stays_open_is_told_at_once(
     asked_at: asyncio.Future[float] = asyncio.get_running_loop().create_future()
     upstream.script = script
 
-    outcome = await Caller(gateway, streams=True).call()
+    outcome = await Caller(gateway.client, streams=True).call()
 
     assert time.monotonic() - asked_at.result() < 0.3, "it waited for the provider's next bytes"
     assert outcome.failure is not None

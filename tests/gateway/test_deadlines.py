@@ -24,7 +24,7 @@ DEADLINE = (grpc.StatusCode.DEADLINE_EXCEEDED.value[0], "DEADLINE_EXCEEDED")
 
 @pytest.fixture(params=["unary", "stream"])
 def caller(request: pytest.FixtureRequest, gateway: Gateway) -> Caller:
-    return Caller(gateway, streams=request.param == "stream")
+    return Caller(gateway.client, streams=request.param == "stream")
 
 
 async def keep_alive(exchange: Exchange) -> None:
@@ -83,7 +83,7 @@ async def test_a_timeout_in_the_request_reaches_the_provider(
 async def test_what_was_read_until_the_deadline_is_settled(gateway: Gateway, upstream: Upstream) -> None:
     upstream.script = talking(*["word "] * 8, then=keep_talking)
     due_at = time.monotonic() + 0.3
-    outcome = await Caller(gateway, streams=True).call(gateway_options=options(0.3))
+    outcome = await Caller(gateway.client, streams=True).call(gateway_options=options(0.3))
     assert outcome.failure is not None
     assert outcome.failure.reason == "DEADLINE_EXCEEDED"
     assert outcome.text.startswith("word " * 8)

@@ -18,12 +18,12 @@ import pytest
 from aigateway import AsyncClient
 from aigateway.v1.usage_pb2 import UsageState
 from aigateway.v1.usage_service_pb2 import UsageRecord
+from tests.gateway.callers import CallUnderWay
 from tests.gateway.measured import tell_seconds
 from tests.support.gateway import (
     ADMIN_KEY,
     Gateway,
     Ledger,
-    chat_request,
     client_of,
     gateway_process,
     new_user,
@@ -85,29 +85,11 @@ STAGES: dict[str, tuple[Script, str | None]] = {
 }
 
 
-class Call:
-    """A call that has come as far as its stage says."""
-
-    def __init__(self, client: AsyncClient, *, streams: bool) -> None:
-        self.end_user_id = new_user()
-        chat = client.stubs.chat
-        method: Any = chat.StreamChatCompletion if streams else chat.CreateChatCompletion
-        request = chat_request("x" * 80, end_user_id=self.end_user_id)
-        self.rpc = method(request, metadata=client.metadata, timeout=20)
-
-    async def read_until(self, text: str) -> None:
-        """Reads the stream until it has brought so much."""
-        read = ""
-        while len(read) < len(text):
-            chunk = await self.rpc.read()
-            read += "".join(event.part_delta.text for event in chunk.events)
-
-
-async def reach(stage: str, client: AsyncClient, upstream: Upstream) -> tuple[Call, Exchange]:
+async def reach(stage: str, client: AsyncClient, upstream: Upstream) -> tuple[CallUnderWay, Exchange]:
     """A call at that stage, and the provider's side of it."""
     script, text = STAGES[stage]
     upstream.script = script
-    call = Call(client, streams=text is not None)
+    call = CallUnderWay(client, streams=text is not None)
     exchange = await upstream.next()
     if text:
         await call.read_until(text)
@@ -215,7 +197,7 @@ async def test_a_second_cancel_while_settling_loses_nothing(upstream: Upstream, 
     upstream.script = talking("Hello ", "there")
     async with running_gateway(state_dir, vllm_base_url=upstream.base_url) as gateway:
         before = asyncio.all_tasks()
-        calls = [Call(gateway.client, streams=True) for _ in range(30)]
+        calls = [CallUnderWay(gateway.client, streams=True) for _ in range(30)]
         for call in calls:
             await call.read_until("Hello there")
         handlers = [task for task in asyncio.all_tasks() - before if task.get_name().startswith(_HANDLERS)]
