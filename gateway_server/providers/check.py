@@ -1,5 +1,6 @@
 """A look whether a provider can be used: address, TLS, credential, and which models it offers."""
 
+import asyncio
 import time
 from typing import Final
 
@@ -43,7 +44,8 @@ class ProviderChecker:
         target = Target(
             provider_id=provider_id, provider_type=provider.provider_type, provider_model="", model=Model()
         )
-        endpoint = self._build_endpoint(provider)
+        # In a thread: the credential may be in a file.
+        endpoint = await asyncio.to_thread(self._build_endpoint, provider)
         try:
             response = await self._transport.send(
                 endpoint.check_call(), timeouts=_TIMEOUTS, max_response_bytes=_MAX_RESPONSE_BYTES

@@ -9,7 +9,7 @@ from tests.support.gateway import Gateway
 from tests.support.upstream import MODEL, Upstream
 
 
-async def test_a_credential_in_a_file_is_sent_and_read_off_the_loop(
+async def test_a_check_reads_a_credential_in_a_file_off_the_loop(
     gateway: Gateway, upstream: Upstream, tmp_path: Path
 ) -> None:
     credential = tmp_path / "credential"
