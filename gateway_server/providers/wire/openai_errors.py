@@ -11,9 +11,8 @@ from typing import Final
 
 import orjson
 
-from aigateway.v1.error_reason_pb2 import ErrorReason as Reason
 from gateway_server.errors import GatewayError
-from gateway_server.providers.wire.faults import protocol_error
+from gateway_server.providers.wire.faults import status_error
 from gateway_server.providers.wire.json_values import JsonObject
 from gateway_server.providers.wire.retry_after import read_retry_after
 
@@ -119,41 +118,12 @@ def _code_by_message(message: object) -> str:
 
 def _classify(status: int, said: _ProviderError, provider: str, *, http_status: int | None) -> GatewayError:
     """Sorts by status; the code decides only where it says more than the status does."""
-    told = f"HTTP {http_status}" if http_status else "within its answer"
-    words = f"{told}, {said.code}" if said.code else told
-    metadata = {"provider": provider}
-    if http_status:
-        metadata["http_status"] = str(http_status)
-    if status < 400:
-        what = "a redirect, which is not followed" if status >= 300 else "no answer"
-        error = protocol_error(provider, f"{told} is {what}")
-        error.retryable = False
-        return error
-    if status in {401, 403} and said.code not in _CONTENT_FILTER:
-        message = f"{provider} refused the gateway's credential ({told})"
-        return GatewayError(Reason.ERROR_REASON_UPSTREAM_CREDENTIAL_REJECTED, message, metadata=metadata)
-    if status in {402, 429}:
-        return _rate_limited(status, said, provider)
-    if status in {408, 409} or status >= 500:
-        metadata["cause"] = said.code or "server_error"
-        message = f"{provider} failed ({told}, {metadata['cause']})"
-        return GatewayError(
-            Reason.ERROR_REASON_UPSTREAM_UNAVAILABLE, message, metadata=metadata, retryable=True
-        )
-    if said.code:
-        metadata["provider_code"] = said.code
-    if said.parameter:
-        metadata["provider_parameter"] = said.parameter
-    message = f"{provider} refused the request ({words})"
-    return GatewayError(Reason.ERROR_REASON_UPSTREAM_REJECTED, message, metadata=metadata)
-
-
-def _rate_limited(status: int, said: _ProviderError, provider: str) -> GatewayError:
-    metadata = {"provider": provider}
-    if said.code:
-        metadata["provider_code"] = said.code
-    if status == 402 or said.code in _NO_QUOTA:
-        message = f"the gateway's account at {provider} has no quota left"
-        return GatewayError(Reason.ERROR_REASON_UPSTREAM_RATE_LIMITED, message, metadata=metadata)
-    message = f"{provider} takes no more requests from the gateway for now"
-    return GatewayError(Reason.ERROR_REASON_UPSTREAM_RATE_LIMITED, message, metadata=metadata, retryable=True)
+    return status_error(
+        status,
+        provider,
+        http_status=http_status,
+        code=said.code,
+        parameter=said.parameter,
+        is_content_refusal=said.code in _CONTENT_FILTER,
+        is_out_of_quota=status == 429 and said.code in _NO_QUOTA,
+    )
