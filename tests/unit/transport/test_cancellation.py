@@ -239,3 +239,27 @@ async def test_many_cancels_at_random_times_leak_nothing(new_transport: Callable
         await transport.aclose()
         await asyncio.wait_for(provider.all_gone.wait(), 5)
         assert provider.open == 0
+
+
+async def test_cancel_while_the_request_is_being_sent_sends_no_more(transport: Transport) -> None:
+    size = 64 * 2**20
+    received = asyncio.get_running_loop().create_future()
+    cancelled = asyncio.Event()
+
+    async def script(peer: Peer) -> None:
+        await peer.reader.readuntil(b"\r\n\r\n")
+        peer.provider.on_request.set()
+        await cancelled.wait()
+        total = 0
+        with suppress(ConnectionError):
+            while data := await peer.reader.read(1 << 20):
+                total += len(data)
+        received.set_result(total)
+
+    async with providing(script) as provider:
+        call = provider.call(body=b"x" * size)
+        task = asyncio.create_task(transport.send(call, timeouts=PATIENT(), max_response_bytes=LIMIT))
+        await provider.on_request.wait()
+        await cancel(task)
+        cancelled.set()
+        assert await received < size / 2

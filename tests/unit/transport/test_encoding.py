@@ -163,3 +163,13 @@ async def test_cuts_change_nothing(data: bytes, packing: tuple[str, object], cut
         assert await body.read_all() == data
         assert await body.next() == b""
         assert body.is_ended
+
+
+async def test_all_that_arrived_is_given_before_more_is_asked_for() -> None:
+    """The decompressor can stop at the size of a piece with all input taken and some output still within."""
+    size = 256 * 1024 + 100
+    packer = zlib.compressobj(wbits=31)
+    packed = packer.compress(b"a" * size) + packer.flush(zlib.Z_SYNC_FLUSH)
+    body = DecodedBody(Pieces([packed]), b"gzip", max_bytes=1 << 22)
+    pieces = [body.take(), body.take(), body.take()]
+    assert b"".join(pieces) == b"a" * size

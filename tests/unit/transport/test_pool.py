@@ -13,6 +13,7 @@ from gateway_server.providers.transport import (
     TransportError,
     TransportErrorKind,
 )
+from gateway_server.providers.transport.http1 import Connection
 from tests.unit.transport.conftest import PATIENT
 from tests.unit.transport.provider import OK, Peer, Provider, answering, keep_answering, providing
 
@@ -255,3 +256,32 @@ async def test_closing_the_transport_ends_what_is_under_way(new_transport: Calla
         with pytest.raises(TransportError) as raised:
             await ask(transport, provider)
         assert raised.value.kind is TransportErrorKind.CLOSED
+
+
+async def test_place_in_line_is_kept_when_the_connection_dies_while_it_is_handed_over(
+    new_transport: Callable[..., Transport], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    transport = new_transport(limits=PoolLimits(max_connections=1))
+    order: list[int] = []
+
+    async def call(number: int) -> None:
+        assert await ask(transport, provider) == b"ok"
+        order.append(number)
+
+    async with providing(keep_answering) as provider:
+        tasks = [asyncio.create_task(call(number)) for number in range(4)]
+        while not transport.stats() or transport.stats()[0].waiting < 3:
+            await asyncio.sleep(0)
+        pool = next(iter(transport._pools.values()))
+        hand_over = pool._hand_over
+
+        def hand_over_and_close(connection: Connection | None) -> bool:
+            monkeypatch.undo()
+            is_taken = hand_over(connection)
+            assert connection is not None
+            connection.close()  # its slot goes to number 2, and number 1 finds it closed
+            return is_taken
+
+        monkeypatch.setattr(pool, "_hand_over", hand_over_and_close)
+        await asyncio.gather(*tasks)
+    assert order == [0, 2, 1, 3]
