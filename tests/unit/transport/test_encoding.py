@@ -170,6 +170,7 @@ async def test_all_that_arrived_is_given_before_more_is_asked_for() -> None:
     size = 256 * 1024 + 100
     packer = zlib.compressobj(wbits=31)
     packed = packer.compress(b"a" * size) + packer.flush(zlib.Z_SYNC_FLUSH)
-    body = DecodedBody(Pieces([packed]), b"gzip", max_bytes=1 << 22)
-    pieces = [body.take(), body.take(), body.take()]
-    assert b"".join(pieces) == b"a" * size
+    for cut in range(len(packed) - 10, len(packed) + 1):
+        body = DecodedBody(Pieces([packed[:cut]]), b"gzip", max_bytes=1 << 22)
+        pieces = [body.take(), body.take(), body.take()]
+        assert b"".join(pieces) == zlib.decompressobj(31).decompress(packed[:cut])
