@@ -6,8 +6,9 @@ from typing import Final
 from aigateway.v1.content_pb2 import ContentPart, Message, ReasoningPart, ToolCallPart
 from gateway_server.errors import invalid_request
 from gateway_server.providers.wire.json_values import JsonObject
-from gateway_server.providers.wire.openai_chat.blocks import misplaced, render_block, render_text
-from gateway_server.providers.wire.openai_chat.context import Block, RenderContext
+from gateway_server.providers.wire.openai_chat.blocks import render_block, render_text
+from gateway_server.providers.wire.openai_chat.context import RenderContext
+from gateway_server.providers.wire.rendering import Block, misplaced
 
 #: Prefix of ``ProviderPart.block_type`` for a tool call of a type that has no kind in the contract.
 TOOL_CALL_BLOCK: Final = "tool_calls/"

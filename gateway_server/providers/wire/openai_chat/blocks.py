@@ -5,9 +5,10 @@ from collections.abc import Callable, Sequence
 import orjson
 
 from aigateway.v1.content_pb2 import ContentPart, ProviderPart, TextPart
-from gateway_server.errors import GatewayError, invalid_request
+from gateway_server.errors import invalid_request
 from gateway_server.providers.wire.json_values import JsonObject
-from gateway_server.providers.wire.openai_chat.context import Block, RenderContext, json_object_text
+from gateway_server.providers.wire.openai_chat.context import RenderContext
+from gateway_server.providers.wire.rendering import Block, json_object_text
 
 RenderPart = Callable[[ContentPart, str, RenderContext], Block]
 
@@ -34,11 +35,3 @@ def render_block(block: ProviderPart, path: str, context: RenderContext) -> orjs
     if block.provider_type != context.dialect.provider_type:
         raise context.unsupported(f"{block.block_type or 'unnamed'} blocks of {block.provider_type}")
     return json_object_text(block.block_json, f"{path}.provider.block_json")
-
-
-def misplaced(kind: str | None, path: str) -> GatewayError:
-    """The error for a part that does not belong where it stands."""
-    if kind is None:
-        return invalid_request(path, "has no kind")
-    owner = "a tool turn" if kind == "tool_result" else "an assistant turn"
-    return invalid_request(f"{path}.{kind}", f"only {owner} holds this kind of part")

@@ -1,13 +1,13 @@
 """Pictures, sound, moving pictures and documents as blocks of content."""
 
 import re
-from base64 import b64encode
 from typing import Final
 
 from aigateway.v1.content_pb2 import AudioPart, DocumentPart, ImageDetail, ImagePart, MediaSource, VideoPart
 from gateway_server.errors import invalid_request
 from gateway_server.providers.wire.json_values import JsonObject
 from gateway_server.providers.wire.openai_chat.context import RenderContext
+from gateway_server.providers.wire.rendering import base64_text, require_mime_type
 
 _AUDIO_FORMATS: Final = {
     "audio/wav": "wav",
@@ -22,7 +22,6 @@ _DETAILS: Final = {
     ImageDetail.IMAGE_DETAIL_LOW: "low",
     ImageDetail.IMAGE_DETAIL_HIGH: "high",
 }
-_MIME_TYPE: Final = re.compile(r"[\w.+-]+/[\w.+-]+(?:\s*;\s*[\w-]+=[\w.-]+)*", re.ASCII)
 #: What a provider may be asked to fetch; a file of its own machine is not among it.
 _FETCHABLE: Final = re.compile(r"https?://|data:", re.IGNORECASE)
 
@@ -41,9 +40,9 @@ def render_audio(audio: AudioPart, path: str, context: RenderContext) -> JsonObj
     """An ``input_audio`` block, or ``audio_url`` where the server takes it."""
     source = audio.source
     if source.WhichOneof("location") == "inline_data":
-        _check_mime_type(source, path)
+        require_mime_type(source, path)
         if source.mime_type in _AUDIO_FORMATS:
-            data = {"data": _base64(source.inline_data), "format": _AUDIO_FORMATS[source.mime_type]}
+            data = {"data": base64_text(source.inline_data), "format": _AUDIO_FORMATS[source.mime_type]}
             return {"type": "input_audio", "input_audio": data}
     if not context.dialect.media_urls:
         raise context.unsupported("audio other than inline WAV and MP3")
@@ -75,7 +74,7 @@ def render_document(document: DocumentPart, path: str, context: RenderContext) -
         case "inline_data":
             return _file(name or _default_filename(source.mime_type), _data_url(source, path))
         case "inline_text":
-            text = _base64(source.inline_text.encode())
+            text = base64_text(source.inline_text.encode())
             return _file(name or "document.txt", f"data:text/plain;base64,{text}")
         case "uri":
             raise context.unsupported("document parts by address")
@@ -100,19 +99,8 @@ def _render_url(source: MediaSource, kind: str, path: str, context: RenderContex
 
 
 def _data_url(source: MediaSource, path: str) -> str:
-    _check_mime_type(source, path)
-    return f"data:{source.mime_type};base64,{_base64(source.inline_data)}"
-
-
-def _check_mime_type(source: MediaSource, path: str) -> None:
-    if not _MIME_TYPE.fullmatch(source.mime_type):
-        raise invalid_request(
-            f"{path}.source.mime_type", "is required with inline_data and names a media type"
-        )
-
-
-def _base64(data: bytes) -> str:
-    return b64encode(data).decode()
+    require_mime_type(source, path)
+    return f"data:{source.mime_type};base64,{base64_text(source.inline_data)}"
 
 
 def _file(name: str, data: str) -> JsonObject:

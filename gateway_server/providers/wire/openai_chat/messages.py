@@ -9,18 +9,18 @@ from gateway_server.providers.wire.json_values import JsonObject
 from gateway_server.providers.wire.openai_chat.assistant import render_assistant
 from gateway_server.providers.wire.openai_chat.blocks import (
     RenderPart,
-    misplaced,
     render_block,
     render_content,
     render_text,
 )
-from gateway_server.providers.wire.openai_chat.context import Block, RenderContext
+from gateway_server.providers.wire.openai_chat.context import RenderContext
 from gateway_server.providers.wire.openai_chat.media import (
     render_audio,
     render_document,
     render_image,
     render_video,
 )
+from gateway_server.providers.wire.rendering import Block, misplaced
 
 
 def render_messages(messages: Sequence[Message], context: RenderContext) -> list[JsonObject]:

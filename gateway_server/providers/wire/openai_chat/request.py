@@ -15,12 +15,13 @@ from aigateway.v1.chat_service_pb2 import (
 from aigateway.v1.usage_pb2 import Modality
 from gateway_server.errors import invalid_request
 from gateway_server.providers.base import Target
-from gateway_server.providers.wire.json_values import JsonObject, to_number
+from gateway_server.providers.wire.json_values import JsonObject
 from gateway_server.providers.wire.openai_chat.context import RenderContext
 from gateway_server.providers.wire.openai_chat.dialect import Dialect
 from gateway_server.providers.wire.openai_chat.messages import render_messages
 from gateway_server.providers.wire.openai_chat.tools import render_response_format, render_tools
 from gateway_server.providers.wire.provider_options import merge_options
+from gateway_server.providers.wire.rendering import json_number
 
 _MAX_SAFETY_IDENTIFIER: Final = 64
 
@@ -95,7 +96,7 @@ def _render_generation(config: GenerationConfig, context: RenderContext) -> Json
         rendered[dialect.output_limit_key] = config.max_output_tokens
     for field in ("temperature", "top_p", "frequency_penalty", "presence_penalty"):
         if config.HasField(field):
-            rendered[field] = _number(getattr(config, field), f"generation_config.{field}")
+            rendered[field] = json_number(getattr(config, field), f"generation_config.{field}")
     if config.HasField("top_k") and dialect.top_k:
         rendered["top_k"] = config.top_k
     if config.stop_sequences:
@@ -112,17 +113,10 @@ def _render_generation(config: GenerationConfig, context: RenderContext) -> Json
         rendered["top_logprobs"] = config.top_logprobs
     if config.logit_bias:
         rendered["logit_bias"] = {
-            str(token): _number(bias, f"generation_config.logit_bias[{token}]")
+            str(token): json_number(bias, f"generation_config.logit_bias[{token}]")
             for token, bias in config.logit_bias.items()
         }
     return rendered | _render_modalities(config, context)
-
-
-def _number(value: float, path: str) -> int | float:
-    try:
-        return to_number(value)
-    except ValueError as error:
-        raise invalid_request(path, str(error)) from error
 
 
 def _render_modalities(config: GenerationConfig, context: RenderContext) -> JsonObject:

@@ -3,8 +3,6 @@
 from collections.abc import Sequence
 from typing import Final
 
-from google.protobuf.struct_pb2 import Struct
-
 from aigateway.v1.chat_service_pb2 import (
     CreateChatCompletionRequest,
     FreeFormTool,
@@ -15,8 +13,9 @@ from aigateway.v1.chat_service_pb2 import (
     ToolChoiceMode,
 )
 from gateway_server.errors import invalid_request
-from gateway_server.providers.wire.json_values import JsonObject, from_struct
-from gateway_server.providers.wire.openai_chat.context import RenderContext, json_object_text
+from gateway_server.providers.wire.json_values import JsonObject
+from gateway_server.providers.wire.openai_chat.context import RenderContext
+from gateway_server.providers.wire.rendering import json_object, json_object_text
 
 _WEB_SEARCH: Final = "web_search"
 _DEFAULT_SCHEMA_NAME: Final = "response"
@@ -38,9 +37,7 @@ def render_tools(request: CreateChatCompletionRequest, context: RenderContext) -
             case "provider":
                 if tool.provider.tool_type != _WEB_SEARCH or not context.dialect.web_search:
                     raise context.unsupported(f"the provider-run tool {tool.provider.tool_type}")
-                rendered["web_search_options"] = _render_config(
-                    tool.provider.config, f"{path}.provider.config"
-                )
+                rendered["web_search_options"] = json_object(tool.provider.config, f"{path}.provider.config")
             case _:
                 raise invalid_request(path, "has no kind")
     if tools:
@@ -70,13 +67,6 @@ def _render_free_form(tool: FreeFormTool) -> JsonObject:
         grammar = {"syntax": tool.grammar.syntax, "definition": tool.grammar.definition}
         rendered["format"] = {"type": "grammar", "grammar": grammar}
     return rendered
-
-
-def _render_config(config: Struct, path: str) -> JsonObject:
-    try:
-        return from_struct(config)
-    except ValueError as error:
-        raise invalid_request(path, f"holds a number that {error}") from error
 
 
 def _render_choice(choice: ToolChoice, tools: Sequence[Tool], context: RenderContext) -> JsonObject:
