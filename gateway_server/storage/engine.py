@@ -67,6 +67,8 @@ class Store:
     async def write(self) -> AsyncIterator[AsyncConnection]:
         """A transaction that writes; committed when the block ends, rolled back when it raises."""
         with translated():
+            if self._file is not None:
+                await self._file.follow(self._engine)
             line = self._file.writers if self._file is not None else nullcontext()
             async with line, self._engine.connect() as plain:
                 connection = await plain.execution_options(**{sqlite.WRITES: True})
@@ -87,8 +89,9 @@ class Store:
 
     async def check(self) -> None:
         """Raises STORE_UNAVAILABLE when the database cannot be read, or its file is no longer there."""
-        if self._file is not None and not await self._file.is_in_place():
-            raise store_unavailable()  # open connections would go on writing into a deleted file
+        if self._file is not None:
+            with translated():
+                await self._file.follow(self._engine)
         async with self.read() as connection:
             await connection.execute(select(revisions.c.revision))
 
@@ -100,7 +103,11 @@ class Store:
 
 
 class _SqliteFile:
-    """What a store on SQLite has besides: a line for writers, and a thread for batches."""
+    """What a store on SQLite has besides: a line for writers, a thread for batches, an eye on the file.
+
+    Open connections would go on with a file that was deleted, and what they write would be gone with it; so
+    whoever writes looks first. A file that was put in its place, a restored backup for one, is taken.
+    """
 
     def __init__(self, url: URL) -> None:
         # SQLite has one writer; those of this process line up here rather than poll the file's lock.
@@ -109,19 +116,28 @@ class _SqliteFile:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="store-batch")
         self._path = Path(url.database or "")
         self._inode: int | None = None
+        self._thread_inode: int | None = None
 
     async def run(self, work: Callable[[Connection], T]) -> T:
         def transact() -> T:
+            inode = sqlite.inode_of(self._path)
+            if self._thread_inode not in {None, inode}:
+                self._engine.dispose()
+            self._thread_inode = inode
             with self._engine.begin() as connection:
                 return work(connection)
 
         return await asyncio.get_running_loop().run_in_executor(self._thread, transact)
 
-    async def is_in_place(self) -> bool:
-        """Whether the file is the one that it was when this was first asked."""
+    async def follow(self, engine: AsyncEngine) -> None:
+        """Has ``engine`` connect anew when another file has taken the place of the one that it has open.
+
+        Raises FileNotFoundError when there is none.
+        """
         inode = await asyncio.to_thread(sqlite.inode_of, self._path)
-        self._inode = self._inode or inode
-        return inode is not None and inode == self._inode
+        if self._inode not in {None, inode}:
+            await engine.dispose()
+        self._inode = inode
 
     async def close(self) -> None:
         # Connections belong to the thread that made them.

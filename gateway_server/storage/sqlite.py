@@ -89,12 +89,9 @@ def prepare_file(path: Path) -> None:
                 return
 
 
-def inode_of(path: Path) -> int | None:
-    """The identity of the file at ``path``, None when there is none."""
-    try:
-        return path.stat().st_ino
-    except OSError:
-        return None
+def inode_of(path: Path) -> int:
+    """The identity of the file at ``path``. Raises FileNotFoundError."""
+    return path.stat().st_ino
 
 
 def to_json(value: object) -> str:
