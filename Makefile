@@ -44,6 +44,12 @@ test-matrix: ## Run the unit and SDK tests on every supported Python and on the 
 test-tools: ## Install grpcurl and aimock for the tests that use them (need Go and Node.js)
 	tools/install_test_tools.sh
 
+# Only for the run: atheris has wheels for some Pythons and platforms only. `SECONDS` is for each parser.
+SECONDS = 60
+.PHONY: fuzz
+fuzz: ## Fuzz each parser for SECONDS=60; ARGS="chat_stream" only that one
+	$(UV) run --isolated --frozen --python 3.11 --with atheris==3.0.0 python -m tests.fuzz --seconds $(SECONDS) $(ARGS)
+
 .PHONY: check
 check: lint types imports protos scripts ## Run every check that CI runs, except the tests (make -k check: all of them)
 

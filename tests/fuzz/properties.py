@@ -71,7 +71,7 @@ def check_chat_stream(data: bytes) -> None:
     whole = read_stream([data])
     assert read_stream(random_pieces(data, random)) == whole
     assert read_stream(random_pieces(data, random, longest=5)) == whole
-    if len(data) < 4096:
+    if random.random() < 0.2 and len(data) < 4096:
         assert read_stream(one_byte_pieces(data)) == whole
 
 
@@ -87,10 +87,15 @@ def read_stream(pieces: Iterable[bytes]) -> tuple[bytes, str, bytes | None, bool
         check_error(error, _ANSWER_REASONS)
         failure = f"{error.reason_name} {error.message} {error.retryable}"
     assert accumulator.finished is not bool(failure)
-    check_answer(accumulator.completion)
+    answer = accumulator.completion
+    check_answer(answer)
+    if failure:
+        # Those of the last words wait for more words, and have none to go with when the stream breaks.
+        for choice in answer.choices:
+            choice.ClearField("logprobs")
     usage = parser.usage
     return (
-        accumulator.completion.SerializeToString(deterministic=True),
+        answer.SerializeToString(deterministic=True),
         failure,
         None if usage is None else usage.SerializeToString(deterministic=True),
         parser.has_content,

@@ -46,7 +46,7 @@ def _read_date(text: str, now: str) -> float | None:
     """The time until an HTTP date, by the provider's own clock, so that ours does not matter."""
     try:
         wait = parsedate_to_datetime(text) - parsedate_to_datetime(now)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):
         return None
     return max(wait.total_seconds(), 0.0)
 
