@@ -51,9 +51,8 @@ class ChatRelay:
                     continue
                 if due_at is None:
                     on_first_content()
-                elif (wait := due_at - self._clock.monotonic()) > 0 and not response.is_ended:
-                    await asyncio.sleep(wait)
-                    self._read(response.take_available())
+                else:
+                    await self._gather(response, due_at)
                 if response.is_ended:
                     continue
                 await self._flush()
@@ -64,6 +63,13 @@ class ChatRelay:
                 await self._flush()
             raise
         return self._take()
+
+    async def _gather(self, response: HttpResponse, due_at: float) -> None:
+        """Waits until a message is due, and takes what has arrived by then."""
+        wait = due_at - self._clock.monotonic()
+        if wait > 0 and response.reads_ahead and not response.is_ended:
+            await asyncio.sleep(wait)
+            self._read(response.take_available())
 
     def _read(self, data: bytes) -> None:
         self._pending += self._parser.feed(data)

@@ -56,6 +56,11 @@ class DecodedBody:
         """As in BodySource; not before the checks at the end have been made."""
         return self._is_ended
 
+    @property
+    def reads_ahead(self) -> bool:
+        """As in BodySource."""
+        return self._source.reads_ahead
+
     def take(self) -> bytes:
         """As in BodySource, at most one piece."""
         if piece := self._unpack():

@@ -115,6 +115,11 @@ class Exchange:
         """As in BodySource."""
         return self._is_complete and not self._pieces
 
+    @property
+    def reads_ahead(self) -> bool:
+        """As in BodySource."""
+        return True
+
     def take(self) -> bytes:
         """As in BodySource."""
         pieces = self._pieces

@@ -52,6 +52,11 @@ class BodySource(Protocol):
         """Whether the body has come to its proper end and all of it has been taken."""
         ...
 
+    @property
+    def reads_ahead(self) -> bool:
+        """Whether ``take`` can give anything: bytes are read while nobody waits for them."""
+        ...
+
     def take(self) -> bytes:
         """What has arrived and not been taken, without waiting; empty when there is nothing."""
         ...
@@ -86,6 +91,11 @@ class HttpResponse:
         May still be False when only the end itself is left to be seen.
         """
         return self._source.is_ended
+
+    @property
+    def reads_ahead(self) -> bool:
+        """Whether waiting lets more arrive, for ``take_available`` to give."""
+        return self._source.reads_ahead
 
     async def read(self) -> bytes:
         """The rest of the body, decoded; raises TransportError when it is cut, late or too large."""

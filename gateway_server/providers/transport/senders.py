@@ -118,6 +118,11 @@ class HttpxBody:
         """As in BodySource."""
         return self._is_ended
 
+    @property
+    def reads_ahead(self) -> bool:
+        """As in BodySource; an httpx transport reads only when asked."""
+        return False
+
     def take(self) -> bytes:
         """As in BodySource; an httpx transport does not tell what has arrived."""
         if self._error is not None:

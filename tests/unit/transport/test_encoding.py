@@ -131,6 +131,10 @@ class Pieces:
     def __init__(self, pieces: list[bytes]) -> None:
         self.pieces = pieces
 
+    @property
+    def reads_ahead(self) -> bool:
+        return True
+
     def take(self) -> bytes:
         return self.pieces.pop(0) if self.pieces else b""
 
