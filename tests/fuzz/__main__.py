@@ -1,6 +1,7 @@
 """Fuzzes the targets one after another and tells what came of it; see `make fuzz`.
 
-`python -m tests.fuzz [--seconds N] [TARGET...]` needs atheris; with `--replay` it only runs what earlier runs kept.
+`python -m tests.fuzz [--seconds N] [TARGET...]` needs atheris; with `--replay` it only runs what earlier
+runs kept, without atheris.
 """
 
 from __future__ import annotations
