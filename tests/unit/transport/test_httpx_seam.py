@@ -75,6 +75,7 @@ async def test_mounted_scheme_is_served_in_the_process(new_transport: Callable[.
             else:
                 assert [piece async for piece in response.chunks()] == [b"one", b"two"]
             assert response.take_available() == b""
+            assert (response.is_ended, response.reads_ahead) == (True, False)
         assert demo.requests[0][:3] == ("POST", "demo://demo/v1/chat", b"body")
         assert body.is_closed
         await transport.aclose()

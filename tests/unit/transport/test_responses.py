@@ -170,6 +170,7 @@ async def test_what_arrived_can_be_taken_without_waiting(transport: Transport) -
         assert await anext(chunks) == b"one"
         assert response.take_available() == b""
         was_ended = response.is_ended
+        assert response.reads_ahead
         more.set()
         while not (taken := response.take_available()):
             await asyncio.sleep(0)
