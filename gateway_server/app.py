@@ -21,6 +21,7 @@ from gateway_server.limits.admission import Admission
 from gateway_server.logs import set_up_logs
 from gateway_server.metrics import Metrics
 from gateway_server.pipeline.chat import ChatPipeline
+from gateway_server.pipeline.count import CountPipeline
 from gateway_server.pipeline.embeddings import EmbeddingsPipeline
 from gateway_server.pipeline.upstream import Upstream, UpstreamLimits
 from gateway_server.providers.check import ProviderChecker
@@ -168,10 +169,11 @@ async def _start(settings: Settings, base: _Base, stack: AsyncExitStack) -> tupl
         flush_seconds=settings.stream_flush_ms / 1000,
     )
     embeddings = EmbeddingsPipeline(router=router, upstream=upstream, ledger=ledger, metrics=metrics)
+    counts = CountPipeline(router=router, upstream=upstream, ledger=ledger, metrics=metrics)
     admission = Admission(settings.max_concurrent_calls)
     server = RpcServer(
         {
-            "aigateway.v1.ChatService": ChatServicer(chat),
+            "aigateway.v1.ChatService": ChatServicer(chat, counts),
             "aigateway.v1.EmbeddingsService": EmbeddingsServicer(embeddings),
             "aigateway.v1.AdminService": _admin(base, feed),
             "aigateway.v1.UsageService": UsageServicer(

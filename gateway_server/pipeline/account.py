@@ -31,11 +31,16 @@ _CLOCK_SECONDS: Final = 0.01
 class AttemptAccount:
     """One try at one target, used as ``with``. Turns the transport's failures into the caller's.
 
-    ``partial_usage`` is asked when an attempt ends early although the provider may bill it.
+    ``partial_usage`` is asked when an attempt ends early although the provider may bill it; it gives None
+    where a provider bills nothing.
     """
 
     def __init__(
-        self, target: Target, call: CallContext, metrics: Metrics, partial_usage: Callable[[], TokenUsage]
+        self,
+        target: Target,
+        call: CallContext,
+        metrics: Metrics,
+        partial_usage: Callable[[], TokenUsage | None],
     ) -> None:
         self.target = target
         self.http_status = 0
@@ -148,7 +153,7 @@ class CallAccount:
         self._labels = dict(labels)
         self._end_user_id = end_user_id
 
-    def attempt(self, target: Target, partial_usage: Callable[[], TokenUsage]) -> AttemptAccount:
+    def attempt(self, target: Target, partial_usage: Callable[[], TokenUsage | None]) -> AttemptAccount:
         """Opens the next attempt."""
         attempt = AttemptAccount(target, self._call, self._metrics, partial_usage)
         self.attempts.append(attempt)

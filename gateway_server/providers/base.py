@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, runtime_checkable
 
 import httpx
 from google.protobuf.struct_pb2 import Struct
@@ -195,6 +195,7 @@ class Endpoint(Protocol):
         ...
 
 
+@runtime_checkable
 class CountTokensEndpoint(Endpoint, Protocol):
     """An endpoint whose provider counts tokens; for the others the gateway estimates."""
 

@@ -1,6 +1,6 @@
 """From the name that a caller gives to the targets that may serve the call."""
 
-from aigateway.v1.chat_service_pb2 import CreateChatCompletionRequest
+from aigateway.v1.chat_service_pb2 import CountTokensRequest, CreateChatCompletionRequest
 from aigateway.v1.embeddings_service_pb2 import CreateEmbeddingsRequest
 from aigateway.v1.error_reason_pb2 import ErrorReason
 from aigateway.v1.model_pb2 import ModelCapability
@@ -55,7 +55,9 @@ class Router:
         )
 
 
-def options_of(request: CreateChatCompletionRequest | CreateEmbeddingsRequest) -> GatewayOptions | None:
+def options_of(
+    request: CreateChatCompletionRequest | CountTokensRequest | CreateEmbeddingsRequest,
+) -> GatewayOptions | None:
     """The request's options, if it has any; raises NOT_IMPLEMENTED for those that would be ignored."""
     if not request.HasField("gateway_options"):
         return None

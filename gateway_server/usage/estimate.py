@@ -7,8 +7,13 @@ Four characters a token is the rule of thumb that OpenAI gives for English text
 from collections.abc import Iterable
 from typing import Final
 
-from aigateway.v1.chat_service_pb2 import ChatCompletion, ChatEvent, CreateChatCompletionRequest
-from aigateway.v1.content_pb2 import ContentPart
+from aigateway.v1.chat_service_pb2 import (
+    ChatCompletion,
+    ChatEvent,
+    CreateChatCompletionRequest,
+    Tool,
+)
+from aigateway.v1.content_pb2 import ContentPart, Message
 from aigateway.v1.embeddings_service_pb2 import CreateEmbeddingsRequest, EmbeddingInput
 from aigateway.v1.usage_pb2 import TokenUsage, UsageState
 
@@ -22,12 +27,18 @@ def estimate_chat_usage(
     request: CreateChatCompletionRequest, output_characters: int, state: UsageState.ValueType
 ) -> TokenUsage:
     """The usage of an answer of which ``output_characters`` were read."""
-    characters = sum(_text_length(part) for message in request.messages for part in message.parts)
+    input_tokens = estimate_input_tokens(request.messages, request.tools)
+    return make_usage(input_tokens, _tokens(output_characters), state)
+
+
+def estimate_input_tokens(messages: Iterable[Message], tools: Iterable[Tool]) -> int:
+    """The tokens of a conversation and of the tools that come with it."""
+    parts = [part for message in messages for part in message.parts]
+    characters = sum(_text_length(part) for part in parts)
     characters += sum(
-        len(tool.function.description) + len(tool.function.parameters_json_schema) for tool in request.tools
+        len(tool.function.description) + len(tool.function.parameters_json_schema) for tool in tools
     )
-    media = sum(_is_media(part) for message in request.messages for part in message.parts)
-    return make_usage(_tokens(characters) + media * _TOKENS_A_MEDIA_PART, _tokens(output_characters), state)
+    return _tokens(characters) + sum(_is_media(part) for part in parts) * _TOKENS_A_MEDIA_PART
 
 
 def estimate_embeddings_usage(request: CreateEmbeddingsRequest, state: UsageState.ValueType) -> TokenUsage:

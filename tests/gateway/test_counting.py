@@ -1,0 +1,35 @@
+"""Counting tokens where the provider does not: an estimate that says so, and a row in the ledger."""
+
+from __future__ import annotations
+
+import pytest
+
+from aigateway import NotFoundError, function_tool, user
+from aigateway.v1.chat_service_pb2 import CountTokensRequest
+from tests.support.gateway import Gateway
+from tests.support.upstream import MODEL
+
+
+async def test_a_count_is_estimated_and_told_to_be(gateway: Gateway) -> None:
+    answer = await gateway.client.chat.count_tokens(MODEL, [user("x" * 400)])
+    assert (answer.input_tokens, answer.estimated) == (100, True)
+    assert answer.served_by.provider_model == MODEL
+    tool = function_tool("weather", {"type": "object"}, description="y" * 39)
+    with_tool = await gateway.client.chat.count_tokens(MODEL, [user("x" * 400)], tools=[tool])
+    assert with_tool.input_tokens > answer.input_tokens
+
+
+async def test_a_count_is_on_record_and_costs_nothing(gateway: Gateway) -> None:
+    await gateway.client.stubs.chat.CountTokens(
+        CountTokensRequest(model=MODEL, messages=[user("hello")]), metadata=gateway.metadata
+    )
+    rows = gateway.client.usage.list_records("tenants/default", filter='method = "CountTokens"')
+    record = await anext(aiter(rows))
+    assert not record.HasField("cost")
+    assert list(record.attempts) == []
+
+
+async def test_a_count_for_an_unknown_model_is_refused(gateway: Gateway) -> None:
+    with pytest.raises(NotFoundError) as caught:
+        await gateway.client.chat.count_tokens("nobody", [user("hello")])
+    assert caught.value.reason == "MODEL_NOT_FOUND"
