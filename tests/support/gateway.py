@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 import socket
 import sys
@@ -153,28 +154,16 @@ def free_port() -> int:
         return port
 
 
-_RUNNER: Final = """
-import sys
-from gateway_server.app import StartError, serve
-from gateway_server.settings import Settings
-
-async def ready(started):
-    print("ready", started.address, started.admin_key, flush=True)
-
-try:
-    serve(Settings.load(), ready=ready)
-except StartError as error:
-    sys.exit(f"cannot start: {error}")
-"""
+_COMMAND: Final = Path(sys.executable).with_name("ai-gateway")
+_SERVES: Final = re.compile(r"AI Gateway serves gRPC on (\S+) \(plain text\)\n")
 
 
 class GatewayProcess:
-    """A gateway as a process of its own."""
+    """A gateway as a process of its own: ``ai-gateway serve``."""
 
     def __init__(self, process: asyncio.subprocess.Process, log_file: Path) -> None:
         self.process = process
         self.address = ""
-        self.admin_key = ""
         self._log_file = log_file
 
     @property
@@ -184,15 +173,27 @@ class GatewayProcess:
 
     async def ready(self) -> bool:
         """Waits until it serves; False when it ended instead."""
-        assert self.process.stdout is not None
         async with asyncio.timeout(30):
-            words = (await self.process.stdout.readline()).decode().split()
-            if not words:
+            line = await self._output().readline()
+            if not line:
                 await self.process.wait()
                 return False
-        self.address = words[1]
-        self.admin_key = words[2] if len(words) > 2 else ""
+        serves = _SERVES.fullmatch(line.decode())
+        assert serves, line
+        self.address = serves[1]
         return True
+
+    async def admin_key(self) -> str:
+        """The admin key if this process has made one, which it prints as soon as it is ready."""
+        try:
+            async with asyncio.timeout(0.5):
+                return (await self._output().readline()).decode().strip()
+        except TimeoutError:
+            return ""
+
+    def _output(self) -> asyncio.StreamReader:
+        assert self.process.stdout is not None
+        return self.process.stdout
 
     def terminate(self) -> None:
         """Sends SIGTERM."""
@@ -214,9 +215,8 @@ async def gateway_process(state_dir: Path, **settings: Any) -> AsyncIterator[Gat
     log_file = state_dir.parent / f"{state_dir.name}-{uuid.uuid4().hex[:8]}.log"
     with log_file.open("wb") as log:
         process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-c",
-            _RUNNER,
+            _COMMAND,
+            "serve",
             env={**kept, **variables},
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
