@@ -103,12 +103,17 @@ async def reading_ledger(state_dir: Path) -> AsyncIterator[Ledger]:
 class Gateway:
     """A running gateway, a client with its admin key, and a view of its ledger."""
 
-    address: str
+    started: Started
     admin_key: str
     client: AsyncClient
     ledger: Ledger
     stop: asyncio.Event
     ended: asyncio.Task[None]
+
+    @property
+    def address(self) -> str:
+        """Where it listens."""
+        return self.started.address
 
     @property
     def metadata(self) -> tuple[tuple[str, str], ...]:
@@ -132,10 +137,10 @@ async def running_gateway(state_dir: Path, **settings: Any) -> AsyncIterator[Gat
     if ended.done():
         await ended  # raises what kept it from starting
     told = started.result()
-    admin_key = told.admin_key or ADMIN_KEY
+    admin_key = told.admin_key or loaded.admin_key.get_secret_value()
     async with client_of(told.address, admin_key) as client, reading_ledger(state_dir) as ledger:
         try:
-            yield Gateway(told.address, admin_key, client, ledger, stop, ended)
+            yield Gateway(told, admin_key, client, ledger, stop, ended)
         finally:
             stop.set()
             await ended
