@@ -94,10 +94,10 @@ class ChoiceWriter:
             self._begin_text("text")
         self._gather(self._text_index, "text", piece)
 
-    def reasoning(self, piece: str) -> None:
-        """Goes on with the reasoning, or begins one."""
+    def reasoning(self, piece: str, *, is_summary: bool = False) -> None:
+        """Goes on with the reasoning, or begins one, which is then a summary or not."""
         if self._text_kind != "reasoning":
-            self._begin_text("reasoning")
+            self._begin_text("reasoning", is_summary=is_summary)
         self._gather(self._text_index, "reasoning_text", piece)
 
     def refusal(self, piece: str) -> None:
@@ -199,9 +199,11 @@ class ChoiceWriter:
         self._pending_field = field
         self._pieces.append(piece)
 
-    def _begin_text(self, kind: _TextKind) -> None:
+    def _begin_text(self, kind: _TextKind, *, is_summary: bool = False) -> None:
         part = ContentPart()
         getattr(part, kind).SetInParent()
+        if is_summary:
+            part.reasoning.is_summary = True
         self._text_index = self._begin(part)
         self._text_kind = kind
 

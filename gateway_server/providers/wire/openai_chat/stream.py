@@ -4,12 +4,9 @@ from typing import Any, Final
 
 import orjson
 
-from aigateway.v1.chat_service_pb2 import ChatEvent
 from aigateway.v1.content_pb2 import ContentPart
 from aigateway.v1.usage_pb2 import TokenUsage
-from gateway_server.errors import GatewayError
 from gateway_server.providers.base import Target
-from gateway_server.providers.wire.faults import protocol_error
 from gateway_server.providers.wire.json_values import (
     JsonObject,
     MalformedAnswerError,
@@ -41,30 +38,23 @@ from gateway_server.providers.wire.openai_chat.fields import (
     to_provider_part,
 )
 from gateway_server.providers.wire.openai_errors import parse_error_in_answer
-from gateway_server.providers.wire.sse import EventTooLargeError, SseDecoder
-from gateway_server.providers.wire.stream_writer import ChoiceWriter, StreamWriter
+from gateway_server.providers.wire.sse_stream import SseChatStream
+from gateway_server.providers.wire.stream_writer import ChoiceWriter
 
 _DONE: Final = b"[DONE]"
 #: Stands for the one call of the old ``function_call`` field among the indices of ``tool_calls``.
 _OLD_CALL: Final = -1
 
 
-class OpenAIChatStream:
-    """Reads one stream; implements ChatStreamParser.
-
-    What was read before a failure is given out first; the failure follows at the next call. So the
-    events do not depend on how the bytes were cut.
-    """
+class OpenAIChatStream(SseChatStream):
+    """Reads one stream; implements ChatStreamParser."""
 
     def __init__(self, target: Target) -> None:
-        self._target = target
-        self._sse = SseDecoder()
-        self._writer = StreamWriter()
+        super().__init__(target)
         self._choices: dict[int, _ChoiceReader] = {}
         self._extras: JsonObject = {}
         self._usage: JsonObject | None = None
         self._done = False
-        self._failure: GatewayError | None = None
 
     @property
     def usage(self) -> TokenUsage | None:
@@ -75,53 +65,6 @@ class OpenAIChatStream:
             return read_usage(self._usage)
         except MalformedAnswerError:
             return None
-
-    @property
-    def has_content(self) -> bool:
-        """As in ChatStreamParser."""
-        return self._writer.has_content
-
-    def feed(self, data: bytes) -> list[ChatEvent]:
-        """As in ChatStreamParser."""
-        return self._advance(data)
-
-    def close(self) -> list[ChatEvent]:
-        """As in ChatStreamParser."""
-        return self._advance(None)
-
-    def _advance(self, data: bytes | None) -> list[ChatEvent]:
-        """Reads the next bytes, or the end of the body."""
-        if self._failure is not None:
-            raise self._failure
-        try:
-            if data is not None:
-                for _, payload in self._sse.feed(data):
-                    self._take(payload)
-            else:
-                self._take_rest()
-                self._end()
-        except EventTooLargeError:
-            return self._fail(protocol_error(self._target.provider, "an event of the stream is too large"))
-        except MalformedAnswerError as error:
-            return self._fail(protocol_error(self._target.provider, error.cause))
-        except GatewayError as error:
-            return self._fail(error)
-        return self._writer.take()
-
-    def _fail(self, failure: GatewayError) -> list[ChatEvent]:
-        self._failure = failure
-        events = self._writer.take()
-        if not events:
-            raise failure
-        return events
-
-    def _take_rest(self) -> None:
-        """Reads what stands after the last complete event: nothing, one that lacks its end, or half a one."""
-        rest = [payload for _, payload in self._sse.close() if payload.strip()]
-        if self._sse.ended_inside_line and not rest:
-            raise MalformedAnswerError("the stream ended in the middle of an event")
-        for payload in rest:
-            self._take(payload)
 
     def _take(self, payload: bytes) -> None:
         """Reads one event of the body."""
