@@ -1,0 +1,179 @@
+"""Whatever reaches the port: a status where there is a call, and everybody else is served on."""
+
+from __future__ import annotations
+
+import asyncio
+from random import Random
+from typing import Any
+
+import grpc
+import pytest
+
+from tests.gateway.callers import Caller
+from tests.gateway.http2 import (
+    DATA,
+    END_HEADERS,
+    END_STREAM,
+    HEADERS,
+    PREFACE,
+    RST_STREAM,
+    SETTINGS,
+    call_headers,
+    frame,
+    message,
+    raw_connection,
+)
+from tests.support.gateway import ADMIN_KEY, Gateway, chat_request
+from tests.support.statuses import Failure, read_failure
+from tests.support.upstream import Upstream
+
+_RANDOM = Random(20)
+CREATE = "/aigateway.v1.ChatService/CreateChatCompletion"
+
+
+@pytest.fixture
+async def caller(gateway: Gateway, upstream: Upstream) -> Caller:
+    return Caller(gateway.client, streams=False)
+
+
+async def assert_serves(caller: Caller) -> None:
+    outcome = await caller.call()
+    assert outcome.failure is None
+
+
+async def code_of(gateway: Gateway, path: str, data: bytes, **options: Any) -> grpc.StatusCode:
+    """How a call with these bytes fails."""
+    failure = await failure_of(gateway, path, data, **options)
+    return failure.code
+
+
+async def failure_of(
+    gateway: Gateway, path: str, data: bytes, *, metadata: Any = (), **options: Any
+) -> Failure:
+    async with grpc.aio.insecure_channel(gateway.address, **options) as channel:
+        call: Any = channel.unary_unary(path)
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await call(data, metadata=(*gateway.metadata, *metadata), timeout=20)
+        return read_failure(caught.value)
+
+
+async def test_a_request_over_the_limit_is_refused(
+    gateway: Gateway, upstream: Upstream, caller: Caller
+) -> None:
+    outcome = await caller.call("x" * (3 * 2**20))
+    assert outcome.failure is not None
+    assert outcome.failure.code == grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert not upstream.exchanges
+    await assert_serves(caller)
+
+
+async def test_a_small_request_that_unpacks_to_one_over_the_limit_is_refused(
+    gateway: Gateway, upstream: Upstream, caller: Caller
+) -> None:
+    data = chat_request("x" * (16 * 2**20)).SerializeToString()
+    code = await code_of(
+        gateway,
+        CREATE,
+        data,
+        compression=grpc.Compression.Gzip,
+        options=[("grpc.max_send_message_length", -1)],
+    )
+    assert code == grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert not upstream.exchanges
+    await assert_serves(caller)
+
+
+async def test_a_compressed_request_is_read(gateway: Gateway, upstream: Upstream) -> None:
+    async with grpc.aio.insecure_channel(gateway.address, compression=grpc.Compression.Gzip) as channel:
+        data = chat_request("x" * 100_000).SerializeToString()
+        create: Any = channel.unary_unary(CREATE)
+        await create(data, metadata=gateway.metadata, timeout=20)
+    assert upstream.exchanges[0].json["messages"][0]["content"] == "x" * 100_000
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/aigateway.v1.ChatService/NoSuchMethod", "/no.such.Service/Get", "/", "/aigateway.v1.ChatService/"],
+)
+async def test_an_unknown_method_is_unimplemented(gateway: Gateway, caller: Caller, path: str) -> None:
+    assert await code_of(gateway, path, b"") == grpc.StatusCode.UNIMPLEMENTED
+    await assert_serves(caller)
+
+
+async def test_metadata_over_the_limit_is_refused(gateway: Gateway, caller: Caller) -> None:
+    metadata = [(f"x-{n}", "y" * 1000) for n in range(64)]
+    data = chat_request().SerializeToString()
+    code = await code_of(gateway, CREATE, data, metadata=metadata)
+    assert code == grpc.StatusCode.RESOURCE_EXHAUSTED
+    await assert_serves(caller)
+
+
+async def test_bytes_that_are_no_message_are_an_invalid_request(gateway: Gateway, caller: Caller) -> None:
+    failure = await failure_of(gateway, CREATE, _RANDOM.randbytes(100))
+    assert failure.reason == "INVALID_REQUEST"
+    await assert_serves(caller)
+
+
+@pytest.mark.parametrize(
+    ("encoding", "body", "status"),
+    [
+        ("gzip", b"this is no gzip", grpc.StatusCode.INTERNAL),
+        ("br", b"nobody knows brotli", grpc.StatusCode.INTERNAL),
+        ("identity", b"compressed, it says", grpc.StatusCode.INTERNAL),
+    ],
+)
+async def test_a_body_that_is_not_compressed_as_it_says_fails_its_call_only(
+    gateway: Gateway, caller: Caller, encoding: str, body: bytes, status: grpc.StatusCode
+) -> None:
+    async with raw_connection(gateway.address) as connection, asyncio.timeout(5):
+        await connection.shake_hands()
+        headers = call_headers(CREATE, ("grpc-encoding", encoding), ("authorization", f"Bearer {ADMIN_KEY}"))
+        await connection.send(
+            frame(HEADERS, END_HEADERS, 1, headers)
+            + frame(DATA, END_STREAM, 1, message(body, compressed=True))
+        )
+        trailers = await connection.end_of(1)
+    assert f"grpc-status{chr(len(str(status.value[0])))}{status.value[0]}".encode() in trailers, trailers
+    await assert_serves(caller)
+
+
+GARBAGE = {
+    "HTTP/1.1": b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n",
+    "a TLS greeting": bytes.fromhex("16030100c8010000c40303") + bytes(200),
+    "random bytes": _RANDOM.randbytes(4096),
+    "nothing but zeros": bytes(100_000),
+    "a preface and then random bytes": PREFACE + _RANDOM.randbytes(4096),
+    "a frame larger than allowed": PREFACE + frame(SETTINGS, 0, 0) + b"\xff\xff\xff\x00\x00\x00\x00\x00\x01",
+    "headers that are no headers": PREFACE
+    + frame(SETTINGS, 0, 0)
+    + frame(HEADERS, END_HEADERS | END_STREAM, 1, b"\xff" * 100),
+    "data for a stream that nobody opened": PREFACE + frame(SETTINGS, 0, 0) + frame(DATA, 0, 77, b"x" * 100),
+}
+
+
+@pytest.mark.parametrize("name", GARBAGE)
+async def test_garbage_on_the_port_hurts_nobody_else(gateway: Gateway, caller: Caller, name: str) -> None:
+    async with raw_connection(gateway.address) as connection:
+        await connection.send(GARBAGE[name])
+        await assert_serves(caller)
+    await assert_serves(caller)
+
+
+async def test_calls_begun_and_abandoned_by_the_thousand_hurt_nobody_else(
+    gateway: Gateway, upstream: Upstream, caller: Caller
+) -> None:
+    """Streams that are reset as soon as they are opened, and some that never say anything."""
+    async with raw_connection(gateway.address) as connection, raw_connection(gateway.address) as silent:
+        await connection.shake_hands()
+        headers = call_headers(CREATE, ("authorization", f"Bearer {ADMIN_KEY}"))
+        for number in range(1, 4001, 2):
+            await connection.send(
+                frame(HEADERS, END_HEADERS, number, headers)
+                + frame(RST_STREAM, 0, number, (8).to_bytes(4, "big"))
+            )
+        await silent.shake_hands()
+        for number in range(1, 201, 2):
+            await silent.send(frame(HEADERS, END_HEADERS, number, headers))
+        await assert_serves(caller)
+    await assert_serves(caller)
+    assert len(upstream.exchanges) == 2
