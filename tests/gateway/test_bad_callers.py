@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from random import Random
-from typing import Any
+from typing import Any, cast
 
 import grpc
 import pytest
 
+from aigateway.v1.chat_service_pb2 import FunctionTool, GenerationConfig, Tool
+from aigateway.v1.content_pb2 import (
+    ContentPart,
+    ImagePart,
+    MediaSource,
+    Message,
+    Role,
+    TextPart,
+    ToolCallPart,
+    ToolResultPart,
+)
 from tests.gateway.callers import Caller
 from tests.gateway.http2 import (
     DATA,
@@ -177,3 +189,87 @@ async def test_calls_begun_and_abandoned_by_the_thousand_hurt_nobody_else(
         await assert_serves(caller)
     await assert_serves(caller)
     assert len(upstream.exchanges) == 2
+
+
+def turn(role: Role.ValueType, *parts: ContentPart) -> dict[str, Any]:
+    return {"messages": [Message(role=role, parts=parts)]}
+
+
+TEXT = ContentPart(text=TextPart(text="hello"))
+TOOL_CALL = ContentPart(tool_call=ToolCallPart(tool_call_id="a", tool_name="f", arguments="{}"))
+TOOL_RESULT = ContentPart(tool_result=ToolResultPart(tool_call_id="a", parts=[TEXT]))
+LOCAL_FILE = ContentPart(image=ImagePart(source=MediaSource(uri="file:///etc/passwd")))
+
+#: What a caller may get wrong: fields of the request, the reason, and the field that the error names.
+BAD_REQUESTS: dict[str, tuple[dict[str, Any], str, str]] = {
+    "no model": ({"model": ""}, "INVALID_REQUEST", "model"),
+    "a model with a name of 10,000 letters": ({"model": "x" * 10_000}, "INVALID_REQUEST", "model"),
+    "no messages": ({"messages": []}, "INVALID_REQUEST", "messages"),
+    "a message without parts": (turn(Role.ROLE_USER), "INVALID_REQUEST", "messages[0].parts"),
+    "a part of no kind": (
+        turn(Role.ROLE_USER, ContentPart()),
+        "INVALID_REQUEST",
+        "messages[0].parts[0].kind",
+    ),
+    "no role": (turn(Role.ROLE_UNSPECIFIED, TEXT), "INVALID_REQUEST", "messages[0].role"),
+    "a role that nobody knows": (
+        turn(cast("Role.ValueType", 99), TEXT),
+        "INVALID_REQUEST",
+        "messages[0].role",
+    ),
+    "a tool call by the user": (
+        turn(Role.ROLE_USER, TOOL_CALL),
+        "INVALID_REQUEST",
+        "messages[0].parts[0].tool_call",
+    ),
+    "a tool result by the user": (
+        turn(Role.ROLE_USER, TOOL_RESULT),
+        "INVALID_REQUEST",
+        "messages[0].parts[0].tool_result",
+    ),
+    "a text by a tool": (turn(Role.ROLE_TOOL, TEXT), "INVALID_REQUEST", "messages[0].parts[0]"),
+    "two tool calls with one id": (
+        turn(Role.ROLE_ASSISTANT, TOOL_CALL, TOOL_CALL),
+        "INVALID_REQUEST",
+        "messages[0].parts[1].tool_call.tool_call_id",
+    ),
+    "a picture without a place": (
+        turn(Role.ROLE_USER, ContentPart(image=ImagePart())),
+        "INVALID_REQUEST",
+        "messages[0].parts[0].image.source",
+    ),
+    "a picture on the gateway's own disk": (turn(Role.ROLE_USER, LOCAL_FILE), "FEATURE_NOT_SUPPORTED", ""),
+    "a temperature that is no number": (
+        {"generation_config": GenerationConfig(temperature=math.nan)},
+        "INVALID_REQUEST",
+        "generation_config.temperature",
+    ),
+    "a schema that is no JSON": (
+        {"tools": [Tool(function=FunctionTool(function_name="f", parameters_json_schema="{nope"))]},
+        "INVALID_REQUEST",
+        "tools[0].function.parameters_json_schema",
+    ),
+    "an unknown model": ({"model": "nobody"}, "MODEL_NOT_FOUND", ""),
+}
+
+
+@pytest.mark.parametrize("streams", [False, True], ids=["unary", "stream"])
+@pytest.mark.parametrize("name", BAD_REQUESTS)
+async def test_a_bad_request_is_told_what_is_wrong_before_any_provider_is_asked(
+    gateway: Gateway, upstream: Upstream, name: str, streams: bool
+) -> None:
+    fields, reason, field = BAD_REQUESTS[name]
+
+    outcome = await Caller(gateway.client, streams=streams).call(**fields)
+
+    assert outcome.failure is not None
+    assert outcome.failure.reason == reason
+    assert list(outcome.failure.violations) == ([field] if field else [])
+    assert outcome.failure.request_id
+    assert not upstream.exchanges
+
+
+async def test_a_call_that_finds_no_model_is_in_the_ledger(gateway: Gateway, caller: Caller) -> None:
+    outcome = await caller.call(model="nobody")
+    row = await gateway.ledger.wait_one(outcome.end_user_id)
+    assert (row.model, row.error_reason, list(row.attempts)) == ("nobody", "MODEL_NOT_FOUND", [])
