@@ -22,6 +22,7 @@ from aigateway.v1.usage_service_pb2 import UsageRecord
 from gateway_server.app import Started, run
 from gateway_server.settings import Settings
 from gateway_server.storage.engine import open_store
+from gateway_server.storage.paging import PageRequest
 from gateway_server.storage.usage_records import Condition, UsageQuery, UsageRepository
 from tests.support.upstream import MODEL
 
@@ -67,10 +68,10 @@ class Ledger:
         self._repository = UsageRepository(self._store)
 
     async def read(self, end_user_id: str = "") -> list[UsageRecord]:
-        """What is there now, newest first."""
+        """What is there now, newest first, a thousand at most."""
         conditions = (Condition("end_user_id", end_user_id),) if end_user_id else ()
         query = UsageQuery(None, conditions=conditions)
-        return list((await self._repository.list_page(query)).items)
+        return list((await self._repository.list_page(query, PageRequest(page_size=1000))).items)
 
     async def wait(self, end_user_id: str, count: int = 1, *, seconds: float = 5) -> list[UsageRecord]:
         """The records of one end user as soon as there are so many."""
