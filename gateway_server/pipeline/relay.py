@@ -29,7 +29,6 @@ class ChatRelay:
         flush_seconds: float,
         clock: Clock,
     ) -> None:
-        self.characters = 0
         self._parser = parser
         self._emit = emit
         self._introduce = introduce
@@ -37,6 +36,12 @@ class ChatRelay:
         self._clock = clock
         self._pending: list[ChatEvent] = []
         self._introduced = False
+        self._passed_on = 0  # characters
+
+    @property
+    def characters(self) -> int:
+        """The length of what the model wrote, as far as it was read."""
+        return self._passed_on + event_characters(self._pending)
 
     async def run(self, response: HttpResponse, *, on_first_content: Callable[[], None]) -> list[ChatEvent]:
         """Relays until the answer is complete; gives its last events, which end with ``end``, unsent.
@@ -92,5 +97,5 @@ class ChatRelay:
         if events and not self._introduced:
             self._introduced = True
             self._introduce(events[0].start)
-        self.characters += event_characters(events)
+        self._passed_on += event_characters(events)
         return events

@@ -214,3 +214,20 @@ async def test_a_second_cancel_while_settling_loses_nothing(upstream: Upstream, 
             row = await gateway.ledger.wait_one(call.end_user_id)
             assert_cancelled(row)
             assert row.usage.output_tokens == 3
+
+
+async def test_what_was_read_but_not_yet_passed_on_is_settled_too(
+    upstream: Upstream, state_dir: Path
+) -> None:
+    upstream.script = talking("Hello ", "x" * 394, pause=0.05)
+    async with running_gateway(state_dir, vllm_base_url=upstream.base_url, stream_flush_ms=10_000) as gateway:
+        call = CallUnderWay(gateway.client, streams=True)
+        await call.read_until("Hello ")
+        exchange = await upstream.next()
+        await exchange.is_quiet.wait()
+        for _ in range(10):
+            await asyncio.sleep(0)
+        call.rpc.cancel()
+        row = await gateway.ledger.wait_one(call.end_user_id)
+    assert_cancelled(row)
+    assert row.usage.output_tokens == 100
