@@ -1,5 +1,6 @@
 """The edge where a provider's JSON arrives: typed reading, with causes that quote names and never values."""
 
+import json
 import math
 from typing import Any, Final
 
@@ -12,6 +13,7 @@ JsonObject = dict[str, Any]
 _MAX_METADATA_DEPTH: Final = 16
 _TOO_DEEP: Final = "(nested too deeply)"
 _MAX_EXACT_INTEGER: Final = 2**53
+_TWO_TO_63: Final = 2.0**63
 
 
 class MalformedAnswerError(ValueError):
@@ -101,6 +103,33 @@ def dump_text(value: object, where: str) -> str:
         return orjson.dumps(value).decode()
     except TypeError as error:
         raise MalformedAnswerError(f"{where} is nested too deeply") from error
+
+
+def dump_exactly(value: object, source: bytes, *path: str | int) -> str:
+    """As dump_text, but integers keep all their digits: those that do not fit into 64 bits were rounded.
+
+    ``value`` stands at ``path`` in ``source``, which is read again in the rare case.
+    """
+    where = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path).lstrip(".")
+    if not _holds_rounded_integer(value):
+        return dump_text(value, where)
+    try:
+        exact = json.loads(source)
+        for step in path:
+            exact = exact[step]
+        return json.dumps(exact, ensure_ascii=False, separators=(",", ":"))
+    except (ValueError, RecursionError) as error:
+        raise MalformedAnswerError(f"{where} holds a number that is too long") from error
+
+
+def _holds_rounded_integer(value: object) -> bool:
+    if type(value) is float:
+        return abs(value) >= _TWO_TO_63
+    if type(value) is dict:
+        return any(map(_holds_rounded_integer, value.values()))
+    if type(value) is list:
+        return any(map(_holds_rounded_integer, value))
+    return False
 
 
 def to_struct(values: JsonObject) -> Struct:

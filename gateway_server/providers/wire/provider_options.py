@@ -1,6 +1,6 @@
 """Merges a caller's options for one provider into the body for it, last and deeply."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from google.protobuf.struct_pb2 import Struct
 
@@ -9,13 +9,19 @@ from gateway_server.providers.wire.json_values import JsonObject, from_struct
 
 
 def merge_options(
-    body: JsonObject, options: Mapping[str, Struct], *, provider_type: str, reserved: Mapping[str, str]
+    body: JsonObject,
+    options: Mapping[str, Struct],
+    *,
+    provider_type: str,
+    reserved: Mapping[str, str],
+    headers: Collection[str] = (),
 ) -> None:
     """Merges the options of this provider type into the body; those of others are ignored.
 
     Objects are merged key by key, anything else replaces what was there. ``reserved`` are dotted keys
     of the body that options may not touch, each with the request field to use instead: limits, budgets
-    and guardrails rest on those fields.
+    and guardrails rest on those fields. ``headers`` are keys that the endpoint reads: they are no part of
+    the body.
     """
     if provider_type not in options:
         return
@@ -27,6 +33,8 @@ def merge_options(
     for key, instead in reserved.items():
         if _holds(extra, key):
             raise invalid_request(f"{path}.{key}", f"cannot be set here; use {instead}")
+    for key in headers:
+        extra.pop(key, None)
     _merge(body, extra)
 
 

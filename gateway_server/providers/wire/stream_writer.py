@@ -91,20 +91,30 @@ class ChoiceWriter:
     def text(self, piece: str) -> None:
         """Goes on with the text, or begins one."""
         if self._text_kind != "text":
-            self._begin_text("text")
+            self.begin_text("text")
         self._gather(self._text_index, "text", piece)
 
     def reasoning(self, piece: str, *, is_summary: bool = False) -> None:
         """Goes on with the reasoning, or begins one, which is then a summary or not."""
         if self._text_kind != "reasoning":
-            self._begin_text("reasoning", is_summary=is_summary)
+            self.begin_text("reasoning", is_summary=is_summary)
         self._gather(self._text_index, "reasoning_text", piece)
 
     def refusal(self, piece: str) -> None:
         """Goes on with the refusal, or begins one."""
         if self._text_kind != "refusal":
-            self._begin_text("refusal")
+            self.begin_text("refusal")
         self._gather(self._text_index, "text", piece)
+
+    def begin_text(self, kind: _TextKind, *, is_summary: bool = False) -> int:
+        """Begins a text, a thought or a refusal, also where one is open already, and returns its index."""
+        part = ContentPart()
+        getattr(part, kind).SetInParent()
+        if is_summary:
+            part.reasoning.is_summary = True
+        self._text_index = self._begin(part)
+        self._text_kind = kind
+        return self._text_index
 
     def logprobs(self, tokens: Iterable[TokenLogprob]) -> None:
         """Adds log probabilities: to the delta being gathered, or to the next."""
@@ -176,13 +186,17 @@ class ChoiceWriter:
             self._logprobs.clear()
         self._events.append(event)
 
-    def end(self, finish: Finish, provider_metadata: Struct | None) -> None:
-        """Ends the choice and all of its parts that are open."""
+    def end_parts(self) -> None:
+        """Ends all parts that are open."""
         self.flush()
         self._end_text()
         for index in self._open:
             self._end_part(index)
         self._open.clear()
+
+    def end(self, finish: Finish, provider_metadata: Struct | None) -> None:
+        """Ends the choice and all of its parts that are open."""
+        self.end_parts()
         event = ChatEvent()
         event.choice_end.choice_index = self._index
         event.choice_end.finish.CopyFrom(finish)
@@ -198,14 +212,6 @@ class ChoiceWriter:
         self._pending_index = part_index
         self._pending_field = field
         self._pieces.append(piece)
-
-    def _begin_text(self, kind: _TextKind, *, is_summary: bool = False) -> None:
-        part = ContentPart()
-        getattr(part, kind).SetInParent()
-        if is_summary:
-            part.reasoning.is_summary = True
-        self._text_index = self._begin(part)
-        self._text_kind = kind
 
     def _begin(self, part: ContentPart) -> int:
         self.flush()

@@ -1,0 +1,130 @@
+"""Turns of the model, sent back as part of the conversation."""
+
+import re
+from hashlib import sha256
+from typing import Final
+
+import orjson
+
+from aigateway.v1.content_pb2 import ContentPart, Message, ToolCallPart
+from gateway_server.errors import GatewayError, invalid_request
+from gateway_server.providers.wire.anthropic_messages.blocks import mark, render_block, render_text
+from gateway_server.providers.wire.anthropic_messages.citations import render_citations
+from gateway_server.providers.wire.anthropic_messages.context import RenderContext
+from gateway_server.providers.wire.json_values import JsonObject
+from gateway_server.providers.wire.rendering import Block, json_object_text, misplaced
+
+_CALL_ID: Final = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)
+
+
+def render_assistant(message: Message, path: str, context: RenderContext) -> list[Block]:
+    """The blocks in their order, so that thoughts stay beside the calls that they led to."""
+    content: list[Block] = []
+    call_ids: set[str] = set()
+    for index, part in enumerate(message.parts):
+        at = f"{path}.parts[{index}]"
+        match part.WhichOneof("kind"):
+            case "text":
+                if part.text.text:
+                    content.append(_render_text(part, at, context))
+            case "tool_call":
+                content.append(_render_call(part, at, context, call_ids))
+            case "reasoning":
+                content.extend(_render_reasoning(part, at, context))
+            case "refusal":
+                # The provider declines in plain text, too.
+                if part.refusal.text:
+                    block: JsonObject = {"type": "text", "text": part.refusal.text}
+                    content.append(mark(block, part, at, context))
+            case "provider":
+                content.append(render_block(part, at, context))
+            case "image" | "audio" | "video" | "document" as kind:
+                raise context.unsupported(f"{kind} parts in assistant turns")
+            case "tool_result" if part.tool_result.provider_executed:
+                raise context.unsupported("results of tools that another provider ran itself")
+            case kind:
+                raise misplaced(kind, at)
+    return content
+
+
+def _render_text(part: ContentPart, path: str, context: RenderContext) -> JsonObject:
+    block = render_text(part, path, context)
+    if part.text.citations and (citations := render_citations(part.text.citations)):
+        block["citations"] = citations
+    return block
+
+
+def _render_call(part: ContentPart, path: str, context: RenderContext, call_ids: set[str]) -> JsonObject:
+    call = part.tool_call
+    at = f"{path}.tool_call"
+    if call.provider_executed:
+        raise context.unsupported("tool calls that another provider ran itself")
+    if call.free_form:
+        raise context.unsupported("free-form tools")
+    if not call.tool_call_id:
+        raise invalid_request(f"{at}.tool_call_id", "is required")
+    if not call.tool_name:
+        raise invalid_request(f"{at}.tool_name", "is required")
+    if call.tool_call_id in call_ids:
+        raise invalid_request(f"{at}.tool_call_id", "occurs twice in this turn")
+    call_ids.add(call.tool_call_id)
+    block = {
+        **_read_signature(part.provider_signature),
+        "type": "tool_use",
+        "id": to_call_id(call.tool_call_id),
+        "name": call.tool_name,
+        "input": _render_arguments(call, context),
+    }
+    return mark(block, part, path, context)
+
+
+def to_call_id(call_id: str) -> str:
+    """The id of a call as the provider takes it; one of another provider with other characters is hashed."""
+    if _CALL_ID.fullmatch(call_id):
+        return call_id
+    return f"call_{sha256(call_id.encode()).hexdigest()[:32]}"
+
+
+def _render_arguments(call: ToolCallPart, context: RenderContext) -> JsonObject | orjson.Fragment:
+    if not call.arguments:
+        return {}
+    try:
+        return json_object_text(call.arguments, "arguments")
+    except GatewayError as error:
+        # What a model wrote need not be JSON; formats that carry arguments as text can send it on.
+        raise context.unsupported("tool calls whose arguments are not a JSON object") from error
+
+
+def _read_signature(signature: bytes) -> JsonObject:
+    """What the answer held beside the call, such as who called; signatures of other providers say nothing."""
+    if not signature.startswith(b'{"'):
+        return {}
+    try:
+        extras = orjson.loads(signature)
+    except orjson.JSONDecodeError:
+        return {}
+    return extras if isinstance(extras, dict) else {}
+
+
+def _render_reasoning(part: ContentPart, path: str, context: RenderContext) -> list[Block]:
+    """A thought, which the provider takes back only as it signed it."""
+    reasoning = part.reasoning
+    if part.HasField("cache_control"):
+        raise context.unsupported("cache marks on reasoning")
+    if reasoning.redacted_data:
+        if reasoning.text or part.provider_signature:
+            raise invalid_request(f"{path}.reasoning", "is both sealed and readable")
+        return [{"type": "redacted_thinking", "data": _decode(reasoning.redacted_data, context)}]
+    if part.provider_signature:
+        signature = _decode(part.provider_signature, context)
+        return [{"type": "thinking", "thinking": reasoning.text, "signature": signature}]
+    if reasoning.text:
+        raise context.unsupported("reasoning that it did not sign")
+    return []
+
+
+def _decode(sealed: bytes, context: RenderContext) -> str:
+    try:
+        return sealed.decode("ascii")
+    except UnicodeDecodeError as error:
+        raise context.unsupported("sealed reasoning of another provider") from error

@@ -1,0 +1,126 @@
+"""Turns of a conversation as system prompt and messages."""
+
+from collections.abc import Sequence
+from typing import Final
+
+from aigateway.v1.content_pb2 import ContentPart, Message, Role
+from gateway_server.errors import invalid_request
+from gateway_server.providers.wire.anthropic_messages.assistant import render_assistant, to_call_id
+from gateway_server.providers.wire.anthropic_messages.blocks import (
+    mark,
+    render_block,
+    render_content,
+    render_input,
+    to_content,
+)
+from gateway_server.providers.wire.anthropic_messages.context import RenderContext
+from gateway_server.providers.wire.json_values import JsonObject
+from gateway_server.providers.wire.rendering import Block, misplaced
+
+_ROLES: Final = {
+    Role.ROLE_SYSTEM: "system",
+    Role.ROLE_DEVELOPER: "system",
+    Role.ROLE_USER: "user",
+    Role.ROLE_ASSISTANT: "assistant",
+    Role.ROLE_TOOL: "user",
+}
+
+
+class _Conversation:
+    """Collects blocks turn by turn; neighbours of one role become one message."""
+
+    def __init__(self, context: RenderContext) -> None:
+        self.system: list[Block] = []
+        self.messages: list[tuple[str, list[Block]]] = []
+        self._context = context
+        #: Whether the last message holds nothing but tool results, so that more of them may follow.
+        self._only_results = False
+
+    def add(self, role: str, content: list[Block], *, are_results: bool) -> None:
+        if role == "system" and not self.messages:
+            self.system += content
+            return
+        last_role = self.messages[-1][0] if self.messages else ""
+        if role == "system" and last_role != "system" and not self._context.traits.system_turns:
+            raise self._context.unsupported("system turns after the conversation has begun")
+        if role == last_role:
+            if are_results and not self._only_results:
+                raise self._context.unsupported("user turns between tool calls and their results")
+            self.messages[-1][1].extend(content)
+        else:
+            self.messages.append((role, content))
+        self._only_results = are_results
+
+
+def render_turns(messages: Sequence[Message], context: RenderContext) -> JsonObject:
+    """The keys ``system`` and ``messages`` of a body.
+
+    System and developer turns before all others are the system prompt, in their order. Later ones keep
+    their place, which only some models take: elsewhere they would have to move, and are refused.
+    """
+    conversation = _Conversation(context)
+    for index, message in enumerate(messages):
+        path = f"messages[{index}]"
+        if message.role not in _ROLES:
+            raise invalid_request(f"{path}.role", "is not a role")
+        if not message.parts:
+            raise invalid_request(f"{path}.parts", "is empty")
+        if message.author:
+            raise context.unsupported("turns with an author's name")
+        content = _render_content(message, path, context)
+        if content:
+            is_tool_turn = message.role == Role.ROLE_TOOL
+            conversation.add(_ROLES[message.role], content, are_results=is_tool_turn)
+        elif message.role == Role.ROLE_USER:
+            raise context.unsupported("user turns of empty text")
+    if not conversation.messages:
+        raise context.unsupported("conversations of system turns alone")
+    body: JsonObject = {}
+    if conversation.system:
+        body["system"] = to_content(conversation.system)
+    body["messages"] = [
+        {"role": role, "content": to_content(content)} for role, content in conversation.messages
+    ]
+    return body
+
+
+def _render_content(message: Message, path: str, context: RenderContext) -> list[Block]:
+    match message.role:
+        case Role.ROLE_USER:
+            return render_content(message.parts, path, context, render_input)
+        case Role.ROLE_ASSISTANT:
+            return render_assistant(message, path, context)
+        case Role.ROLE_TOOL:
+            return [
+                _render_result(part, f"{path}.parts[{index}]", context)
+                for index, part in enumerate(message.parts)
+            ]
+        case _:
+            return render_content(message.parts, path, context, _render_instruction)
+
+
+def _render_instruction(part: ContentPart, path: str, context: RenderContext) -> Block:
+    match part.WhichOneof("kind"):
+        case "provider":
+            return render_block(part, path, context)
+        case "image" | "audio" | "video" | "document" as kind:
+            raise context.unsupported(f"{kind} parts in system and developer turns")
+        case kind:
+            raise misplaced(kind, path)
+
+
+def _render_result(part: ContentPart, path: str, context: RenderContext) -> Block:
+    if part.WhichOneof("kind") != "tool_result":
+        raise invalid_request(path, "a tool turn holds only tool results")
+    result = part.tool_result
+    at = f"{path}.tool_result"
+    if result.provider_executed:
+        raise context.unsupported("results of tools that another provider ran itself")
+    if not result.tool_call_id:
+        raise invalid_request(f"{at}.tool_call_id", "is required")
+    block: JsonObject = {"type": "tool_result", "tool_use_id": to_call_id(result.tool_call_id)}
+    if content := render_content(result.parts, at, context, render_input):
+        block["content"] = to_content(content)
+    if result.is_error:
+        block["is_error"] = True
+    return mark(block, part, path, context)
