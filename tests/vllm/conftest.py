@@ -38,7 +38,6 @@ def environment() -> Environment:
 @pytest.fixture(scope="session")
 def vllm(environment: Environment) -> Iterator[VllmServer]:
     arguments = (
-        *("--max-model-len", "2048"),
         "--enable-auto-tool-choice",
         *("--tool-call-parser", "hermes"),
         # Looks for a thought only where the request asks for one.

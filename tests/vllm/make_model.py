@@ -25,7 +25,8 @@ from transformers import (  # type: ignore[import-not-found]
     PreTrainedTokenizerFast,
 )
 
-CONTEXT_TOKENS: Final = 2048
+#: Room for an answer that goes on for a minute.
+CONTEXT_TOKENS: Final = 32768
 _VOCABULARY: Final = 512
 _END: Final = "<|end|>"
 _PAD: Final = "<|pad|>"

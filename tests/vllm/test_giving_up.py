@@ -13,8 +13,8 @@ from tests.support.gateway import Gateway, new_user
 from tests.vllm.asking import PROVIDER, Asker
 from tests.vllm.server import MODEL, VllmServer
 
-#: So many tokens take the server some seconds.
-MANY = 1900
+#: So many tokens take the server a minute or more.
+MANY = 30_000
 #: The model is not allowed to end its answer earlier.
 LONG: dict[str, Any] = {
     "max_output_tokens": MANY,
@@ -22,7 +22,8 @@ LONG: dict[str, Any] = {
     "provider_options": {"vllm": {"ignore_eos": True}},
 }
 QUESTION = "Count to ten."
-AT_ONCE_SECONDS = 1.0
+#: It takes some 50 ms; the rest is for a machine that is busy with other things.
+SOON_SECONDS = 5.0
 
 
 async def test_closing_a_stream_in_the_middle_aborts_the_request(asker: Asker, vllm: VllmServer) -> None:
@@ -33,7 +34,7 @@ async def test_closing_a_stream_in_the_middle_aborts_the_request(asker: Asker, v
             if event.HasField("part_delta"):
                 break
         await vllm.wait_running(1)
-    assert await vllm.wait_running(0) < AT_ONCE_SECONDS
+    assert await vllm.wait_running(0) < SOON_SECONDS
     assert 0 < await vllm.written_tokens() - written < MANY
 
 
@@ -58,9 +59,9 @@ async def test_a_deadline_aborts_the_request(gateway: Gateway, vllm: VllmServer,
     chat, model = gateway.client.chat, f"{PROVIDER}/{MODEL}"
     with pytest.raises(aigateway.DeadlineExceededError):
         if streamed:
-            async with chat.stream(model, QUESTION, timeout=0.7, **LONG) as stream:
+            async with chat.stream(model, QUESTION, timeout=2, **LONG) as stream:
                 await stream.final_completion()
         else:
-            await chat.create(model, QUESTION, timeout=0.7, **LONG)
-    assert await vllm.wait_running(0) < AT_ONCE_SECONDS
+            await chat.create(model, QUESTION, timeout=2, **LONG)
+    assert await vllm.wait_running(0) < SOON_SECONDS
     assert 0 < await vllm.written_tokens() - written < MANY

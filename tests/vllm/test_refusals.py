@@ -12,8 +12,8 @@ from tests.vllm.asking import Ask, RefusedError
 from tests.vllm.conftest import GHOST
 
 CASES: dict[str, tuple[Any, dict[str, Any], dict[str, str]]] = {
-    "context": ("word " * 3000, {}, {"provider_code": "context_length_exceeded"}),
-    "output limit": ("hello", {"max_output_tokens": 5000}, {"provider_parameter": "max_tokens"}),
+    "context": ("word " * 40_000, {}, {"provider_code": "context_length_exceeded"}),
+    "output limit": ("hello", {"max_output_tokens": 50_000}, {"provider_parameter": "max_tokens"}),
     "unknown model": ("hello", {"model": GHOST}, {"provider_code": "model_not_found"}),
     "greedy choices": ("hello", {"choice_count": 2}, {"provider_code": "BadRequestError"}),
     "schema": (
