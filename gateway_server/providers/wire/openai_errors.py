@@ -27,6 +27,8 @@ _CODE_BY_MESSAGE: Final = (
     ),
     (re.compile(r"the model .{1,256} does not exist", re.IGNORECASE), "model_not_found"),
 )
+#: How much of a message is looked at, in characters.
+_SEARCHED: Final = 4096
 
 #: Codes of an account that is out of money or of its quota: waiting does not help.
 _NO_QUOTA: Final = frozenset({"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"})
@@ -113,7 +115,7 @@ def _known(word: object, pattern: re.Pattern[str]) -> str:
 def _code_by_message(message: object) -> str:
     if not isinstance(message, str):
         return ""
-    return next((code for pattern, code in _CODE_BY_MESSAGE if pattern.search(message)), "")
+    return next((code for pattern, code in _CODE_BY_MESSAGE if pattern.search(message, 0, _SEARCHED)), "")
 
 
 def _classify(status: int, said: _ProviderError, provider: str, *, http_status: int | None) -> GatewayError:

@@ -9,6 +9,8 @@ from typing import Final
 _DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)(ms|us|µs|ns|h|m|s)")
 #: The longest wait that is passed on. A provider that asks for more is out of its mind, or plays tricks.
 _MAX_SECONDS: Final = 366 * 86_400.0
+#: No number, date or duration is longer; reading digits without end takes time without end.
+_MAX_LENGTH: Final = 64
 _SECONDS_BY_UNIT: Final = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
@@ -24,14 +26,20 @@ def read_retry_after(headers: Mapping[str, str]) -> float | None:
 
 def _read_wait(headers: Mapping[str, str]) -> float | None:
     waits = [
-        _read_number(headers.get("retry-after-ms", ""), 1e-3),
-        _read_number(headers.get("retry-after", ""), 1.0),
-        _read_date(headers.get("retry-after", ""), headers.get("date", "")),
+        _read_number(_value(headers, "retry-after-ms"), 1e-3),
+        _read_number(_value(headers, "retry-after"), 1.0),
+        _read_date(_value(headers, "retry-after"), _value(headers, "date")),
     ]
     told = [wait for wait in waits if wait is not None]
     if told:
         return next((wait for wait in told if wait > 0), 0.0)
     return _read_reset(headers)
+
+
+def _value(headers: Mapping[str, str], name: str) -> str:
+    """The header's value; empty when it is missing, or far longer than what it should hold."""
+    value = headers.get(name, "")
+    return value if len(value) <= _MAX_LENGTH else ""
 
 
 def _read_number(text: str, unit: float) -> float | None:
@@ -54,8 +62,8 @@ def _read_date(text: str, now: str) -> float | None:
 def _read_reset(headers: Mapping[str, str]) -> float | None:
     """The longest reset of those limits that are used up; of all, if none is told to be."""
     kinds = ("requests", "tokens")
-    resets = {kind: read_duration(headers.get(f"x-ratelimit-reset-{kind}", "")) for kind in kinds}
-    used_up = [kind for kind in kinds if headers.get(f"x-ratelimit-remaining-{kind}", "").strip() == "0"]
+    resets = {kind: read_duration(_value(headers, f"x-ratelimit-reset-{kind}")) for kind in kinds}
+    used_up = [kind for kind in kinds if _value(headers, f"x-ratelimit-remaining-{kind}").strip() == "0"]
     waits = [wait for kind in used_up or kinds if (wait := resets[kind]) is not None]
     return max(waits, default=None)
 

@@ -44,6 +44,8 @@ from gateway_server.providers.wire.stream_writer import ChoiceWriter
 _DONE: Final = b"[DONE]"
 #: Stands for the one call of the old ``function_call`` field among the indices of ``tool_calls``.
 _OLD_CALL: Final = -1
+#: How deep the pieces of a call that is not understood may be nested; no writer of JSON writes deeper.
+_MAX_DEPTH: Final = 200
 
 
 class OpenAIChatStream(SseChatStream):
@@ -125,9 +127,12 @@ class OpenAIChatStream(SseChatStream):
 class _Call:
     """One tool call while it grows."""
 
-    __slots__ = ("arguments", "call_id", "free_form", "name", "part_index", "unknown")
+    __slots__ = ("arguments", "call_id", "free_form", "index", "name", "number", "part_index", "unknown")
 
-    def __init__(self) -> None:
+    def __init__(self, index: int, number: int) -> None:
+        #: Where the server says it is, and how many came before it.
+        self.index = index
+        self.number = number
         self.call_id = ""
         self.name = ""
         self.free_form = False
@@ -136,7 +141,7 @@ class _Call:
         #: Arguments that came before the name.
         self.arguments: list[str] = []
         #: All pieces of a call of a type that has no kind in the contract.
-        self.unknown: JsonObject | None = None
+        self.unknown: list[JsonObject] = []
 
 
 class _ChoiceReader:
@@ -153,12 +158,16 @@ class _ChoiceReader:
         self._refused = False
         self._calls: list[_Call] = []
         self._call_by_index: dict[int, _Call] = {}
+        self._call_by_id: dict[str, _Call] = {}
+        self._last_call_index = _OLD_CALL
         #: Those that wait for the text they belong to.
         self._annotations: list[Any] = []
         self._audio_index: int | None = None
         self._audio_rest = ""
         self._extras: JsonObject = {}
         self._message_extras: JsonObject = {}
+        #: Pieces of texts that have no field of their own.
+        self._extra_texts: dict[str, list[str]] = {}
 
     def take(self, choice: JsonObject) -> None:
         """Reads one chunk's share of the choice."""
@@ -206,6 +215,7 @@ class _ChoiceReader:
         )
         if type(self._stop_reason) is int:
             self._extras["stop_reason"] = self._stop_reason
+        self._message_extras |= {key: "".join(pieces) for key, pieces in self._extra_texts.items()}
         if self._message_extras:
             self._extras["message"] = self._message_extras
         self._writer.end(finish, to_struct(self._extras) if self._extras else None)
@@ -242,11 +252,16 @@ class _ChoiceReader:
 
     def _take_message_extras(self, delta: JsonObject) -> None:
         for key, value in delta.items():
-            present = self._message_extras.get(key)
-            if key not in MESSAGE_KEYS and type(value) is str and type(present) is str:
-                self._message_extras[key] = present + value
-            else:
+            if key in MESSAGE_KEYS or value is None:
+                continue
+            if type(value) is not str:
+                self._extra_texts.pop(key, None)
                 grow_extras(self._message_extras, {key: value}, MESSAGE_KEYS)
+            elif key in self._extra_texts:
+                self._extra_texts[key].append(value)
+            else:
+                self._message_extras.pop(key, None)
+                self._extra_texts[key] = [value]
 
     def _take_blocks(self, blocks: list[Any]) -> None:
         for part in read_content_blocks(blocks, f"{self._delta_where}.content", self._target.provider_type):
@@ -299,18 +314,18 @@ class _ChoiceReader:
 
     def _guess_index(self, call_id: str) -> int:
         """For servers that leave the index out: a new id is a new call, no id goes on with the last."""
-        for index, call in self._call_by_index.items():
-            if call_id and call.call_id == call_id:
-                return index
-        last = max(self._call_by_index, default=_OLD_CALL)
-        return last + 1 if call_id else max(last, 0)
+        known = self._call_by_id.get(call_id)
+        if known is not None and self._call_by_index[known.index] is known:
+            return known.index
+        return self._last_call_index + 1 if call_id else max(self._last_call_index, 0)
 
     def _call_at(self, index: int, call_id: str, name: str) -> _Call:
         """The call at an index. A few servers send every call at index 0: a new id begins a new one."""
         call = self._call_by_index.get(index)
         if call is not None and not (name and call_id and call.call_id and call.call_id != call_id):
             return call
-        call = self._call_by_index[index] = _Call()
+        call = self._call_by_index[index] = _Call(index, len(self._calls))
+        self._last_call_index = max(self._last_call_index, index)
         self._calls.append(call)
         return call
 
@@ -318,14 +333,12 @@ class _ChoiceReader:
         where = f"{self._delta_where}.tool_calls[]"
         custom = get_object(piece, "custom", where)
         function = get_object(piece, "function", where)
-        if call.unknown is not None or (custom is None and function is None and not call.name):
-            self._grow_unknown(call, piece)
+        if call.unknown or (custom is None and function is None and not call.name):
+            call.unknown.append({key: value for key, value in piece.items() if key != "index"})
             return
         call_id = get_text(piece, "id", where)
         if call_id and not call.call_id:
-            if any(other.call_id == call_id for other in self._calls):
-                raise MalformedAnswerError("two tool calls have the same id")
-            call.call_id = call_id
+            self._identify(call, call_id)
         if custom is not None:
             call.free_form = True
             self._grow_named(call, get_text(custom, "name", where), get_text(custom, "input", where))
@@ -347,7 +360,8 @@ class _ChoiceReader:
 
     def _begin_call(self, call: _Call) -> None:
         part = ContentPart()
-        call.call_id = call.call_id or default_call_id(self._index, self._calls.index(call))
+        if not call.call_id:
+            self._identify(call, default_call_id(self._index, call.number))
         part.tool_call.tool_call_id = call.call_id
         part.tool_call.tool_name = call.name
         part.tool_call.free_form = call.free_form
@@ -356,28 +370,48 @@ class _ChoiceReader:
             self._writer.arguments(call.part_index, piece)
         call.arguments.clear()
 
-    def _grow_unknown(self, call: _Call, piece: JsonObject) -> None:
-        """Joins the pieces of a call that is not understood, as it would stand in a whole message."""
-        if call.unknown is None:
-            call.unknown = {}
-        _join_pieces(call.unknown, {key: value for key, value in piece.items() if key != "index"})
+    def _identify(self, call: _Call, call_id: str) -> None:
+        if call_id in self._call_by_id:
+            raise MalformedAnswerError("two tool calls have the same id")
+        call.call_id = call_id
+        self._call_by_id[call_id] = call
 
     def _end_call(self, call: _Call) -> None:
         where = f"{self._delta_where}.tool_calls[]"
-        if call.unknown is not None:
-            kind = get_text(call.unknown, "type", where)
-            block = to_provider_part(call.unknown, TOOL_CALL_BLOCK + kind, where, self._target.provider_type)
+        if call.unknown:
+            whole = _join_pieces(call.unknown, where)
+            kind = get_text(whole, "type", where)
+            block = to_provider_part(whole, TOOL_CALL_BLOCK + kind, where, self._target.provider_type)
             self._writer.whole(block)
         elif call.part_index is None:
             raise MalformedAnswerError(f"{where} has no name")
 
 
-def _join_pieces(whole: JsonObject, piece: JsonObject) -> None:
-    for key, value in piece.items():
-        present = whole.get(key)
-        if type(value) is dict and type(present) is dict:
-            _join_pieces(present, value)
-        elif type(value) is str and type(present) is str and key not in {"id", "type"}:
-            whole[key] = present + value
-        elif value is not None:
-            whole[key] = value
+def _join_pieces(pieces: list[JsonObject], where: str, *, depth: int = 1) -> JsonObject:
+    """Joins the pieces of a call that is not understood, as it would stand in a whole message."""
+    if len(pieces) == 1:
+        return pieces[0]
+    if depth > _MAX_DEPTH:
+        raise MalformedAnswerError(f"{where} is nested too deeply")
+    # What is joined for each key: texts, or objects, or one value that stands for itself.
+    runs: dict[str, list[Any]] = {}
+    for piece in pieces:
+        for key, value in piece.items():
+            run = runs.setdefault(key, [])
+            if value is None and run:
+                continue
+            grows = type(value) is dict or (type(value) is str and key not in {"id", "type"})
+            if not (grows and run and type(run[0]) is type(value)):
+                run.clear()
+            run.append(value)
+    return {key: _join_run(run, where, depth) for key, run in runs.items()}
+
+
+def _join_run(run: list[Any], where: str, depth: int) -> object:
+    match run[0]:
+        case str():
+            return "".join(run)
+        case dict():
+            return _join_pieces(run, where, depth=depth + 1)
+        case value:
+            return value
