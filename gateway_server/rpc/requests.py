@@ -12,6 +12,9 @@ from gateway_server.rpc.methods import Method
 from gateway_server.rpc.plain_requests import is_plainly_valid
 
 _MAX_VIOLATIONS: Final = 16
+#: Of a larger request only the first fault is looked for: two bytes are enough for a fault, and naming one
+#: costs a kilobyte and tens of microseconds.
+_MAX_BYTES_FOR_ALL: Final = 64 * 1024
 
 
 def parse_request(method: Method, data: bytes) -> Message:
@@ -25,7 +28,7 @@ def parse_request(method: Method, data: bytes) -> Message:
         ) from None
     if isinstance(request, CreateChatCompletionRequest) and is_plainly_valid(request):
         return request
-    violations = protovalidate.collect_violations(request)
+    violations = protovalidate.collect_violations(request, fail_fast=len(data) > _MAX_BYTES_FOR_ALL)
     if violations:
         raise _invalid(violations)
     return request
