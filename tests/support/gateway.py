@@ -217,7 +217,7 @@ async def gateway_process(state_dir: Path, **settings: Any) -> AsyncIterator[Gat
     variables = {
         f"AIGW_{name.upper()}": str(value) for name, value in gateway_settings(state_dir, **settings).items()
     }
-    kept = {name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR") if name in os.environ}
+    kept = {name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR", "PYTHONPATH") if name in os.environ}
     log_file = state_dir.parent / f"{state_dir.name}-{uuid.uuid4().hex[:8]}.log"
     with log_file.open("wb") as log:
         process = await asyncio.create_subprocess_exec(

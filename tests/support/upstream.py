@@ -90,7 +90,9 @@ class Exchange:
         self.is_finished = True
 
     async def raw(self, data: bytes) -> None:
-        """Sends bytes as they are."""
+        """Sends bytes as they are; raises ConnectionError when the gateway has left."""
+        if self._connection.writer.is_closing():
+            raise ConnectionResetError  # uvloop says it in other words
         self._connection.writer.write(data)
         self.sent_bytes += len(data)
         await self._connection.writer.drain()
