@@ -1,6 +1,7 @@
 """Builds all objects of a process, wires them, and takes them down in order."""
 
 import asyncio
+import gc
 import logging
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -295,7 +296,19 @@ def serve(settings: Settings, *, ready: Callable[[Started], Awaitable[None]] | N
         await run(settings, stop, ready=ready)
 
     set_up_logs(settings.log_level, settings.log_format)
+    _tune_collector()
     uvloop.run(main())
+
+
+def _tune_collector() -> None:
+    """Has the collector of cyclic garbage look less often, and never at what lives as long as the process.
+
+    With Python's defaults it takes about a sixth of a call's CPU time and finds next to nothing: calls
+    leave few cycles behind. bench --memory shows that memory stays flat.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000, 20, 50)
 
 
 async def _credentials(settings: Settings) -> grpc.ServerCredentials | None:

@@ -205,7 +205,7 @@ BAD_REQUESTS: dict[str, tuple[dict[str, Any], str, str]] = {
     "no model": ({"model": ""}, "INVALID_REQUEST", "model"),
     "a model with a name of 10,000 letters": ({"model": "x" * 10_000}, "INVALID_REQUEST", "model"),
     "no messages": ({"messages": []}, "INVALID_REQUEST", "messages"),
-    "a message without parts": (turn(Role.ROLE_USER), "INVALID_REQUEST", "messages[0].parts"),
+    "a message without parts": (turn(Role.ROLE_USER), "INVALID_REQUEST", "messages[0]"),
     "a part of no kind": (
         turn(Role.ROLE_USER, ContentPart()),
         "INVALID_REQUEST",

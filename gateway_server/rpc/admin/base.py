@@ -11,6 +11,7 @@ from gateway_server.storage.api_keys import ApiKeyRepository
 from gateway_server.storage.changes import ChangeFeed
 from gateway_server.storage.models import ModelRepository
 from gateway_server.storage.providers import ProviderRepository
+from gateway_server.storage.sealing import MasterKeys
 from gateway_server.storage.tenants import TenantRepository
 
 #: Raises INVALID_REQUEST naming the field, when the settings of a provider cannot work; does no I/O.
@@ -29,6 +30,7 @@ class AdminDependencies:
     models: ModelRepository
     feed: ChangeFeed
     peppers: Peppers
+    master_keys: MasterKeys
     clock: Clock
     validate_provider: ValidateProvider
     check_provider: CheckProvider
@@ -44,6 +46,7 @@ class AdminMethods:
         self._models = dependencies.models
         self._feed = dependencies.feed
         self._peppers = dependencies.peppers
+        self._master_keys = dependencies.master_keys
         self._clock = dependencies.clock
         self._validate_provider = dependencies.validate_provider
         self._check_provider = dependencies.check_provider

@@ -34,16 +34,21 @@ class FieldRules:
     not_built: frozenset[str]
 
 
-def field_rules(descriptor: Descriptor, resource: str, *, not_built: Sequence[str] = ()) -> FieldRules:
-    """The rules that the contract states, and the fields that this version does not serve."""
-    unknown = set(not_built) - set(descriptor.fields_by_name)
+def field_rules(
+    descriptor: Descriptor, resource: str, *, not_built: Sequence[str] = (), kept_apart: Sequence[str] = ()
+) -> FieldRules:
+    """The rules that the contract states, and the fields that this version does not serve.
+
+    Fields that are ``kept_apart`` from the rest of the resource are written by whoever asks for the rules.
+    """
+    unknown = {*not_built, *kept_apart} - set(descriptor.fields_by_name)
     if unknown:
         raise ValueError(f"{descriptor.name} has no {', '.join(sorted(unknown))}")
     output_only = _with_behavior(descriptor, field_behavior_pb2.OUTPUT_ONLY)
     identifiers = _with_behavior(descriptor, field_behavior_pb2.IDENTIFIER)
     return FieldRules(
         resource=resource,
-        ignored=output_only | identifiers | {_ETAG},
+        ignored=output_only | identifiers | {_ETAG, *kept_apart},
         immutable=_with_behavior(descriptor, field_behavior_pb2.IMMUTABLE),
         not_built=frozenset(not_built),
     )
@@ -78,6 +83,14 @@ def apply_update(current: M, patch: M, mask: FieldMask, rules: FieldRules) -> No
                 raise invalid_request(f"{rules.resource}.{name}", "cannot be changed once it is set")
             continue
         _copy(current, patch, steps)
+
+
+def names_field(mask: FieldMask, patch: Message, field: str) -> bool:
+    """Whether an update writes a field that callers never get to see.
+
+    With ``*``, or without a mask, it does when ``patch`` sets the field: nobody can send back what is there.
+    """
+    return field in mask.paths or (list(mask.paths) in ([], [ALL]) and _is_set(patch, field))
 
 
 def _paths(patch: Message, mask: FieldMask, rules: FieldRules) -> list[str]:

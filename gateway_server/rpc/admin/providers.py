@@ -1,5 +1,6 @@
 """RPCs of providers."""
 
+import asyncio
 from typing import Final
 
 from google.protobuf.empty_pb2 import Empty
@@ -15,14 +16,21 @@ from aigateway.v1.admin_service_pb2 import (
     UpdateProviderRequest,
 )
 from aigateway.v1.provider_pb2 import Provider
+from aigateway.v1.error_reason_pb2 import ErrorReason
 from gateway_server.call import CallContext
+from gateway_server.errors import GatewayError, invalid_request
 from gateway_server.ids import new_id
 from gateway_server.resource_names import parse_provider
 from gateway_server.rpc.admin.base import AdminMethods
-from gateway_server.rpc.admin.masks import apply_update, check_create, field_rules
+from gateway_server.rpc.admin.masks import apply_update, check_create, field_rules, names_field
 from gateway_server.storage.paging import PageRequest
+from gateway_server.storage.sealing import MasterKeyError
 
-_RULES: Final = field_rules(Provider.DESCRIPTOR, "provider", not_built=("credential", "rate_limits"))
+_RULES: Final = field_rules(
+    Provider.DESCRIPTOR, "provider", not_built=("rate_limits",), kept_apart=("credential",)
+)
+_CREDENTIAL: Final = "provider.credential"
+_MAX_CREDENTIAL_BYTES: Final = 64 * 1024
 
 
 class ProviderMethods(AdminMethods):
@@ -38,22 +46,41 @@ class ProviderMethods(AdminMethods):
         return ListProvidersResponse(providers=page.items, next_page_token=page.next_page_token)
 
     async def CreateProvider(self, request: CreateProviderRequest, _: CallContext) -> Provider:
-        """Makes a provider."""
+        """Makes a provider; its credential, if it comes with one, is kept sealed."""
         check_create(request.provider, _RULES)
         self._validate_provider(request.provider)
-        provider = await self._providers.create(request.provider_id or new_id(), request.provider)
+        if request.provider.credential:
+            _check_credential(request.provider)
+            await self._prepare_sealing()
+        provider = await self._providers.create(
+            request.provider_id or new_id(), request.provider, seal=self._master_keys.seal
+        )
         await self._announce(provider.name)
         return provider
 
     async def UpdateProvider(self, request: UpdateProviderRequest, _: CallContext) -> Provider:
-        """Changes the fields that the mask names."""
+        """Changes the fields that the mask names. A credential takes the place of a credential_ref."""
+        patch, mask = request.provider, request.update_mask
+        credential = patch.credential if names_field(mask, patch, "credential") else None
 
         def change(provider: Provider) -> None:
-            apply_update(provider, request.provider, request.update_mask, _RULES)
+            apply_update(provider, patch, mask, _RULES)
+            if credential and not names_field(mask, patch, "credential_ref"):
+                provider.ClearField("credential_ref")
             self._validate_provider(provider)
 
-        provider_id = parse_provider(request.provider.name, "provider.name")
-        provider = await self._providers.update(provider_id, change, etag=request.provider.etag)
+        if credential:
+            if not names_field(mask, patch, "credential_ref"):
+                patch.ClearField("credential_ref")
+            _check_credential(patch)
+            await self._prepare_sealing()
+        provider = await self._providers.update(
+            parse_provider(patch.name, "provider.name"),
+            change,
+            etag=patch.etag,
+            credential=credential,
+            seal=self._master_keys.seal,
+        )
         await self._announce(provider.name)
         return provider
 
@@ -66,3 +93,24 @@ class ProviderMethods(AdminMethods):
     async def CheckProvider(self, request: CheckProviderRequest, _: CallContext) -> CheckProviderResponse:
         """Makes a cheap call to a provider, a disabled one too."""
         return await self._check_provider(await self._providers.get(parse_provider(request.name)))
+
+    async def _prepare_sealing(self) -> None:
+        """Raises UPSTREAM_CREDENTIAL_REJECTED when there is no master key to seal a credential with."""
+        try:
+            # In a thread: the first one is made, in a file.
+            await asyncio.to_thread(self._master_keys.prepare)
+        except MasterKeyError as error:
+            raise GatewayError(
+                ErrorReason.ERROR_REASON_UPSTREAM_CREDENTIAL_REJECTED,
+                f"the credential cannot be kept: {error}",
+            ) from None
+
+
+def _check_credential(provider: Provider) -> None:
+    """Raises INVALID_REQUEST, without a word of the credential."""
+    if provider.credential_ref:
+        raise invalid_request(_CREDENTIAL, "and credential_ref cannot both be given")
+    if not provider.credential.strip():
+        raise invalid_request(_CREDENTIAL, "is blank")
+    if len(provider.credential.encode()) > _MAX_CREDENTIAL_BYTES:
+        raise invalid_request(_CREDENTIAL, f"is longer than {_MAX_CREDENTIAL_BYTES} bytes")

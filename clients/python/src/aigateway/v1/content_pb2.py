@@ -26,7 +26,7 @@ from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1a\x61igateway/v1/content.proto\x12\x0c\x61igateway.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\"\x84\x01\n\x07Message\x12,\n\x04role\x18\x01 \x01(\x0e\x32\x12.aigateway.v1.RoleB\n\xbaH\x07\x82\x01\x04\x10\x01 \x00\x12\x17\n\x06\x61uthor\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x32\n\x05parts\x18\x03 \x03(\x0b\x32\x19.aigateway.v1.ContentPartB\x08\xbaH\x05\x92\x01\x02\x08\x01\"\xb7\x04\n\x0b\x43ontentPart\x12&\n\x04text\x18\x01 \x01(\x0b\x32\x16.aigateway.v1.TextPartH\x00\x12(\n\x05image\x18\x02 \x01(\x0b\x32\x17.aigateway.v1.ImagePartH\x00\x12(\n\x05\x61udio\x18\x03 \x01(\x0b\x32\x17.aigateway.v1.AudioPartH\x00\x12(\n\x05video\x18\x04 \x01(\x0b\x32\x17.aigateway.v1.VideoPartH\x00\x12.\n\x08\x64ocument\x18\x05 \x01(\x0b\x32\x1a.aigateway.v1.DocumentPartH\x00\x12/\n\ttool_call\x18\x06 \x01(\x0b\x32\x1a.aigateway.v1.ToolCallPartH\x00\x12\x33\n\x0btool_result\x18\x07 \x01(\x0b\x32\x1c.aigateway.v1.ToolResultPartH\x00\x12\x30\n\treasoning\x18\x08 \x01(\x0b\x32\x1b.aigateway.v1.ReasoningPartH\x00\x12,\n\x07refusal\x18\t \x01(\x0b\x32\x19.aigateway.v1.RefusalPartH\x00\x12.\n\x08provider\x18\n \x01(\x0b\x32\x1a.aigateway.v1.ProviderPartH\x00\x12\x31\n\rcache_control\x18\x14 \x01(\x0b\x32\x1a.aigateway.v1.CacheControl\x12\x1a\n\x12provider_signature\x18\x15 \x01(\x0c\x42\r\n\x04kind\x12\x05\xbaH\x02\x08\x01\"C\n\x08TextPart\x12\x0c\n\x04text\x18\x01 \x01(\t\x12)\n\tcitations\x18\x02 \x03(\x0b\x32\x16.aigateway.v1.Citation\"i\n\tImagePart\x12\x31\n\x06source\x18\x01 \x01(\x0b\x32\x19.aigateway.v1.MediaSourceB\x06\xbaH\x03\xc8\x01\x01\x12)\n\x06\x64\x65tail\x18\x02 \x01(\x0e\x32\x19.aigateway.v1.ImageDetail\"R\n\tAudioPart\x12\x31\n\x06source\x18\x01 \x01(\x0b\x32\x19.aigateway.v1.MediaSourceB\x06\xbaH\x03\xc8\x01\x01\x12\x12\n\ntranscript\x18\x02 \x01(\t\"\xc6\x01\n\tVideoPart\x12\x31\n\x06source\x18\x01 \x01(\x0b\x32\x19.aigateway.v1.MediaSourceB\x06\xbaH\x03\xc8\x01\x01\x12/\n\x0cstart_offset\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12-\n\nend_offset\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x17\n\nframe_rate\x18\x04 \x01(\x01H\x00\x88\x01\x01\x42\r\n\x0b_frame_rate\"|\n\x0c\x44ocumentPart\x12\x31\n\x06source\x18\x01 \x01(\x0b\x32\x19.aigateway.v1.MediaSourceB\x06\xbaH\x03\xc8\x01\x01\x12\r\n\x05title\x18\x02 \x01(\t\x12\x0f\n\x07\x63ontext\x18\x03 \x01(\t\x12\x19\n\x11\x63itations_enabled\x18\x04 \x01(\x08\"\x9e\x01\n\x0bMediaSource\x12\x15\n\x0binline_data\x18\x01 \x01(\x0cH\x00\x12\r\n\x03uri\x18\x02 \x01(\tH\x00\x12\x1a\n\x10provider_file_id\x18\x03 \x01(\tH\x00\x12\x15\n\x0binline_text\x18\x04 \x01(\tH\x00\x12\x11\n\tmime_type\x18\n \x01(\t\x12\x10\n\x08\x66ilename\x18\x0b \x01(\tB\x11\n\x08location\x12\x05\xbaH\x02\x08\x01\"x\n\x0cToolCallPart\x12\x14\n\x0ctool_call_id\x18\x01 \x01(\t\x12\x11\n\ttool_name\x18\x02 \x01(\t\x12\x11\n\targuments\x18\x03 \x01(\t\x12\x19\n\x11provider_executed\x18\x04 \x01(\x08\x12\x11\n\tfree_form\x18\x05 \x01(\x08\"\x99\x01\n\x0eToolResultPart\x12\x1d\n\x0ctool_call_id\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x10\x01\x12\x11\n\ttool_name\x18\x02 \x01(\t\x12(\n\x05parts\x18\x03 \x03(\x0b\x32\x19.aigateway.v1.ContentPart\x12\x10\n\x08is_error\x18\x04 \x01(\x08\x12\x19\n\x11provider_executed\x18\x05 \x01(\x08\"H\n\rReasoningPart\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x12\n\nis_summary\x18\x02 \x01(\x08\x12\x15\n\rredacted_data\x18\x03 \x01(\x0c\"-\n\x0bRefusalPart\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x10\n\x08\x63\x61tegory\x18\x02 \x01(\t\"_\n\x0cProviderPart\x12\x1e\n\rprovider_type\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x10\x01\x12\x12\n\nblock_type\x18\x02 \x01(\t\x12\x1b\n\nblock_json\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x10\x02\"\x82\x02\n\x08\x43itation\x12\x18\n\x0bstart_index\x18\x01 \x01(\x05H\x01\x88\x01\x01\x12\x16\n\tend_index\x18\x02 \x01(\x05H\x02\x88\x01\x01\x12\x12\n\ncited_text\x18\x03 \x01(\t\x12\r\n\x05title\x18\x04 \x01(\t\x12\x1a\n\x12provider_signature\x18\x08 \x01(\x0c\x12\r\n\x03uri\x18\x05 \x01(\tH\x00\x12\x32\n\x08\x64ocument\x18\x06 \x01(\x0b\x32\x1e.aigateway.v1.DocumentLocationH\x00\x12\x1a\n\x10provider_file_id\x18\x07 \x01(\tH\x00\x42\x08\n\x06sourceB\x0e\n\x0c_start_indexB\x0c\n\n_end_index\"p\n\x10\x44ocumentLocation\x12\x16\n\x0e\x64ocument_index\x18\x01 \x01(\x05\x12(\n\x04unit\x18\x02 \x01(\x0e\x32\x1a.aigateway.v1.LocationUnit\x12\r\n\x05start\x18\x03 \x01(\x05\x12\x0b\n\x03\x65nd\x18\x04 \x01(\x05\"6\n\x0c\x43\x61\x63heControl\x12&\n\x03ttl\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration*s\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\x0f\n\x0bROLE_SYSTEM\x10\x01\x12\x12\n\x0eROLE_DEVELOPER\x10\x02\x12\r\n\tROLE_USER\x10\x03\x12\x12\n\x0eROLE_ASSISTANT\x10\x04\x12\r\n\tROLE_TOOL\x10\x05*o\n\x0bImageDetail\x12\x1c\n\x18IMAGE_DETAIL_UNSPECIFIED\x10\x00\x12\x15\n\x11IMAGE_DETAIL_AUTO\x10\x01\x12\x14\n\x10IMAGE_DETAIL_LOW\x10\x02\x12\x15\n\x11IMAGE_DETAIL_HIGH\x10\x03*{\n\x0cLocationUnit\x12\x1d\n\x19LOCATION_UNIT_UNSPECIFIED\x10\x00\x12\x1b\n\x17LOCATION_UNIT_CHARACTER\x10\x01\x12\x16\n\x12LOCATION_UNIT_PAGE\x10\x02\x12\x17\n\x13LOCATION_UNIT_BLOCK\x10\x03\x42+Z)aigateway/gen/go/aigateway/v1;aigatewayv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1a\x61igateway/v1/content.proto\x12\x0c\x61igateway.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\"\xd1\x01\n\x07Message\x12,\n\x04role\x18\x01 \x01(\x0e\x32\x12.aigateway.v1.RoleB\n\xbaH\x07\x82\x01\x04\x10\x01 \x00\x12\x17\n\x06\x61uthor\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12(\n\x05parts\x18\x03 \x03(\x0b\x32\x19.aigateway.v1.ContentPart:U\xbaHR\x1aP\n\rmessage.parts\x12\x17parts must not be empty\x1a&this.role == 4 || size(this.parts) > 0\"\xb7\x04\n\x0b\x43ontentPart\x12&\n\x04text\x18\x01 \x01(\x0b\x32\x16.aigateway.v1.TextPartH\x00\x12(\n\x05image\x18\x02 \x01(\x0b\x32\x17.aigateway.v1.ImagePartH\x00\x12(\n\x05\x61udio\x18\x03 \x01(\x0b\x32\x17.aigateway.v1.AudioPartH\x00\x12(\n\x05video\x18\x04 \x01(\x0b\x32\x17.aigateway.v1.VideoPartH\x00\x12.\n\x08\x64ocument\x18\x05 \x01(\x0b\x32\x1a.aigateway.v1.DocumentPartH\x00\x12/\n\ttool_call\x18\x06 \x01(\x0b\x32\x1a.aigateway.v1.ToolCallPartH\x00\x12\x33\n\x0btool_result\x18\x07 \x01(\x0b\x32\x1c.aigateway.v1.ToolResultPartH\x00\x12\x30\n\treasoning\x18\x08 \x01(\x0b\x32\x1b.aigateway.v1.ReasoningPartH\x00\x12,\n\x07refusal\x18\t \x01(\x0b\x32\x19.aigateway.v1.RefusalPartH\x00\x12.\n\x08provider\x18\n \x01(\x0b\x32\x1a.aigateway.v1.ProviderPartH\x00\x12\x31\n\rcache_control\x18\x14 \x01(\x0b\x32\x1a.aigateway.v1.CacheControl\x12\x1a\n\x12provider_signature\x18\x15 \x01(\x0c\x42\r\n\x04kind\x12\x05\xbaH\x02\x08\x01\"C\n\x08TextPart\x12\x0c\n\x04text\x18\x01 \x01(\t\x12)\n\tcitations\x18\x02 \x03(\x0b\x32\x16.aigateway.v1.Citation\"i\n\tImagePart\x12\x31\n\x06source\x18\x01 \x01(\x0b\x32\x19.aigateway.v1.MediaSourceB\x06\xbaH\x03\xc8\x01\x01\x12)\n\x06\x64\x65tail\x18\x02 \x01(\x0e\x32\x19.aigateway.v1.ImageDetail\"R\n\tAudioPart\x12\x31\n\x06source\x18\x01 \x01(\x0b\x32\x19.aigateway.v1.MediaSourceB\x06\xbaH\x03\xc8\x01\x01\x12\x12\n\ntranscript\x18\x02 \x01(\t\"\xc6\x01\n\tVideoPart\x12\x31\n\x06source\x18\x01 \x01(\x0b\x32\x19.aigateway.v1.MediaSourceB\x06\xbaH\x03\xc8\x01\x01\x12/\n\x0cstart_offset\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12-\n\nend_offset\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x17\n\nframe_rate\x18\x04 \x01(\x01H\x00\x88\x01\x01\x42\r\n\x0b_frame_rate\"|\n\x0c\x44ocumentPart\x12\x31\n\x06source\x18\x01 \x01(\x0b\x32\x19.aigateway.v1.MediaSourceB\x06\xbaH\x03\xc8\x01\x01\x12\r\n\x05title\x18\x02 \x01(\t\x12\x0f\n\x07\x63ontext\x18\x03 \x01(\t\x12\x19\n\x11\x63itations_enabled\x18\x04 \x01(\x08\"\x9e\x01\n\x0bMediaSource\x12\x15\n\x0binline_data\x18\x01 \x01(\x0cH\x00\x12\r\n\x03uri\x18\x02 \x01(\tH\x00\x12\x1a\n\x10provider_file_id\x18\x03 \x01(\tH\x00\x12\x15\n\x0binline_text\x18\x04 \x01(\tH\x00\x12\x11\n\tmime_type\x18\n \x01(\t\x12\x10\n\x08\x66ilename\x18\x0b \x01(\tB\x11\n\x08location\x12\x05\xbaH\x02\x08\x01\"x\n\x0cToolCallPart\x12\x14\n\x0ctool_call_id\x18\x01 \x01(\t\x12\x11\n\ttool_name\x18\x02 \x01(\t\x12\x11\n\targuments\x18\x03 \x01(\t\x12\x19\n\x11provider_executed\x18\x04 \x01(\x08\x12\x11\n\tfree_form\x18\x05 \x01(\x08\"\x99\x01\n\x0eToolResultPart\x12\x1d\n\x0ctool_call_id\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x10\x01\x12\x11\n\ttool_name\x18\x02 \x01(\t\x12(\n\x05parts\x18\x03 \x03(\x0b\x32\x19.aigateway.v1.ContentPart\x12\x10\n\x08is_error\x18\x04 \x01(\x08\x12\x19\n\x11provider_executed\x18\x05 \x01(\x08\"H\n\rReasoningPart\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x12\n\nis_summary\x18\x02 \x01(\x08\x12\x15\n\rredacted_data\x18\x03 \x01(\x0c\"-\n\x0bRefusalPart\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x10\n\x08\x63\x61tegory\x18\x02 \x01(\t\"_\n\x0cProviderPart\x12\x1e\n\rprovider_type\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x10\x01\x12\x12\n\nblock_type\x18\x02 \x01(\t\x12\x1b\n\nblock_json\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x10\x02\"\x82\x02\n\x08\x43itation\x12\x18\n\x0bstart_index\x18\x01 \x01(\x05H\x01\x88\x01\x01\x12\x16\n\tend_index\x18\x02 \x01(\x05H\x02\x88\x01\x01\x12\x12\n\ncited_text\x18\x03 \x01(\t\x12\r\n\x05title\x18\x04 \x01(\t\x12\x1a\n\x12provider_signature\x18\x08 \x01(\x0c\x12\r\n\x03uri\x18\x05 \x01(\tH\x00\x12\x32\n\x08\x64ocument\x18\x06 \x01(\x0b\x32\x1e.aigateway.v1.DocumentLocationH\x00\x12\x1a\n\x10provider_file_id\x18\x07 \x01(\tH\x00\x42\x08\n\x06sourceB\x0e\n\x0c_start_indexB\x0c\n\n_end_index\"p\n\x10\x44ocumentLocation\x12\x16\n\x0e\x64ocument_index\x18\x01 \x01(\x05\x12(\n\x04unit\x18\x02 \x01(\x0e\x32\x1a.aigateway.v1.LocationUnit\x12\r\n\x05start\x18\x03 \x01(\x05\x12\x0b\n\x03\x65nd\x18\x04 \x01(\x05\"6\n\x0c\x43\x61\x63heControl\x12&\n\x03ttl\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration*s\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\x0f\n\x0bROLE_SYSTEM\x10\x01\x12\x12\n\x0eROLE_DEVELOPER\x10\x02\x12\r\n\tROLE_USER\x10\x03\x12\x12\n\x0eROLE_ASSISTANT\x10\x04\x12\r\n\tROLE_TOOL\x10\x05*o\n\x0bImageDetail\x12\x1c\n\x18IMAGE_DETAIL_UNSPECIFIED\x10\x00\x12\x15\n\x11IMAGE_DETAIL_AUTO\x10\x01\x12\x14\n\x10IMAGE_DETAIL_LOW\x10\x02\x12\x15\n\x11IMAGE_DETAIL_HIGH\x10\x03*{\n\x0cLocationUnit\x12\x1d\n\x19LOCATION_UNIT_UNSPECIFIED\x10\x00\x12\x1b\n\x17LOCATION_UNIT_CHARACTER\x10\x01\x12\x16\n\x12LOCATION_UNIT_PAGE\x10\x02\x12\x17\n\x13LOCATION_UNIT_BLOCK\x10\x03\x42+Z)aigateway/gen/go/aigateway/v1;aigatewayv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,8 +38,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_MESSAGE'].fields_by_name['role']._serialized_options = b'\272H\007\202\001\004\020\001 \000'
   _globals['_MESSAGE'].fields_by_name['author']._loaded_options = None
   _globals['_MESSAGE'].fields_by_name['author']._serialized_options = b'\272H\004r\002\030@'
-  _globals['_MESSAGE'].fields_by_name['parts']._loaded_options = None
-  _globals['_MESSAGE'].fields_by_name['parts']._serialized_options = b'\272H\005\222\001\002\010\001'
+  _globals['_MESSAGE']._loaded_options = None
+  _globals['_MESSAGE']._serialized_options = b'\272HR\032P\n\rmessage.parts\022\027parts must not be empty\032&this.role == 4 || size(this.parts) > 0'
   _globals['_CONTENTPART'].oneofs_by_name['kind']._loaded_options = None
   _globals['_CONTENTPART'].oneofs_by_name['kind']._serialized_options = b'\272H\002\010\001'
   _globals['_IMAGEPART'].fields_by_name['source']._loaded_options = None
@@ -58,42 +58,42 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PROVIDERPART'].fields_by_name['provider_type']._serialized_options = b'\272H\004r\002\020\001'
   _globals['_PROVIDERPART'].fields_by_name['block_json']._loaded_options = None
   _globals['_PROVIDERPART'].fields_by_name['block_json']._serialized_options = b'\272H\004r\002\020\002'
-  _globals['_ROLE']._serialized_start=2485
-  _globals['_ROLE']._serialized_end=2600
-  _globals['_IMAGEDETAIL']._serialized_start=2602
-  _globals['_IMAGEDETAIL']._serialized_end=2713
-  _globals['_LOCATIONUNIT']._serialized_start=2715
-  _globals['_LOCATIONUNIT']._serialized_end=2838
+  _globals['_ROLE']._serialized_start=2562
+  _globals['_ROLE']._serialized_end=2677
+  _globals['_IMAGEDETAIL']._serialized_start=2679
+  _globals['_IMAGEDETAIL']._serialized_end=2790
+  _globals['_LOCATIONUNIT']._serialized_start=2792
+  _globals['_LOCATIONUNIT']._serialized_end=2915
   _globals['_MESSAGE']._serialized_start=106
-  _globals['_MESSAGE']._serialized_end=238
-  _globals['_CONTENTPART']._serialized_start=241
-  _globals['_CONTENTPART']._serialized_end=808
-  _globals['_TEXTPART']._serialized_start=810
-  _globals['_TEXTPART']._serialized_end=877
-  _globals['_IMAGEPART']._serialized_start=879
-  _globals['_IMAGEPART']._serialized_end=984
-  _globals['_AUDIOPART']._serialized_start=986
-  _globals['_AUDIOPART']._serialized_end=1068
-  _globals['_VIDEOPART']._serialized_start=1071
-  _globals['_VIDEOPART']._serialized_end=1269
-  _globals['_DOCUMENTPART']._serialized_start=1271
-  _globals['_DOCUMENTPART']._serialized_end=1395
-  _globals['_MEDIASOURCE']._serialized_start=1398
-  _globals['_MEDIASOURCE']._serialized_end=1556
-  _globals['_TOOLCALLPART']._serialized_start=1558
-  _globals['_TOOLCALLPART']._serialized_end=1678
-  _globals['_TOOLRESULTPART']._serialized_start=1681
-  _globals['_TOOLRESULTPART']._serialized_end=1834
-  _globals['_REASONINGPART']._serialized_start=1836
-  _globals['_REASONINGPART']._serialized_end=1908
-  _globals['_REFUSALPART']._serialized_start=1910
-  _globals['_REFUSALPART']._serialized_end=1955
-  _globals['_PROVIDERPART']._serialized_start=1957
-  _globals['_PROVIDERPART']._serialized_end=2052
-  _globals['_CITATION']._serialized_start=2055
-  _globals['_CITATION']._serialized_end=2313
-  _globals['_DOCUMENTLOCATION']._serialized_start=2315
-  _globals['_DOCUMENTLOCATION']._serialized_end=2427
-  _globals['_CACHECONTROL']._serialized_start=2429
-  _globals['_CACHECONTROL']._serialized_end=2483
+  _globals['_MESSAGE']._serialized_end=315
+  _globals['_CONTENTPART']._serialized_start=318
+  _globals['_CONTENTPART']._serialized_end=885
+  _globals['_TEXTPART']._serialized_start=887
+  _globals['_TEXTPART']._serialized_end=954
+  _globals['_IMAGEPART']._serialized_start=956
+  _globals['_IMAGEPART']._serialized_end=1061
+  _globals['_AUDIOPART']._serialized_start=1063
+  _globals['_AUDIOPART']._serialized_end=1145
+  _globals['_VIDEOPART']._serialized_start=1148
+  _globals['_VIDEOPART']._serialized_end=1346
+  _globals['_DOCUMENTPART']._serialized_start=1348
+  _globals['_DOCUMENTPART']._serialized_end=1472
+  _globals['_MEDIASOURCE']._serialized_start=1475
+  _globals['_MEDIASOURCE']._serialized_end=1633
+  _globals['_TOOLCALLPART']._serialized_start=1635
+  _globals['_TOOLCALLPART']._serialized_end=1755
+  _globals['_TOOLRESULTPART']._serialized_start=1758
+  _globals['_TOOLRESULTPART']._serialized_end=1911
+  _globals['_REASONINGPART']._serialized_start=1913
+  _globals['_REASONINGPART']._serialized_end=1985
+  _globals['_REFUSALPART']._serialized_start=1987
+  _globals['_REFUSALPART']._serialized_end=2032
+  _globals['_PROVIDERPART']._serialized_start=2034
+  _globals['_PROVIDERPART']._serialized_end=2129
+  _globals['_CITATION']._serialized_start=2132
+  _globals['_CITATION']._serialized_end=2390
+  _globals['_DOCUMENTLOCATION']._serialized_start=2392
+  _globals['_DOCUMENTLOCATION']._serialized_end=2504
+  _globals['_CACHECONTROL']._serialized_start=2506
+  _globals['_CACHECONTROL']._serialized_end=2560
 # @@protoc_insertion_point(module_scope)

@@ -131,7 +131,9 @@ class Message(_message.Message):
     """Distinguishes several authors that share a role. Optional."""
     @_builtins.property
     def parts(self) -> _containers.RepeatedCompositeFieldContainer[Global___ContentPart]:
-        """The content of the turn, in order. At least one part."""
+        """The content of the turn, in order. At least one part, but for a turn of
+        the model, which may have said nothing.
+        """
 
     def __init__(
         self,
