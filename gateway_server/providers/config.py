@@ -47,6 +47,17 @@ class ConfigReader:
             raise _fault(key, "is not text of printable ASCII characters")
         return value
 
+    def header_values(self, key: str) -> tuple[str, ...]:
+        """A list of texts that can stand in one header, separated by commas; empty unless set."""
+        value = self._take(key)
+        if value is None:
+            return ()
+        if not isinstance(value, list) or not all(
+            isinstance(item, str) and is_header_value(item) and "," not in item for item in value
+        ):
+            raise _fault(key, "is not a list of texts of printable ASCII characters without commas")
+        return tuple(value)
+
     def finish(self) -> None:
         """Refuses settings that this type of provider does not have."""
         if self._unread:

@@ -56,14 +56,15 @@ def render_turns(messages: Sequence[Message], context: RenderContext) -> JsonObj
     """The keys ``system`` and ``messages`` of a body.
 
     System and developer turns before all others are the system prompt, in their order. Later ones keep
-    their place, which only some models take: elsewhere they would have to move, and are refused.
+    their place, which only some models take: elsewhere they would have to move, and are refused. A turn
+    in which the model said nothing is left out: the provider takes none without content.
     """
     conversation = _Conversation(context)
     for index, message in enumerate(messages):
         path = f"messages[{index}]"
         if message.role not in _ROLES:
             raise invalid_request(f"{path}.role", "is not a role")
-        if not message.parts:
+        if not message.parts and message.role != Role.ROLE_ASSISTANT:
             raise invalid_request(f"{path}.parts", "is empty")
         if message.author:
             raise context.unsupported("turns with an author's name")
