@@ -13,6 +13,7 @@ import grpc
 import uvloop
 from prometheus_client import start_http_server
 
+from aigateway.v1.provider_pb2 import Provider
 from gateway_server.auth.authenticator import Authenticator
 from gateway_server.auth.keys import PepperError, Peppers, check_peppers, load_peppers
 from gateway_server.bootstrap import Bootstrap
@@ -25,10 +26,13 @@ from gateway_server.pipeline.chat import ChatPipeline
 from gateway_server.pipeline.count import CountPipeline
 from gateway_server.pipeline.embeddings import EmbeddingsPipeline
 from gateway_server.pipeline.upstream import Upstream, UpstreamLimits
-from gateway_server.providers.check import ProviderChecker
-from gateway_server.providers.credentials import endpoint_of, validate_provider
+from gateway_server.providers.base import Endpoint
+from gateway_server.providers.check import OpenEndpoint, ProviderChecker
+from gateway_server.providers.credential_files import CredentialFiles
+from gateway_server.providers.credentials import CredentialRules, Credentials
 from gateway_server.providers.demo.transport import DemoTransport
 from gateway_server.providers.transport import PoolLimits, Transport
+from gateway_server.resource_names import parse_provider
 from gateway_server.router.catalog import Catalog
 from gateway_server.router.router import Router
 from gateway_server.rpc.admin.base import AdminDependencies
@@ -42,10 +46,11 @@ from gateway_server.settings import Settings, SettingsError
 from gateway_server.storage.api_keys import ApiKeyRepository
 from gateway_server.storage.catalog import load_catalog
 from gateway_server.storage.changes import ChangeFeed, Changes
-from gateway_server.storage.engine import Store, StoreUrlError, open_store
+from gateway_server.storage.engine import Store, StoreUrlError, open_store, require_database
 from gateway_server.storage.models import ModelRepository
-from gateway_server.storage.providers import ProviderRepository
+from gateway_server.storage.providers import ProviderRepository, Rekeyed
 from gateway_server.storage.schema import DatabaseVersionError, upgrade
+from gateway_server.storage.sealing import MasterKeyError, MasterKeys
 from gateway_server.storage.tenants import TenantRepository
 from gateway_server.storage.usage_records import UsageRepository
 from gateway_server.usage.ledger import Ledger
@@ -54,6 +59,7 @@ _log: Final = logging.getLogger(__name__)
 
 _HEALTH_INTERVAL_SECONDS: Final = 2.0
 _PEPPER_FILE: Final = "key-pepper"
+_MASTER_KEY_FILE: Final = "master-key"
 
 #: For answers that are on their way when the last call has ended.
 _GOODBYE_SECONDS: Final = 1.0
@@ -80,6 +86,9 @@ class _Base:
     store: Store
     clock: SystemClock
     peppers: Peppers
+    master_keys: MasterKeys
+    credential_files: CredentialFiles
+    credentials: Credentials
     transport: Transport
     checker: ProviderChecker
     admin_key: str
@@ -103,9 +112,15 @@ async def _base(settings: Settings) -> AsyncIterator[_Base]:
         )
         await check_peppers(store, peppers)
         clock = SystemClock()
-        checker = ProviderChecker(transport, endpoint_of)
+        master_keys = await asyncio.to_thread(_load_master_keys, settings)
+        files = CredentialFiles(settings.credential_dirs, interval=settings.refresh_seconds)
+        rules = CredentialRules(settings.credential_env, settings.credential_dirs)
+        credentials = Credentials(rules, files, master_keys)
+        checker = ProviderChecker(transport, _open_endpoint(store, clock, credentials))
         admin_key = await Bootstrap(store, clock, peppers, checker).run(settings)
-        yield _Base(store, clock, peppers, transport, checker, admin_key)
+        yield _Base(
+            store, clock, peppers, master_keys, files, credentials, transport, checker, admin_key=admin_key
+        )
     finally:
         await transport.aclose()
         await store.close()
@@ -119,6 +134,22 @@ async def initialise(settings: Settings) -> str:
     with _start_errors():
         async with _base(settings) as base:
             return base.admin_key
+
+
+async def rekey(settings: Settings) -> Rekeyed:
+    """Seals the credentials in the store under the current master key. Raises StartError.
+
+    Gateways that run on the store meanwhile need the current key too.
+    """
+    with _start_errors():
+        await asyncio.to_thread(require_database, settings.store_url)
+        await upgrade(settings.store_url)
+        store = open_store(settings.store_url)
+        try:
+            master_keys = await asyncio.to_thread(_load_master_keys, settings)
+            return await ProviderRepository(store, SystemClock()).rekey(master_keys)
+        finally:
+            await store.close()
 
 
 async def run(
@@ -152,7 +183,7 @@ async def _start(settings: Settings, base: _Base, stack: AsyncExitStack) -> tupl
         ApiKeyRepository(base.store, base.clock), base.peppers, feed, clock=base.clock
     )
     await feed.poll()  # what changes from here on, while the catalog is read too, will be told
-    router = await _router(base.store, feed)
+    router = await _router(base.store, feed, base.credentials)
     upstream = Upstream(
         base.transport,
         UpstreamLimits(
@@ -195,7 +226,7 @@ async def _start(settings: Settings, base: _Base, stack: AsyncExitStack) -> tupl
         max_request_bytes=settings.max_request_bytes,
         max_response_bytes=settings.upstream_max_response_bytes,
     )
-    for part in (feed, authenticator, ledger):
+    for part in (feed, authenticator, base.credential_files, ledger):
         await part.start()
         stack.push_async_callback(part.close)
     if settings.metrics_listen:
@@ -216,8 +247,9 @@ def _admin(base: _Base, feed: ChangeFeed) -> AdminServicer:
             models=ModelRepository(base.store, base.clock),
             feed=feed,
             peppers=base.peppers,
+            master_keys=base.master_keys,
             clock=base.clock,
-            validate_provider=validate_provider,
+            validate_provider=base.credentials.validate,
             check_provider=base.checker.check,
         )
     )
@@ -251,13 +283,37 @@ async def _is_idle(admission: Admission, seconds: float) -> bool:
     return True
 
 
-async def _router(store: Store, feed: ChangeFeed) -> Router:
+def _load_master_keys(settings: Settings) -> MasterKeys:
+    """The keys of the settings, else one of the gateway's own, made when it is needed. Reads files."""
+    if text := settings.master_key.get_secret_value():
+        return MasterKeys(text)
+    if settings.master_key_file is not None:
+        return MasterKeys(file=settings.master_key_file)
+    return MasterKeys(file=settings.state_dir / _MASTER_KEY_FILE, make_file=True)
+
+
+def _open_endpoint(store: Store, clock: SystemClock, credentials: Credentials) -> OpenEndpoint:
+    """What makes the endpoint of a provider as it stands in the store now."""
+
+    async def open_endpoint(provider: Provider) -> Endpoint:
+        sealed = await ProviderRepository(store, clock).sealed_credential(parse_provider(provider.name))
+        # In a thread: the credential may be in a file.
+        return await asyncio.to_thread(credentials.endpoint_of, provider, sealed)
+
+    return open_endpoint
+
+
+async def _router(store: Store, feed: ChangeFeed, credentials: Credentials) -> Router:
     """A router whose catalog follows the store."""
 
     async def load() -> Catalog:
-        providers, models, _ = await load_catalog(store)
+        found = await load_catalog(store)
+
+        def build_endpoint(provider: Provider) -> Endpoint:
+            return credentials.endpoint_of(provider, found.credentials.get(provider.name))
+
         # In a thread: credentials may be in files.
-        return await asyncio.to_thread(Catalog, providers, models, endpoint_of)
+        return await asyncio.to_thread(Catalog, found.providers, found.models, build_endpoint)
 
     router = Router(await load())
 
@@ -338,7 +394,14 @@ def _start_errors() -> Iterator[None]:
     """Turns what can be wrong at a start into StartError."""
     try:
         yield
-    except (SettingsError, StoreUrlError, DatabaseVersionError, PepperError, OSError) as error:
+    except (
+        SettingsError,
+        StoreUrlError,
+        DatabaseVersionError,
+        PepperError,
+        MasterKeyError,
+        OSError,
+    ) as error:
         raise StartError(str(error)) from None
     except GatewayError as error:
         raise StartError(error.message) from None

@@ -6,11 +6,12 @@ Tenants, keys, providers and models are not settings; they live in the store and
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
+    NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
     TomlConfigSettingsSource,
@@ -19,6 +20,11 @@ from pydantic_settings import (
 ENV_PREFIX: Final = "AIGW_"
 CONFIG_VARIABLE: Final = "AIGW_CONFIG"
 DEFAULT_CONFIG_FILE: Final = "ai-gateway.toml"
+
+
+#: A list: in the environment, with commas in between.
+_Words = Annotated[tuple[str, ...], NoDecode]
+_Folders = Annotated[tuple[Path, ...], NoDecode]
 
 
 class SettingsError(Exception):
@@ -48,6 +54,21 @@ class Settings(BaseSettings):
     key_pepper: SecretStr = Field(
         SecretStr(""),
         description="Secret under which API keys are hashed. Empty: made and kept in state_dir.",
+    )
+    master_key: SecretStr = Field(
+        SecretStr(""),
+        description="Encrypts credentials kept in the store: 32 bytes in base64, former keys after a comma. "
+        "Empty: from master_key_file.",
+    )
+    master_key_file: Path | None = Field(
+        None, description="File with the master key. None: made in state_dir when it is first needed."
+    )
+    credential_env: _Words = Field(
+        ("*_API_KEY", "*_TOKEN", "AWS_BEARER_TOKEN_BEDROCK"),
+        description="Variables that a provider's credential_ref may name, as globs; never AIGW_*.",
+    )
+    credential_dirs: _Folders = Field(
+        (), description="Folders that a file in a provider's credential_ref must be below, by full path."
     )
     tls_cert_file: Path | None = Field(None, description="PEM file of the server's certificate chain.")
     tls_key_file: Path | None = Field(None, description="PEM file of the server's private key.")
@@ -109,6 +130,26 @@ class Settings(BaseSettings):
             if not separator or not port.isdigit() or int(port) > 65535:
                 raise ValueError("must be host:port")
         return value
+
+    @field_validator("credential_env", "credential_dirs", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        return tuple(word for part in value.split(",") if (word := part.strip()))
+
+    @field_validator("credential_dirs")
+    @classmethod
+    def _check_folders(cls, value: tuple[Path, ...]) -> tuple[Path, ...]:
+        if any(not folder.is_absolute() or ".." in folder.parts for folder in value):
+            raise ValueError("must be full paths")
+        return value
+
+    @model_validator(mode="after")
+    def _check_master_key(self) -> "Settings":
+        if self.master_key.get_secret_value() and self.master_key_file is not None:
+            raise ValueError("give master_key or master_key_file, not both")
+        return self
 
     @property
     def store_url(self) -> str:

@@ -8,19 +8,16 @@ import asyncio
 import base64
 import hashlib
 import hmac
-import logging
-import os
 import re
 import secrets
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from gateway_server.secret_files import create_secret_file, read_secret_file
 from gateway_server.storage.api_keys import HashedSecret
 from gateway_server.storage.engine import Store
 from gateway_server.storage.facts import settle_fact
-
-_LOG: Final = logging.getLogger(__name__)
 
 PREFIX: Final = "sk-gw-"
 _SECRET_BYTES: Final = 32
@@ -109,12 +106,10 @@ def load_or_create_pepper(path: Path) -> Peppers:
     Processes that start at once end up with the same one. Reads and writes files: call it in a thread.
     """
     try:
-        text = path.read_text()
+        text = read_secret_file(path)
     except FileNotFoundError:
-        _create_pepper(path)
-        text = path.read_text()
-    if path.stat().st_mode & 0o077:
-        _LOG.warning("%s can be read by others than its owner; it should have mode 0600", path)
+        create_secret_file(path, f"1:{secrets.token_urlsafe(32)}\n")
+        text = read_secret_file(path)
     try:
         return parse_peppers(text.strip())
     except PepperError as error:
@@ -140,25 +135,3 @@ async def load_peppers(key_pepper: str, path: Path) -> Peppers:
     if key_pepper:
         return parse_peppers(key_pepper)
     return await asyncio.to_thread(load_or_create_pepper, path)
-
-
-def _create_pepper(path: Path) -> None:
-    """Makes the file whole or not at all, and leaves one that another process made first."""
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with os.fdopen(descriptor, "w") as file:
-            file.write(f"1:{secrets.token_urlsafe(32)}\n")
-            file.flush()
-            os.fsync(file.fileno())
-        try:
-            os.link(draft, path)
-        except FileExistsError:
-            return
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-    finally:
-        draft.unlink()

@@ -1,4 +1,4 @@
-"""What ``serve`` and ``init`` share: the settings of a process, told and read, and the first admin key."""
+"""What ``serve``, ``init`` and ``rekey`` share: the settings of a process, and the first admin key."""
 
 import os
 import re
@@ -53,6 +53,8 @@ def announce_admin_key(secret: str) -> None:
 
 def _default_of(field: "FieldInfo") -> str:
     default = field.get_default()
+    if isinstance(default, tuple):
+        default = ",".join(map(str, default))
     if isinstance(default, bool):
         return str(default).lower()
     text = "" if default is None else re.sub(r"\.0$", "", str(default))

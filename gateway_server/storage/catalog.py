@@ -1,5 +1,8 @@
 """All providers and models at once, as the router keeps them in memory."""
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
 from sqlalchemy import select
 
 from aigateway.v1.model_pb2 import Model
@@ -8,15 +11,26 @@ from gateway_server.clock import SystemClock
 from gateway_server.storage.changes import read_revision
 from gateway_server.storage.engine import Store
 from gateway_server.storage.models import ModelRepository
-from gateway_server.storage.providers import ProviderRepository
+from gateway_server.storage.providers import ProviderRepository, sealed_credential_of
+from gateway_server.storage.sealing import SealedSecret
 from gateway_server.storage.tables import models, providers
 
 
-async def load_catalog(store: Store) -> tuple[list[Provider], list[Model], int]:
+@dataclass(frozen=True, slots=True)
+class StoredCatalog:
     """Every provider and model, oldest first, and the revision that they are at least as new as.
 
-    Disabled ones are among them. Raises STORE_UNAVAILABLE.
+    Disabled ones are among them. ``credentials`` has those that are kept in the store, by provider's name.
     """
+
+    providers: Sequence[Provider]
+    models: Sequence[Model]
+    credentials: Mapping[str, SealedSecret]
+    revision: int
+
+
+async def load_catalog(store: Store) -> StoredCatalog:
+    """Reads all of it in one transaction. Raises STORE_UNAVAILABLE."""
     provider_rows = ProviderRepository(store, SystemClock())
     model_rows = ModelRepository(store, SystemClock())
     async with store.read() as connection:
@@ -24,8 +38,12 @@ async def load_catalog(store: Store) -> tuple[list[Provider], list[Model], int]:
         revision = await read_revision(connection)
         found_providers = (await connection.execute(select(providers).order_by(providers.c.uid))).all()
         found_models = (await connection.execute(select(models).order_by(models.c.uid))).all()
-    return (
-        [provider_rows.message_of(row) for row in found_providers],
-        [model_rows.message_of(row) for row in found_models],
-        revision,
+    read_providers = [provider_rows.message_of(row) for row in found_providers]
+    sealed = {
+        provider.name: credential
+        for provider, row in zip(read_providers, found_providers, strict=True)
+        if (credential := sealed_credential_of(row)) is not None
+    }
+    return StoredCatalog(
+        read_providers, [model_rows.message_of(row) for row in found_models], sealed, revision
     )

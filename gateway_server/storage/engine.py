@@ -156,6 +156,13 @@ def open_store(database_url: str) -> Store:
     return Store(create_engine(url), None)
 
 
+def require_database(database_url: str) -> None:
+    """Raises StoreUrlError when there is no database at ``database_url``, as far as that shows. Blocks."""
+    url = parse_url(database_url)
+    if url.get_backend_name() == "sqlite" and not Path(url.database or "").is_file():
+        raise StoreUrlError(f"there is no database {url.database}")
+
+
 def parse_url(database_url: str) -> URL:
     """``database_url`` with the driver filled in; raises StoreUrlError."""
     try:

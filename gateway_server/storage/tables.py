@@ -91,6 +91,9 @@ providers: Final = Table(
     metadata,
     Column("provider_id", _ID, nullable=False),
     *_resource_columns(),
+    # Its credential if that is kept here, encrypted, and the id of the master key that opens it.
+    Column("sealed_credential", LargeBinary),
+    Column("credential_key_id", String(16)),
     PrimaryKeyConstraint("provider_id"),
 )
 

@@ -15,8 +15,8 @@ from aigateway.v1.admin_service_pb2 import (
     ListProvidersResponse,
     UpdateProviderRequest,
 )
-from aigateway.v1.provider_pb2 import Provider
 from aigateway.v1.error_reason_pb2 import ErrorReason
+from aigateway.v1.provider_pb2 import Provider
 from gateway_server.call import CallContext
 from gateway_server.errors import GatewayError, invalid_request
 from gateway_server.ids import new_id
@@ -109,7 +109,7 @@ class ProviderMethods(AdminMethods):
 def _check_credential(provider: Provider) -> None:
     """Raises INVALID_REQUEST, without a word of the credential."""
     if provider.credential_ref:
-        raise invalid_request(_CREDENTIAL, "and credential_ref cannot both be given")
+        raise invalid_request(_CREDENTIAL, "cannot be given together with credential_ref")
     if not provider.credential.strip():
         raise invalid_request(_CREDENTIAL, "is blank")
     if len(provider.credential.encode()) > _MAX_CREDENTIAL_BYTES:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -33,6 +34,7 @@ from gateway_server.storage.api_keys import ApiKeyRepository
 from gateway_server.storage.changes import ChangeFeed
 from gateway_server.storage.models import ModelRepository
 from gateway_server.storage.providers import ProviderRepository
+from gateway_server.storage.sealing import MasterKeys
 from gateway_server.storage.tenants import TenantRepository
 from gateway_server.storage.usage_records import UsageRepository
 from gateway_server.usage.ledger import Ledger
@@ -106,6 +108,7 @@ async def gateway(tmp_path: Path) -> AsyncIterator[Gateway]:
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(fresh_store("sqlite", tmp_path))
         clock, peppers = SystemClock(), Peppers(Pepper(1, b"a pepper of the tests"))
+        master_keys = MasterKeys(base64.b64encode(bytes(32)).decode())
         keys, tenants, usage = (
             ApiKeyRepository(store, clock),
             TenantRepository(store, clock),
@@ -123,6 +126,7 @@ async def gateway(tmp_path: Path) -> AsyncIterator[Gateway]:
                         models=ModelRepository(store, clock),
                         feed=feed,
                         peppers=peppers,
+                        master_keys=master_keys,
                         clock=clock,
                         validate_provider=validate_provider,
                         check_provider=check_provider,

@@ -3,7 +3,6 @@ from __future__ import annotations
 import time
 
 import grpc
-import pytest
 from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -95,19 +94,10 @@ async def test_an_update_need_not_repeat_the_type(gateway: Gateway) -> None:
     assert (changed.provider_type, changed.disabled) == ("openai", True)
 
 
-@pytest.mark.parametrize(
-    ("provider", "field"),
-    [
-        (Provider(provider_type="demo", credential="secret"), "credential"),
-        (Provider(provider_type="demo", rate_limits=RateLimits(tokens_per_minute=1)), "rate_limits"),
-    ],
-)
-async def test_what_would_be_ignored_is_refused_by_name(
-    gateway: Gateway, provider: Provider, field: str
-) -> None:
+async def test_what_would_be_ignored_is_refused_by_name(gateway: Gateway) -> None:
+    provider = Provider(provider_type="demo", rate_limits=RateLimits(tokens_per_minute=1))
     failure = await gateway.fails(gateway.admin.CreateProvider, CreateProviderRequest(provider=provider))
-    assert (failure.reason, failure.metadata) == ("NOT_IMPLEMENTED", {"feature": f"provider.{field}"})
-    assert "secret" not in failure.message
+    assert (failure.reason, failure.metadata) == ("NOT_IMPLEMENTED", {"feature": "provider.rate_limits"})
 
 
 async def test_a_check_tells_what_is_wrong_as_an_answer(gateway: Gateway) -> None:
