@@ -19,7 +19,7 @@ _COMPANIES: Final = {
     "openai": "openai",
     "azure_openai": "azure",
     "anthropic": "anthropic",
-    "gemini": "google",
+    "google": "google",
     "bedrock": "aws",
 }
 #: Our rates, and what the package calls them.

@@ -110,7 +110,7 @@ def _price(tier: object) -> Decimal:
         ("openai", "openai", "gpt-5.4"),
         ("openai", "openai", "text-embedding-3-small"),
         ("anthropic", "anthropic", "claude-sonnet-4-5"),
-        ("gemini", "google", "gemini-2.5-pro"),
+        ("google", "google", "gemini-2.5-pro"),
     ],
 )
 def test_costs_equal_those_that_the_package_itself_calculates(

@@ -8,7 +8,7 @@ from typing import Final
 
 _DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)(ms|us|µs|ns|h|m|s)")
 #: The longest wait that is passed on. A provider that asks for more is out of its mind, or plays tricks.
-_MAX_SECONDS: Final = 366 * 86_400.0
+MAX_SECONDS: Final = 366 * 86_400.0
 #: No number, date or duration is longer; reading digits without end takes time without end.
 _MAX_LENGTH: Final = 64
 _SECONDS_BY_UNIT: Final = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
@@ -21,7 +21,7 @@ def read_retry_after(headers: Mapping[str, str]) -> float | None:
     ``retry-after-ms: 0`` with ``retry-after: 1``.
     """
     wait = _read_wait(headers)
-    return None if wait is None else min(wait, _MAX_SECONDS)
+    return None if wait is None else min(wait, MAX_SECONDS)
 
 
 def _read_wait(headers: Mapping[str, str]) -> float | None:
