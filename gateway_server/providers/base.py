@@ -29,7 +29,8 @@ ProviderOptions = Mapping[str, Struct]
 
 NO_OPTIONS: Final[ProviderOptions] = MappingProxyType({})
 
-#: Gives a provider's secret at the moment of use, or None. A function, so that no repr can show it.
+#: Gives a provider's secret at the moment of use, or None. A function, so that no repr can show it. Never
+#: blocks; raises SecretUnavailableError, or a GatewayError, when there should be one and is none.
 Credential = Callable[[], str | None]
 
 
@@ -206,6 +207,18 @@ class CountTokensEndpoint(Endpoint, Protocol):
 
     def count_call(self, target: Target, body: bytes, *, options: ProviderOptions = NO_OPTIONS) -> HttpCall:
         """The request for a count; ``options`` as for ``chat_call``."""
+        ...
+
+
+@runtime_checkable
+class PreparedEndpoint(Protocol):
+    """Beside Endpoint: one that gets something before it can be called, such as a token that expires."""
+
+    def prepare(self) -> None:
+        """Gets it, for at most some seconds, and keeps it fresh from then on. Blocks: called in a thread.
+
+        Raises nothing when it cannot be had: that is told by the calls that need it.
+        """
         ...
 
 

@@ -8,7 +8,7 @@ from gateway_server.errors import GatewayError, invalid_request
 from gateway_server.providers.base import ProviderConfig
 
 _BASE_URL: Final = "provider.base_url"
-_DEFAULT_PATH: Final = b"/v1"
+_OPENAI_PATH: Final = b"/v1"
 _Choice = TypeVar("_Choice", bound=str)
 
 
@@ -78,8 +78,8 @@ def is_header_value(text: str) -> bool:
     return text.isascii() and text.isprintable() and bool(text.strip())
 
 
-def read_base_url(base_url: str, *, default: str = "") -> httpx.URL:
-    """The address below which a provider's paths are; ``/v1`` where it names none.
+def read_base_url(base_url: str, *, default: str = "", default_path: bytes = _OPENAI_PATH) -> httpx.URL:
+    """The address below which a provider's paths are; ``default_path`` where it names none.
 
     Raises INVALID_REQUEST for anything but a plain http or https address.
     """
@@ -97,7 +97,7 @@ def read_base_url(base_url: str, *, default: str = "") -> httpx.URL:
         raise invalid_request(_BASE_URL, "holds a user name or password; use the credential")
     if url.query or url.fragment or "?" in base_url or "#" in base_url:
         raise invalid_request(_BASE_URL, "holds a query or a fragment")
-    return url.copy_with(raw_path=url.raw_path.rstrip(b"/") or _DEFAULT_PATH)
+    return url.copy_with(raw_path=url.raw_path.rstrip(b"/") or default_path)
 
 
 def refuse_base_url(base_url: str) -> None:

@@ -11,7 +11,7 @@ from typing import Final, NoReturn
 from aigateway.v1.error_reason_pb2 import ErrorReason
 from aigateway.v1.provider_pb2 import Provider
 from gateway_server.errors import GatewayError, invalid_request
-from gateway_server.providers.base import Credential, Endpoint
+from gateway_server.providers.base import Credential, Endpoint, PreparedEndpoint
 from gateway_server.providers.credential_files import CredentialFiles, is_below
 from gateway_server.providers.registry import build_endpoint
 from gateway_server.storage.providers import place_of
@@ -69,13 +69,16 @@ class Credentials:
         self._master_keys = master_keys
 
     def endpoint_of(self, provider: Provider, sealed: SealedSecret | None = None) -> Endpoint:
-        """The endpoint of a Provider resource. Reads files: call it in a thread.
+        """The endpoint of a Provider resource. Reads files and fetches tokens: call it in a thread.
 
         ``sealed`` is the credential that the store keeps for it. Raises INVALID_REQUEST when the resource's
         settings cannot be used. A secret that cannot be had is told when it is needed, as
         UPSTREAM_CREDENTIAL_REJECTED.
         """
-        return _build(provider, self._credential_of(provider, sealed))
+        endpoint = _build(provider, self._credential_of(provider, sealed))
+        if isinstance(endpoint, PreparedEndpoint):
+            endpoint.prepare()
+        return endpoint
 
     def validate(self, provider: Provider) -> None:
         """Raises INVALID_REQUEST when the resource's settings cannot be used; reads nothing."""

@@ -12,7 +12,7 @@ from gateway_server.errors import GatewayError
 from gateway_server.providers.base import Endpoint, HttpCall, Target
 from gateway_server.providers.registry import build_endpoint
 from gateway_server.providers.transport import Timeouts, Transport, TransportError
-from tests.shared_wire.openai_cases import NO_REQUEST, cases_of, name_of
+from tests.shared_wire.openai_cases import NO_REQUEST, cases_of, config_of, model_of, name_of, path_of
 from tests.support.openai_requests import to_chat_request, to_embeddings_request
 from tests.support.recorded import RecordedCase
 from tests.support.replay_upstream import (
@@ -48,15 +48,20 @@ async def transport() -> AsyncIterator[Transport]:
 class Gateway:
     """As much of the gateway as stands between a request and the provider's answer."""
 
-    def __init__(self, provider: str, upstream: ReplayUpstream, transport: Transport) -> None:
-        self.endpoint: Endpoint = build_endpoint(provider, f"{upstream.url}/v1", lambda: "sk-test", {})
+    def __init__(
+        self, provider: str, case: RecordedCase, upstream: ReplayUpstream, transport: Transport
+    ) -> None:
+        base_url = upstream.url if provider == "azure_openai" else f"{upstream.url}/v1"
+        config = config_of(provider, case)
+        self.endpoint: Endpoint = build_endpoint(provider, base_url, lambda: "sk-test", config)
         self._provider = provider
         self._transport = transport
 
     async def chat(self, case: RecordedCase) -> ChatCompletion:
         assert case.request is not None
-        target = make_target(self._provider, case.request["model"])
-        wire_format = chat_format(self._provider)
+        target = make_target(self._provider, model_of(case))
+        wire_format = self.endpoint.chat_format
+        assert wire_format is not None
         stream = bool(case.request.get("stream"))
         request = to_chat_request(case.request, self._provider)
         call = self.endpoint.chat_call(
@@ -91,7 +96,7 @@ class Gateway:
 
 def expected_of(provider: str, case: RecordedCase) -> ChatCompletion:
     assert case.request is not None
-    target = make_target(provider, case.request["model"])
+    target = make_target(provider, model_of(case))
     if case.is_stream:
         return fold_stream([case.body], target)
     return chat_format(provider).parse_chat(case.body, target)
@@ -101,7 +106,7 @@ def expected_of(provider: str, case: RecordedCase) -> ChatCompletion:
 async def test_answers_in_any_pieces(
     provider: str, case: RecordedCase, upstream: ReplayUpstream, transport: Transport
 ) -> None:
-    gateway = Gateway(provider, upstream, transport)
+    gateway = Gateway(provider, case, upstream, transport)
     expected = expected_of(provider, case)
     told = (case.status, case.headers, case.body)
     random = Random(case.name)
@@ -111,17 +116,19 @@ async def test_answers_in_any_pieces(
         assert await gateway.chat(case) == expected
 
     received = upstream.requests[-1]
-    assert (received.method, received.path) == ("POST", "/v1/chat/completions")
-    assert received.headers["authorization"] == "Bearer sk-test"
-    assert case.request is not None
-    assert orjson.loads(received.body)["model"] == case.request["model"]
+    assert (received.method, received.path) == ("POST", path_of(provider, case))
+    name, value = (
+        ("api-key", "sk-test") if provider == "azure_openai" else ("authorization", "Bearer sk-test")
+    )
+    assert received.headers[name] == value
+    assert orjson.loads(received.body)["model"] == model_of(case)
 
 
 @pytest.mark.parametrize(("provider", "case"), ANSWERED, ids=name_of)
 async def test_answers_that_are_cut_are_errors(
     provider: str, case: RecordedCase, upstream: ReplayUpstream, transport: Transport
 ) -> None:
-    gateway = Gateway(provider, upstream, transport)
+    gateway = Gateway(provider, case, upstream, transport)
     random = Random(case.name)
 
     for length in (0, random.randrange(len(case.body)), len(case.body) - 1, len(case.body)):
@@ -134,7 +141,7 @@ async def test_answers_that_are_cut_are_errors(
 async def test_failures(
     provider: str, case: RecordedCase, upstream: ReplayUpstream, transport: Transport
 ) -> None:
-    gateway = Gateway(provider, upstream, transport)
+    gateway = Gateway(provider, case, upstream, transport)
     expected = chat_format(provider).parse_error(case.status, case.headers, case.body, make_target(provider))
 
     for send in (whole, byte_by_byte):
@@ -149,11 +156,11 @@ async def test_failures(
 async def test_embeddings(
     provider: str, case: RecordedCase, upstream: ReplayUpstream, transport: Transport
 ) -> None:
-    endpoint = Gateway(provider, upstream, transport).endpoint
+    endpoint = Gateway(provider, case, upstream, transport).endpoint
     wire_format = endpoint.embeddings_format
     assert wire_format is not None
     assert case.request is not None
-    target = make_target(provider, case.request["model"])
+    target = make_target(provider, model_of(case))
     request = to_embeddings_request(case.request)
     call = endpoint.embeddings_call(target, wire_format.render_embeddings(request, target))
 
@@ -170,4 +177,4 @@ async def test_embeddings(
         if case.status == 200:
             answer = wire_format.parse_embeddings(body, request, target)
             assert len(answer.embeddings) == len(request.inputs)
-        assert upstream.requests[-1].path == "/v1/embeddings"
+        assert upstream.requests[-1].path == path_of(provider, case)

@@ -21,6 +21,7 @@ from tests.shared_wire.openai_cases import (
     OTHER_SURFACES,
     PROVIDERS,
     cases_of,
+    config_of,
     name_of,
 )
 from tests.support.completion_reading import read_completion, read_usage
@@ -51,7 +52,9 @@ each_failed = pytest.mark.parametrize(("provider", "case"), FAILED, ids=name_of)
 
 
 def test_no_recording_is_left_out_silently() -> None:
-    counted = Counter((provider, case.api) for provider in PROVIDERS for case in recorded_cases(provider))
+    counted = Counter(
+        (provider, case.api) for provider, folder in PROVIDERS.items() for case in recorded_cases(folder)
+    )
 
     assert counted == IN_SCOPE | {key: count for key, (count, _) in OTHER_SURFACES.items()}
     names = {case.name for _, case in CHAT}
@@ -92,7 +95,7 @@ def known_keys(schema: str) -> frozenset[str]:
 def check_against_the_spec(provider: str, body: dict[str, Any], schema: str) -> None:
     validator(schema).validate(body)
     # vLLM takes keys that OpenAI does not have.
-    if provider == "openai":
+    if provider != "vllm":
         assert body.keys() <= known_keys(schema)
 
 
@@ -100,7 +103,7 @@ def render_chat(provider: str, case: RecordedCase, *, stream: bool) -> dict[str,
     assert case.request is not None
     target = make_target(provider, case.request["model"])
     request = to_chat_request(case.request, provider)
-    body = chat_format(provider).render_chat(request, target, stream=stream)
+    body = chat_format(provider, **config_of(provider, case)).render_chat(request, target, stream=stream)
     rendered = json.loads(body)
     assert isinstance(rendered, dict)
     return rendered
@@ -255,6 +258,8 @@ FAILURES = {
     ("vllm", 401, ""): "UPSTREAM_CREDENTIAL_REJECTED",
     ("vllm", 404, ""): "UPSTREAM_REJECTED",
     ("vllm", 404, "model_not_found"): "UPSTREAM_REJECTED",
+    ("azure_openai", 401, ""): "UPSTREAM_CREDENTIAL_REJECTED",
+    ("azure_openai", 429, "RateLimitReached"): "UPSTREAM_RATE_LIMITED",
 }
 
 
@@ -266,8 +271,10 @@ def test_failures(provider: str, case: RecordedCase) -> None:
 
     code = failure.metadata.get("provider_code", "")
     assert FAILURES[provider, case.status, code] == failure.reason_name
-    assert not failure.retryable
-    assert failure.metadata["http_status"] == str(case.status)
+    assert failure.retryable == (case.status == 429)
+    # Azure says both to come back at once and in a second.
+    assert failure.retry_after == (1 if case.status == 429 else None)
+    assert failure.metadata.get("http_status", "429") == str(case.status)
     # Nothing of the provider's own words is passed on.
     said = case.json.get("error", {})
     message = said.get("message") if isinstance(said, dict) else None

@@ -20,7 +20,8 @@ def read_whole(answer: JsonObject) -> JsonObject:
     return {
         "id": answer["id"],
         "model": answer["model"],
-        "choices": [_read_choice(choice, choice["message"]) for choice in answer["choices"]],
+        # Azure leaves the message of a filtered answer out.
+        "choices": [_read_choice(choice, choice.get("message", {})) for choice in answer["choices"]],
         "usage": _read_usage(answer.get("usage")),
     }
 
@@ -28,13 +29,15 @@ def read_whole(answer: JsonObject) -> JsonObject:
 def read_stream(body: str) -> JsonObject:
     """What a stream says, put together first."""
     chunks = [json.loads(line[6:]) for line in body.split("\n") if line.startswith("data: {")]
+    # Azure's first chunk is about the prompt and has neither id nor model.
+    answering = next(chunk for chunk in chunks if chunk["choices"])
     choices: dict[int, JsonObject] = {}
     usage = None
     for chunk in chunks:
         usage = chunk.get("usage") or usage
         for part in chunk["choices"]:
             choice = choices.setdefault(part["index"], {"tokens": [], "calls": {}, "message": {}})
-            choice["finish_reason"] = part["finish_reason"]
+            choice["finish_reason"] = part.get("finish_reason") or choice.get("finish_reason")
             choice["stop_reason"] = part.get("stop_reason")
             choice["tokens"] += (part.get("logprobs") or {}).get("content") or []
             for key in ("content", "refusal", "reasoning", "reasoning_content"):
@@ -46,8 +49,8 @@ def read_stream(body: str) -> JsonObject:
                 call["name"] += piece["function"].get("name") or ""
                 call["arguments"] += piece["function"].get("arguments") or ""
     return {
-        "id": chunks[0]["id"],
-        "model": chunks[0]["model"],
+        "id": answering["id"],
+        "model": answering["model"],
         "choices": [
             _read_choice(
                 {**choice, "logprobs": {"content": choice["tokens"]}},
@@ -98,10 +101,12 @@ def _read_usage(usage: JsonObject | None) -> JsonObject | None:
         return None
     cached = (usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0
     reasoning = (usage.get("completion_tokens_details") or {}).get("reasoning_tokens") or 0
+    # Foundry's Grok tells of more tokens read from the cache than it tells for the whole prompt.
+    input_tokens = max(usage["prompt_tokens"], cached)
     return {
-        "input": usage["prompt_tokens"],
+        "input": input_tokens,
         "output": usage.get("completion_tokens", 0),
-        "total": usage["total_tokens"],
+        "total": usage["total_tokens"] + input_tokens - usage["prompt_tokens"],
         "cached": cached,
         "reasoning": reasoning,
     }

@@ -1,6 +1,7 @@
 """Recorded exchanges with providers, read from beside the repository."""
 
 import json
+from base64 import b64decode
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -19,6 +20,9 @@ class RecordedCase:
     headers: dict[str, str]
     body: bytes
     is_stream: bool
+    url: str = ""
+    #: The events of a stream whose framing was not kept.
+    events: tuple[Any, ...] = ()
 
     @property
     def json(self) -> Any:
@@ -42,6 +46,8 @@ def _read_case(name: str, case: dict[str, Any]) -> RecordedCase:
     response = case["response"]
     if "sse_text" in response:
         body = response["sse_text"].encode()
+    elif "eventstream_base64" in response:
+        body = b64decode(response["eventstream_base64"])
     elif "json" in response:
         body = json.dumps(response["json"], ensure_ascii=False).encode()
     else:
@@ -53,5 +59,7 @@ def _read_case(name: str, case: dict[str, Any]) -> RecordedCase:
         status=response["status"],
         headers={key.lower(): value for key, value in response["headers"].items()},
         body=body,
-        is_stream="sse_text" in response,
+        is_stream=bool(response.keys() & {"sse_text", "eventstream_base64", "events"}),
+        url=(case["request"] or {}).get("url", ""),
+        events=() if "eventstream_base64" in response else tuple(response.get("events", ())),
     )

@@ -23,9 +23,12 @@ def make_target(provider_type: str = "openai", provider_model: str = "gpt-test")
     )
 
 
+#: Addresses of those types of providers that have none of their own.
+_BASE_URLS = {"vllm": "http://127.0.0.1:8000", "azure_openai": "https://name.openai.azure.com"}
+
+
 def make_endpoint(provider_type: str, **config: object) -> Endpoint:
-    base_url = "http://127.0.0.1:8000" if provider_type == "vllm" else ""
-    return build_endpoint(provider_type, base_url, lambda: "sk-test", config)
+    return build_endpoint(provider_type, _BASE_URLS.get(provider_type, ""), lambda: "sk-test", config)
 
 
 def chat_format(provider_type: str = "openai", **config: object) -> ChatFormat:

@@ -5,10 +5,8 @@ from typing import Final
 
 import httpx
 
-from aigateway.v1.error_reason_pb2 import ErrorReason
-from gateway_server.errors import GatewayError
 from gateway_server.providers.base import NO_OPTIONS, Credential, HttpCall, ProviderOptions, Target
-from gateway_server.providers.config import is_header_value
+from gateway_server.providers.endpoints.api_key import read_api_key, require_api_key
 from gateway_server.providers.wire.faults import protocol_error
 from gateway_server.providers.wire.json_values import (
     MalformedAnswerError,
@@ -22,8 +20,18 @@ from gateway_server.providers.wire.openai_embeddings import OpenAIEmbeddingsForm
 
 Header = tuple[bytes, bytes]
 
-_JSON: Final = ((b"content-type", b"application/json"), (b"accept", b"application/json"))
-_EVENTS: Final = ((b"content-type", b"application/json"), (b"accept", b"text/event-stream"))
+JSON_HEADERS: Final = ((b"content-type", b"application/json"), (b"accept", b"application/json"))
+EVENT_HEADERS: Final = ((b"content-type", b"application/json"), (b"accept", b"text/event-stream"))
+
+
+def read_model_list(body: bytes) -> list[str]:
+    """The ids of a list of models; raises UPSTREAM_PROTOCOL_ERROR."""
+    try:
+        models = get_list(parse_object(body), "data", "answer")
+        names = [get_text(as_object(model, "data[]"), "id", "data[]") for model in models]
+    except MalformedAnswerError as error:
+        raise protocol_error("", error.cause) from error
+    return [name for name in names if name]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,40 +62,23 @@ class OpenAICompatibleEndpoint:
         self, target: Target, body: bytes, *, stream: bool, options: ProviderOptions = NO_OPTIONS
     ) -> HttpCall:
         """As in Endpoint."""
-        headers = _EVENTS if stream else _JSON
+        headers = EVENT_HEADERS if stream else JSON_HEADERS
         return HttpCall(self._chat_url, self._headers(headers, target.provider), body)
 
     def embeddings_call(self, target: Target, body: bytes) -> HttpCall:
         """As in Endpoint."""
-        return HttpCall(self._embeddings_url, self._headers(_JSON, target.provider), body)
+        return HttpCall(self._embeddings_url, self._headers(JSON_HEADERS, target.provider), body)
 
     def check_call(self) -> HttpCall:
         """As in Endpoint: the list of models."""
-        return HttpCall(self._models_url, self._headers(_JSON[1:], ""), b"", method="GET")
+        return HttpCall(self._models_url, self._headers(JSON_HEADERS[1:], ""), b"", method="GET")
 
     def parse_check(self, body: bytes) -> list[str]:
         """As in Endpoint."""
-        try:
-            models = get_list(parse_object(body), "data", "answer")
-            names = [get_text(as_object(model, "data[]"), "id", "data[]") for model in models]
-        except MalformedAnswerError as error:
-            raise protocol_error("", error.cause) from error
-        return [name for name in names if name]
+        return read_model_list(body)
 
     def _headers(self, headers: tuple[Header, ...], provider: str) -> list[Header]:
-        secret = self.credential()
-        if secret is None or not (secret := secret.strip()):
-            if self.credential_required:
-                raise _no_credential("is missing", provider)
+        key = (require_api_key if self.credential_required else read_api_key)(self.credential, provider)
+        if key is None:
             return [*headers, *self.extra_headers]
-        if not is_header_value(secret):
-            raise _no_credential("holds characters that no API key has", provider)
-        return [*headers, *self.extra_headers, (b"authorization", b"Bearer " + secret.encode("ascii"))]
-
-
-def _no_credential(what: str, provider: str) -> GatewayError:
-    return GatewayError(
-        ErrorReason.ERROR_REASON_UPSTREAM_CREDENTIAL_REJECTED,
-        f"the gateway's credential for {provider or 'the provider'} {what}",
-        metadata={"provider": provider} if provider else {},
-    )
+        return [*headers, *self.extra_headers, (b"authorization", b"Bearer " + key)]

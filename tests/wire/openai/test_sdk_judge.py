@@ -346,7 +346,14 @@ SCENARIOS = [
 ]
 
 
-def capture(ask: Callable[[openai.OpenAI], object]) -> httpx.Request:
+def make_client(http_client: Any) -> openai.OpenAI:
+    """The package's client. Newer versions are typed for a fork of httpx; they take either."""
+    return openai.OpenAI(api_key="sk-test", max_retries=0, http_client=http_client)
+
+
+def capture(
+    ask: Callable[[openai.OpenAI], object], make: Callable[[Any], openai.OpenAI] = make_client
+) -> httpx.Request:
     """The request that the package sends."""
     requests: list[httpx.Request] = []
 
@@ -354,12 +361,8 @@ def capture(ask: Callable[[openai.OpenAI], object]) -> httpx.Request:
         requests.append(request)
         return httpx.Response(400, json={"error": {"message": "captured"}})
 
-    # Newer versions of the package are typed for a fork of httpx; they take either.
-    http_client: Any = httpx.Client(transport=httpx.MockTransport(refuse))
-    with (
-        openai.OpenAI(api_key="sk-test", max_retries=0, http_client=http_client) as client,
-        pytest.raises(openai.BadRequestError),
-    ):
+    http_client = httpx.Client(transport=httpx.MockTransport(refuse))
+    with make(http_client) as client, pytest.raises(openai.BadRequestError):
         ask(client)
     return requests[0]
 
