@@ -127,11 +127,14 @@ def _read(path: Path, folders: tuple[Path, ...]) -> tuple[str, _State]:
         raise _UnusableFileError("it is below none of the folders in credential_dirs")
     # Not blocking: who opens a pipe would wait for its writer.
     descriptor = os.open(real, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
-    with os.fdopen(descriptor, "rb") as file:
+    try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise _UnusableFileError("it is no plain file")
-        data = file.read(_MAX_BYTES + 1)
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            data = file.read(_MAX_BYTES + 1)
+    finally:
+        os.close(descriptor)
     if len(data) > _MAX_BYTES:
         raise _UnusableFileError(f"it has more than {_MAX_BYTES} bytes")
     return data.decode().strip(), _state_of(status)

@@ -55,7 +55,7 @@ async def gateway(vllm: VllmServer, tmp_path_factory: pytest.TempPathFactory) ->
     folder = tmp_path_factory.mktemp("gateway")
     credential = folder / "credential"
     credential.write_text(vllm.api_key)
-    async with running_gateway(folder / "state") as gateway:
+    async with running_gateway(folder / "state", credential_dirs=(folder,)) as gateway:
         admin = gateway.client.admin
         await admin.providers.create(
             Provider(provider_type="vllm", base_url=vllm.base_url, credential_ref=f"file:{credential}"),

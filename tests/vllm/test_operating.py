@@ -21,11 +21,8 @@ async def test_a_check_lists_the_models_of_the_server(gateway: Gateway) -> None:
     assert list(checked.provider_models) == [MODEL]
 
 
-async def test_a_wrong_credential_is_told_as_such(gateway: Gateway, vllm: VllmServer, tmp_path: Path) -> None:
-    (tmp_path / "credential").write_text("not-the-key")
-    provider = Provider(
-        provider_type="vllm", base_url=vllm.base_url, credential_ref=f"file:{tmp_path / 'credential'}"
-    )
+async def test_a_wrong_credential_is_told_as_such(gateway: Gateway, vllm: VllmServer) -> None:
+    provider = Provider(provider_type="vllm", base_url=vllm.base_url, credential="not-the-key")
     made = await gateway.client.admin.providers.create(provider, provider_id="locked-out")
     checked = await gateway.client.admin.providers.check(made.name)
     assert not checked.healthy
