@@ -27,8 +27,8 @@ def make_target(provider_type: str = "openai", provider_model: str = "gpt-test")
 _BASE_URLS = {"vllm": "http://127.0.0.1:8000", "azure_openai": "https://name.openai.azure.com"}
 
 
-def make_endpoint(provider_type: str, **config: object) -> Endpoint:
-    return build_endpoint(provider_type, _BASE_URLS.get(provider_type, ""), lambda: "sk-test", config)
+def make_endpoint(provider_type: str, *, secret: str = "sk-test", **config: object) -> Endpoint:
+    return build_endpoint(provider_type, _BASE_URLS.get(provider_type, ""), lambda: secret, config)
 
 
 def chat_format(provider_type: str = "openai", **config: object) -> ChatFormat:

@@ -8,7 +8,7 @@ from gateway_server.errors import GatewayError
 from gateway_server.providers.base import Endpoint, HttpCall
 from gateway_server.providers.demo import DEMO_MODELS
 from gateway_server.providers.registry import build_endpoint, provider_types
-from tests.support.wire import make_target
+from tests.support.wire import make_endpoint, make_target
 
 SECRET = "sk-very-secret"
 
@@ -24,7 +24,7 @@ def headers_of(call: HttpCall) -> dict[str, str]:
 
 
 def test_the_types_of_providers() -> None:
-    assert provider_types() == ("demo", "openai", "vllm")
+    assert provider_types() == ("anthropic", "azure_openai", "demo", "google", "openai", "vllm")
 
 
 def test_calls_to_openai() -> None:
@@ -105,9 +105,9 @@ def test_vllm_needs_no_credential_but_takes_one() -> None:
     assert headers_of(with_one)["authorization"] == f"Bearer {SECRET}"
 
 
-@pytest.mark.parametrize("provider_type", ["demo", "openai", "vllm"])
+@pytest.mark.parametrize("provider_type", provider_types())
 def test_no_repr_shows_a_secret_or_a_prompt(provider_type: str) -> None:
-    endpoint = build(provider_type, "http://127.0.0.1" if provider_type == "vllm" else "")
+    endpoint = make_endpoint(provider_type, secret=SECRET)
     call = endpoint.chat_call(make_target(provider_type), b"the prompt", stream=False)
 
     shown = repr(endpoint) + str(endpoint) + repr(call) + str(call)
