@@ -24,11 +24,11 @@ def make_target(provider_type: str = "openai", provider_model: str = "gpt-test")
 
 
 #: Addresses of those types of providers that have none of their own.
-_BASE_URLS = {"vllm": "http://127.0.0.1:8000", "azure_openai": "https://name.openai.azure.com"}
+BASE_URLS = {"vllm": "http://127.0.0.1:8000", "azure_openai": "https://name.openai.azure.com"}
 
 
-def make_endpoint(provider_type: str, *, secret: str = "sk-test", **config: object) -> Endpoint:
-    return build_endpoint(provider_type, _BASE_URLS.get(provider_type, ""), lambda: secret, config)
+def make_endpoint(provider_type: str, **config: object) -> Endpoint:
+    return build_endpoint(provider_type, BASE_URLS.get(provider_type, ""), lambda: "sk-test", config)
 
 
 def chat_format(provider_type: str = "openai", **config: object) -> ChatFormat:

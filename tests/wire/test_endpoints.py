@@ -8,7 +8,7 @@ from gateway_server.errors import GatewayError
 from gateway_server.providers.base import Endpoint, HttpCall
 from gateway_server.providers.demo import DEMO_MODELS
 from gateway_server.providers.registry import build_endpoint, provider_types
-from tests.support.wire import make_endpoint, make_target
+from tests.support.wire import BASE_URLS, make_target
 
 SECRET = "sk-very-secret"
 
@@ -107,7 +107,7 @@ def test_vllm_needs_no_credential_but_takes_one() -> None:
 
 @pytest.mark.parametrize("provider_type", provider_types())
 def test_no_repr_shows_a_secret_or_a_prompt(provider_type: str) -> None:
-    endpoint = make_endpoint(provider_type, secret=SECRET)
+    endpoint = build(provider_type, BASE_URLS.get(provider_type, ""))
     call = endpoint.chat_call(make_target(provider_type), b"the prompt", stream=False)
 
     shown = repr(endpoint) + str(endpoint) + repr(call) + str(call)
