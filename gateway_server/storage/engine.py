@@ -10,18 +10,21 @@ from pathlib import Path
 from typing import Final, Literal, TypeVar
 
 import orjson
-from sqlalchemy import URL, make_url, select
+from sqlalchemy import URL, event, make_url, select
 from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import (
     ArgumentError,
     DataError,
     DBAPIError,
+    DisconnectionError,
     IntegrityError,
     NotSupportedError,
     ProgrammingError,
 )
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.pool import ConnectionPoolEntry
 
 from aigateway.v1.error_reason_pb2 import ErrorReason
 from gateway_server.errors import GatewayError
@@ -32,6 +35,8 @@ _LOG: Final = logging.getLogger(__name__)
 
 _DRIVERS: Final = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg"}
 _RETRY_AFTER_SECONDS: Final = 1.0
+#: Under this a connection keeps which of the files at its path it is connected to.
+_FILE: Final = "aigw_file"
 
 T = TypeVar("T")
 
@@ -68,7 +73,7 @@ class Store:
         """A transaction that writes; committed when the block ends, rolled back when it raises."""
         with translated():
             if self._file is not None:
-                await self._file.follow(self._engine)
+                await self._file.follow()
             line = self._file.writers if self._file is not None else nullcontext()
             async with line, self._engine.connect() as plain:
                 connection = await plain.execution_options(**{sqlite.WRITES: True})
@@ -91,7 +96,7 @@ class Store:
         """Raises STORE_UNAVAILABLE when the database cannot be read, or its file is no longer there."""
         if self._file is not None:
             with translated():
-                await self._file.follow(self._engine)
+                await self._file.follow()
         async with self.read() as connection:
             await connection.execute(select(revisions.c.revision))
 
@@ -109,7 +114,7 @@ class _SqliteFile:
     whoever writes looks first. A file that was put in its place, a restored backup for one, is taken.
     """
 
-    def __init__(self, url: URL) -> None:
+    def __init__(self, url: URL, engine: AsyncEngine) -> None:
         # SQLite has one writer; those of this process line up here rather than poll the file's lock.
         self.writers = asyncio.Lock()
         self._engine: Engine = sqlite.open_thread_engine(url)
@@ -117,6 +122,9 @@ class _SqliteFile:
         self._path = Path(url.database or "")
         self._inode: int | None = None
         self._thread_inode: int | None = None
+        self._times_replaced = 0
+        event.listen(engine.sync_engine, "connect", self._on_connect)
+        event.listen(engine.sync_engine, "checkout", self._on_checkout)
 
     async def run(self, work: Callable[[Connection], T]) -> T:
         def transact() -> T:
@@ -129,15 +137,23 @@ class _SqliteFile:
 
         return await asyncio.get_running_loop().run_in_executor(self._thread, transact)
 
-    async def follow(self, engine: AsyncEngine) -> None:
-        """Has ``engine`` connect anew when another file has taken the place of the one that it has open.
+    async def follow(self) -> None:
+        """Notices that another file has taken the place of the one that is open: connections to the old one
+        are closed instead of being used again.
 
         Raises FileNotFoundError when there is none.
         """
         inode = await asyncio.to_thread(sqlite.inode_of, self._path)
         if self._inode not in {None, inode}:
-            await engine.dispose()
+            self._times_replaced += 1
         self._inode = inode
+
+    def _on_connect(self, _: DBAPIConnection, entry: ConnectionPoolEntry) -> None:
+        entry.info[_FILE] = self._times_replaced
+
+    def _on_checkout(self, _: DBAPIConnection, entry: ConnectionPoolEntry, __: object) -> None:
+        if entry.info[_FILE] != self._times_replaced:
+            raise DisconnectionError  # the pool closes it and connects anew
 
     async def close(self) -> None:
         # Connections belong to the thread that made them.
@@ -152,7 +168,8 @@ def open_store(database_url: str) -> Store:
     """
     url = parse_url(database_url)
     if url.get_backend_name() == "sqlite":
-        return Store(create_engine(url), _SqliteFile(url))
+        engine = create_engine(url)
+        return Store(engine, _SqliteFile(url, engine))
     return Store(create_engine(url), None)
 
 
