@@ -37,10 +37,9 @@ def explain_exchange(error: TransportError, provider: Provider, url: httpx.URL, 
         case Kind.IDLE_TIMEOUT | Kind.TOTAL_TIMEOUT:
             what = f"{origin} did not complete its answer in time"
         case Kind.RESET:
-            what = f"{origin} closes the connection without an answer"
+            what = f"{origin} closes the connection without an answer; {_other_scheme(url)}"
         case Kind.PROTOCOL:
-            other = "; is it an https:// address?" if url.scheme == "http" else "; check base_url"
-            what = f"{origin} does not answer in HTTP/1.1{other}"
+            what = f"{origin} does not answer in HTTP/1.1; {_other_scheme(url)}"
         case Kind.CUT | Kind.TOO_LARGE | Kind.CLOSED | Kind.POOL_TIMEOUT | Kind.INVALID_REQUEST:
             what = error.message
         case _:
@@ -72,6 +71,11 @@ def explain_answer(error: GatewayError, provider: Provider, url: httpx.URL) -> s
 def _places_of_host(provider: Provider) -> str:
     """The settings that the host's name may come from."""
     return "config.region" if "region" in provider.config and not provider.base_url else "base_url"
+
+
+def _other_scheme(url: httpx.URL) -> str:
+    """What to look at where there may be TLS, or no HTTP at all."""
+    return "is it an https:// address?" if url.scheme == "http" else "check base_url"
 
 
 def _explain_refused(cause: BaseException | None, origin: str) -> str:
