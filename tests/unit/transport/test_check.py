@@ -8,7 +8,6 @@ import ssl
 from collections.abc import Callable
 from contextlib import closing
 from functools import partial
-from typing import Any
 
 import httpx
 import pytest
@@ -35,19 +34,11 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
     return Authority.make(tmp_path_factory.mktemp("authority"))
 
 
-async def check(
-    transport: Transport,
-    base_url: str,
-    *,
-    provider_type: str = "openai",
-    secret: str | None = SECRET,
-    **config: Any,
-) -> CheckProviderResponse:
-    provider = ProviderResource(name="providers/p", provider_type=provider_type, base_url=base_url)
-    provider.config.update(config)
+async def check(transport: Transport, base_url: str, *, secret: str | None = SECRET) -> CheckProviderResponse:
+    provider = ProviderResource(name="providers/p", provider_type="openai", base_url=base_url)
 
     async def open_endpoint(provider: ProviderResource) -> Endpoint:
-        return build_endpoint(provider_type, base_url, lambda: secret, config)
+        return build_endpoint(provider.provider_type, base_url, lambda: secret, {})
 
     checked = await ProviderChecker(transport, open_endpoint, timeouts=SHORT()).check(provider)
     assert "\n" not in checked.error_message
@@ -55,9 +46,9 @@ async def check(
     return checked
 
 
-async def fault(transport: Transport, base_url: str, **options: Any) -> tuple[str, str]:
+async def fault(transport: Transport, base_url: str, *, secret: str | None = SECRET) -> tuple[str, str]:
     """Reason and message of a check that fails."""
-    checked = await check(transport, base_url, **options)
+    checked = await check(transport, base_url, secret=secret)
     assert not checked.healthy
     assert not checked.provider_models
     return checked.error_reason, checked.error_message
@@ -89,7 +80,8 @@ async def test_a_port_that_nobody_listens_on(transport: Transport) -> None:
         reason, message = await fault(transport, f"http://127.0.0.1:{port}")
     assert reason == "UPSTREAM_UNAVAILABLE"
     assert message == (
-        f"providers/p: http://127.0.0.1:{port} refuses connections; check base_url, and whether the server runs"
+        f"providers/p: http://127.0.0.1:{port} refuses connections; "
+        "check base_url, and whether the server runs"
     )
 
 

@@ -213,7 +213,7 @@ async def test_proxy_of_the_environment_is_used_unless_excepted(
 async def test_https_goes_through_the_proxy_in_a_tunnel(
     new_transport: Callable[..., Transport], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    from tests.unit.transport.test_tls import LOOPBACK_NAMES, Authority
+    from tests.support.certificates import LOOPBACK_NAMES, Authority
 
     authority = Authority.make(tmp_path_factory.mktemp("authority"))
     tls = authority.server_context("server", alt_names=LOOPBACK_NAMES)
