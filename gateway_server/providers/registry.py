@@ -5,13 +5,22 @@ from typing import Final
 
 from gateway_server.errors import invalid_request
 from gateway_server.providers.base import Credential, Endpoint, ProviderConfig
-from gateway_server.providers.endpoints import anthropic, azure_openai, demo, google, openai, vllm
+from gateway_server.providers.endpoints import (
+    anthropic,
+    azure_openai,
+    compatible,
+    demo,
+    google,
+    openai,
+    vllm,
+)
 
 _Build = Callable[[str, Credential, ProviderConfig], Endpoint]
 
 _BUILDERS: Final[Mapping[str, _Build]] = {
     anthropic.PROVIDER_TYPE: anthropic.build,
     azure_openai.PROVIDER_TYPE: azure_openai.build,
+    compatible.PROVIDER_TYPE: compatible.build,
     demo.PROVIDER_TYPE: demo.build,
     google.PROVIDER_TYPE: google.build,
     openai.PROVIDER_TYPE: openai.build,

@@ -24,7 +24,15 @@ def headers_of(call: HttpCall) -> dict[str, str]:
 
 
 def test_the_types_of_providers() -> None:
-    assert provider_types() == ("anthropic", "azure_openai", "demo", "google", "openai", "vllm")
+    assert provider_types() == (
+        "anthropic",
+        "azure_openai",
+        "demo",
+        "google",
+        "openai",
+        "openai_compatible",
+        "vllm",
+    )
 
 
 def test_calls_to_openai() -> None:

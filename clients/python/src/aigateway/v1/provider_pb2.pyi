@@ -67,7 +67,7 @@ class Provider(_message.Message):
     etag: _builtins.str
     """Changes with every write. Send it back to write only if nobody else did."""
     provider_type: _builtins.str
-    """Which adapter talks to it: "openai", "vllm" or "demo" today. The same
+    """Which adapter talks to it: "openai" or "anthropic", for example. The same
     names key provider_options. A name and not an enum, so that an adapter
     can be added without a change of the contract.
     """
