@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from gateway_server.providers.wire.json_values import (
     MalformedAnswerError,
+    dump_exactly,
     from_struct,
     get_count,
     parse_object,
@@ -106,3 +107,15 @@ def test_what_is_nested_too_deeply_for_protobuf_is_replaced_by_a_remark() -> Non
 
     assert "(nested too deeply)" in str(struct)
     assert Struct.FromString(struct.SerializeToString()) == struct
+
+
+@pytest.mark.parametrize(("opening", "closing"), [(b"[", b"]"), (b'{"a":', b"}"), (b'{"a":[', b"]}")])
+@pytest.mark.parametrize("number", [b"1", b"9" * 30])
+def test_what_is_nested_too_deeply_to_be_written_again_is_refused(
+    opening: bytes, closing: bytes, number: bytes
+) -> None:
+    body = b'{"block":' + opening * 500 + number + closing * 500 + b"}"
+    value = parse_object(body)["block"]
+
+    with pytest.raises(MalformedAnswerError, match="block"):
+        dump_exactly(value, body, "block")

@@ -111,8 +111,11 @@ def dump_exactly(value: object, source: bytes, *path: str | int) -> str:
     ``value`` stands at ``path`` in ``source``, which is read again in the rare case.
     """
     where = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path).lstrip(".")
-    if not _holds_rounded_integer(value):
-        return dump_text(value, where)
+    try:
+        if not _holds_rounded_integer(value):
+            return dump_text(value, where)
+    except RecursionError as error:
+        raise MalformedAnswerError(f"{where} is nested too deeply") from error
     try:
         exact = json.loads(source)
         for step in path:
