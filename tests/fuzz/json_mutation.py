@@ -29,6 +29,27 @@ WORDS: Final = (
     *("prompt_tokens", "completion_tokens", "total_tokens", "prompt_tokens_details", "cached_tokens"),
     *("cache_write_tokens", "completion_tokens_details", "reasoning_tokens", "audio_tokens", "token"),
     *("logprob", "bytes", "top_logprobs", "code", "param", "detail", "embedding", "service_tier", "stop"),
+    *("message_start", "message_delta", "message_stop", "content_block_start", "content_block_delta", "ping"),
+    *("content_block_stop", "content_block", "text_delta", "input_json_delta", "partial_json", "thinking"),
+    *(
+        "thinking_delta",
+        "signature_delta",
+        "signature",
+        "citations",
+        "citations_delta",
+        "citation",
+        "tool_use",
+    ),
+    *(
+        "redacted_thinking",
+        "server_tool_use",
+        "cited_text",
+        "char_location",
+        "document_index",
+        "stop_sequence",
+    ),
+    *("stop_details", "explanation", "category", "input_tokens", "output_tokens", "cache_read_input_tokens"),
+    *("cache_creation", "ephemeral_1h_input_tokens", "caller", "direct", "end_turn", "max_tokens"),
     *("length", "tool_calls", "content_filter", "other", "assistant", "call_1", "call_2", "image_url"),
 )
 _JUNK: Final[tuple[Any, ...]] = (
@@ -100,7 +121,7 @@ def _mutate_events(events: list[bytes], random: Random) -> list[bytes]:
             extra = random.choice((b"data: [DONE]", b": note", b"event: x\ndata: {}", b"data:", b"id: 1"))
             return [*events[:place], extra, *events[place:]]
         case _:
-            head, colon, payload = events[place].partition(b": ")
+            head, colon, payload = events[place].partition(b"data: ")
             changed = head + colon + mutate_json(payload, random)
             if random.random() < 0.05:
                 changed = changed.replace(b",", b",\ndata: ", 1)

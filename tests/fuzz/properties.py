@@ -31,9 +31,11 @@ from gateway_server.rpc.methods import Method, all_methods
 from gateway_server.rpc.plain_requests import is_plainly_valid
 from gateway_server.rpc.requests import parse_request
 from gateway_server.rpc.status import DETAILS_KEY, status_of
+from gateway_server.storage.paging import decode_page_token
 from gateway_server.streaming.merge import merge_deltas
 from gateway_server.usage.cost import price_usage
 from gateway_server.usage.estimate import answer_characters, estimate_chat_usage, estimate_embeddings_usage
+from gateway_server.usage.filter import parse_filter
 from tests.fuzz.events import read_events
 from tests.support.wire import chat_format, make_endpoint, make_target, one_byte_pieces, random_pieces
 
@@ -50,34 +52,37 @@ _ANSWER_REASONS: Final = frozenset(
 )
 _REQUEST_REASONS: Final = frozenset({"INVALID_REQUEST", "FEATURE_NOT_SUPPORTED"})
 _DEAR: Final = Price(input_nanos_per_million=10**12, output_nanos_per_million=10**12)
-_TARGET: Final = make_target()
 _EMBEDDINGS: Final = make_endpoint("openai").embeddings_format
-_RENDERERS: Final = tuple((make_target(kind), chat_format(kind)) for kind in ("openai", "vllm", "demo"))
+_RENDERERS: Final = tuple(
+    (make_target(kind), chat_format(kind)) for kind in ("openai", "vllm", "demo", "anthropic")
+)
+#: The list that page tokens are for.
+PAGED: Final = ("records", "tenants/a")
 METHODS: Final = tuple(all_methods())
 
 
-def check_chat_answer(data: bytes) -> None:
+def check_chat_answer(provider_type: str, data: bytes) -> None:
     """A whole answer is read, or refused with a reason."""
     with allowed(_ANSWER_REASONS):
-        answer = chat_format().parse_chat(data, _TARGET)
+        answer = chat_format(provider_type).parse_chat(data, make_target(provider_type))
         check_answer(answer)
         assert answer.choices
         assert answer_characters(answer) >= 0
 
 
-def check_chat_stream(data: bytes) -> None:
+def check_chat_stream(provider_type: str, data: bytes) -> None:
     """A streamed answer comes to the same whatever the cuts, up to the failure if it fails."""
     random = Random(zlib.crc32(data))
-    whole = read_stream([data])
-    assert read_stream(random_pieces(data, random)) == whole
-    assert read_stream(random_pieces(data, random, longest=5)) == whole
+    whole = read_stream(provider_type, [data])
+    assert read_stream(provider_type, random_pieces(data, random)) == whole
+    assert read_stream(provider_type, random_pieces(data, random, longest=5)) == whole
     if random.random() < 0.2 and len(data) < 4096:
-        assert read_stream(one_byte_pieces(data)) == whole
+        assert read_stream(provider_type, one_byte_pieces(data)) == whole
 
 
-def read_stream(pieces: Iterable[bytes]) -> tuple[bytes, str, bytes | None, bool, bool]:
+def read_stream(provider_type: str, pieces: Iterable[bytes]) -> tuple[bytes, str, bytes | None, bool, bool]:
     """What was read, the failure, the usage, whether content came, whether it ended."""
-    parser = chat_format().chat_stream(_TARGET)
+    parser = chat_format(provider_type).chat_stream(make_target(provider_type))
     accumulator = ChatAccumulator()
     failure = ""
     try:
@@ -141,14 +146,14 @@ def check_embeddings(data: bytes) -> None:
         for _ in range(count):
             request.inputs.add(text="a")
         with allowed(_ANSWER_REASONS):
-            answer = _EMBEDDINGS.parse_embeddings(data, request, _TARGET)
+            answer = _EMBEDDINGS.parse_embeddings(data, request, make_target())
             assert [each.index for each in answer.embeddings] == list(range(count))
             assert all(each.float_vector.values for each in answer.embeddings)
             assert _survives(answer)
             check_usage(answer.usage)
 
 
-def check_error_answer(data: bytes) -> None:
+def check_error_answer(provider_type: str, data: bytes) -> None:
     """An answer with an error status has a reason. Status and headers are the first lines."""
     head, _, body = data.partition(b"\n\n")
     first, *lines = head.split(b"\n")
@@ -156,7 +161,8 @@ def check_error_answer(data: bytes) -> None:
     if not 201 <= status <= 999:
         return
     headers = {name.strip().lower(): value.strip() for name, _, value in map(_split_header, lines)}
-    error = chat_format().parse_error(status, headers, body, _TARGET)
+    target = make_target(provider_type)
+    error = chat_format(provider_type).parse_error(status, headers, body, target)
     check_error(error, _ANSWER_REASONS)
     if error.retry_after is not None:
         assert error.retryable
@@ -191,6 +197,17 @@ def _fold(events: list[ChatEvent]) -> tuple[bytes, int]:
     return accumulator.completion.SerializeToString(deterministic=True), len(events)
 
 
+def check_query(data: bytes) -> None:
+    """Filters and page tokens, which callers write as text, are read or refused."""
+    text = data.decode("utf-8", "replace")
+    with allowed(_REQUEST_REASONS):
+        for condition in parse_filter(text):
+            assert condition.field
+    with allowed(_REQUEST_REASONS):
+        place = decode_page_token(text, PAGED, (int, str))
+        assert place is None or [type(value) for value in place] == [int, str]
+
+
 def check_request(data: bytes) -> None:
     """A request is read or refused, one for a model rendered or refused. The first byte chooses the RPC."""
     if not data:
@@ -222,7 +239,7 @@ def _render_embeddings(request: CreateEmbeddingsRequest) -> None:
     assert _EMBEDDINGS is not None
     check_usage(estimate_embeddings_usage(request, UsageState.USAGE_STATE_PARTIAL))
     with allowed(_REQUEST_REASONS):
-        body = orjson.loads(_EMBEDDINGS.render_embeddings(request, _TARGET))
+        body = orjson.loads(_EMBEDDINGS.render_embeddings(request, make_target()))
         assert len(body["input"]) == len(request.inputs)
 
 

@@ -9,8 +9,9 @@ from typing import Any, Final
 
 import orjson
 
+from gateway_server.storage.paging import encode_page_token
 from tests.fuzz.message_mutation import make_message
-from tests.fuzz.properties import METHODS
+from tests.fuzz.properties import METHODS, PAGED
 from tests.support.wire import to_sse
 
 _HEAD: Final[dict[str, Any]] = {"id": "chatcmpl-1", "created": 1, "model": "gpt-test-1"}
@@ -145,6 +146,137 @@ def chat_streams() -> list[bytes]:
         ),
         to_sse([first, _chunk({"content": "Hi"}), _ERROR]),
         b"\xef\xbb\xbf: hello\r\n\r\n" + to_sse([first, stop]).replace(b"\n", b"\r\n"),
+    ]
+
+
+_ANTHROPIC_USAGE: Final[dict[str, Any]] = {
+    "input_tokens": 9,
+    "output_tokens": 5,
+    "cache_read_input_tokens": 3,
+    "cache_creation_input_tokens": 4,
+    "cache_creation": {"ephemeral_5m_input_tokens": 1, "ephemeral_1h_input_tokens": 3},
+    "output_tokens_details": {"thinking_tokens": 2},
+    "service_tier": "standard",
+}
+_PLACE: Final[dict[str, Any]] = {
+    "type": "char_location",
+    "cited_text": "Hi",
+    "document_index": 0,
+    "document_title": "t",
+    "start_char_index": 0,
+    "end_char_index": 2,
+}
+_ANTHROPIC_ERROR: Final[dict[str, Any]] = {
+    "type": "error",
+    "error": {"type": "overloaded_error", "message": "prompt is too long"},
+    "request_id": "req_1",
+}
+_BLOCKS: Final[list[dict[str, Any]]] = [
+    {"type": "thinking", "thinking": "Hm", "signature": "c2ln"},
+    {"type": "redacted_thinking", "data": "c2VhbGVk"},
+    {"type": "text", "text": "Hi", "citations": [_PLACE]},
+    {"type": "tool_use", "id": "toolu_1", "name": "f", "input": {"a": 1.0, "b": [None]}},
+    {"type": "server_tool_use", "id": "srvtoolu_1", "name": "web_search", "input": {"query": "x"}},
+]
+
+
+def anthropic_answers() -> list[bytes]:
+    message = {"id": "msg_1", "type": "message", "role": "assistant", "model": "claude-test"}
+    answers: list[dict[str, Any]] = [
+        {
+            **message,
+            "content": _BLOCKS,
+            "stop_reason": "tool_use",
+            "stop_sequence": None,
+            "usage": _ANTHROPIC_USAGE,
+        },
+        {
+            **message,
+            "content": [],
+            "stop_reason": "stop_sequence",
+            "stop_sequence": "END",
+            "container": {"id": "c"},
+        },
+        {
+            **message,
+            "content": [{"type": "text", "text": "Hi"}],
+            "stop_reason": "refusal",
+            "stop_details": {"type": "refusal", "category": "cyber", "explanation": "No."},
+        },
+        _ANTHROPIC_ERROR,
+    ]
+    return [orjson.dumps(answer) for answer in answers]
+
+
+def _typed(*events: dict[str, Any]) -> bytes:
+    return b"".join(
+        b"event: " + event["type"].encode() + b"\ndata: " + orjson.dumps(event) + b"\n\n" for event in events
+    )
+
+
+def _block(index: int, block: dict[str, Any], *deltas: dict[str, Any]) -> list[dict[str, Any]]:
+    return [
+        {"type": "content_block_start", "index": index, "content_block": block},
+        *({"type": "content_block_delta", "index": index, "delta": delta} for delta in deltas),
+        {"type": "content_block_stop", "index": index},
+    ]
+
+
+def anthropic_streams() -> list[bytes]:
+    message = {"id": "msg_1", "type": "message", "role": "assistant", "content": [], "model": "claude-test"}
+    start = {"type": "message_start", "message": {**message, "usage": _ANTHROPIC_USAGE}}
+    end = {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 7}}
+    stop = {"type": "message_stop"}
+    thought = _block(
+        0,
+        {"type": "thinking", "thinking": "", "signature": ""},
+        {"type": "thinking_delta", "thinking": "Hm"},
+        {"type": "signature_delta", "signature": "c2ln"},
+    )
+    words = _block(
+        1,
+        {"type": "text", "text": ""},
+        {"type": "text_delta", "text": "H"},
+        {"type": "citations_delta", "citation": _PLACE},
+        {"type": "text_delta", "text": "i"},
+    )
+    call = _block(
+        2,
+        {"type": "tool_use", "id": "toolu_1", "name": "f", "input": {}, "caller": {"type": "direct"}},
+        {"type": "input_json_delta", "partial_json": '{"a"'},
+        {"type": "input_json_delta", "partial_json": ": 1}"},
+    )
+    search = _block(
+        3,
+        {"type": "server_tool_use", "id": "srvtoolu_1", "name": "web_search", "input": {}},
+        {"type": "input_json_delta", "partial_json": '{"query": "x"}'},
+    )
+    odd = _block(
+        4, {"type": "odd", "text": "a", "list": [1]}, {"type": "odd_delta", "text": "b", "list": [2]}
+    )
+    return [
+        _typed(start, {"type": "ping"}, *thought, *words, *call, end, stop),
+        _typed(start, *_block(0, _BLOCKS[1]), *search, *odd, end, stop),
+        _typed(start, *_block(0, _BLOCKS[3]), *_block(1, _BLOCKS[2]), end, stop),
+        _typed(start, *words, _ANTHROPIC_ERROR),
+    ]
+
+
+def anthropic_errors() -> list[bytes]:
+    return [
+        b"529\nretry-after: 5\n\n" + orjson.dumps(_ANTHROPIC_ERROR),
+        b"429\nanthropic-ratelimit-requests-reset: 2026-10-21T07:28:00Z\n\n{}",
+        b"400\n\n"
+        + orjson.dumps({"type": "error", "error": {"type": "invalid_request_error", "message": "a"}}),
+        b"401\n\n<html>",
+    ]
+
+
+def queries() -> list[bytes]:
+    return [
+        b'model = "a b" AND status_code != 5 AND labels.team = x AND labels."a b"=c',
+        b"api_key = 'tenants/a/apiKeys/b' AND provider = providers/p AND end_user_id = 'it\\'s'",
+        encode_page_token((5, "a"), PAGED).encode(),
     ]
 
 

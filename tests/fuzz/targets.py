@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from random import Random
 from typing import Final
 
@@ -62,6 +63,17 @@ def _mutate_error_answer(data: bytes, random: Random) -> bytes:
     return b"\n".join(lines) + extra + b"\n\n" + body
 
 
+def _mutate_query(data: bytes, random: Random) -> bytes:
+    words = data.split(b" ")
+    if random.random() < 0.3:
+        return mutate_bytes(data, random)
+    extra = random.choice(
+        (b"AND", b"=", b"!=", b"model", b"labels.a", b"status_code", b'"a"', b"'", b"5", b"\\")
+    )
+    place = random.randrange(len(words))
+    return b" ".join(random.choice(([*words[:place], extra, *words[place:]], words[::-1], words * 2)))
+
+
 def _mutate_request(data: bytes, random: Random) -> bytes:
     if not data or random.random() < 0.02:
         return bytes([random.randrange(len(properties.METHODS))]) + data[1:]
@@ -72,12 +84,43 @@ def _mutate_request(data: bytes, random: Random) -> bytes:
 TARGETS: Final = {
     target.name: target
     for target in (
-        Target("chat_answer", properties.check_chat_answer, mutate_json, seeds.chat_answers),
-        Target("chat_stream", properties.check_chat_stream, mutate_stream, seeds.chat_streams),
+        Target(
+            "openai_answer", partial(properties.check_chat_answer, "openai"), mutate_json, seeds.chat_answers
+        ),
+        Target(
+            "openai_stream",
+            partial(properties.check_chat_stream, "openai"),
+            mutate_stream,
+            seeds.chat_streams,
+        ),
+        Target(
+            "openai_error",
+            partial(properties.check_error_answer, "openai"),
+            _mutate_error_answer,
+            seeds.error_answers,
+        ),
+        Target(
+            "anthropic_answer",
+            partial(properties.check_chat_answer, "anthropic"),
+            mutate_json,
+            seeds.anthropic_answers,
+        ),
+        Target(
+            "anthropic_stream",
+            partial(properties.check_chat_stream, "anthropic"),
+            mutate_stream,
+            seeds.anthropic_streams,
+        ),
+        Target(
+            "anthropic_error",
+            partial(properties.check_error_answer, "anthropic"),
+            _mutate_error_answer,
+            seeds.anthropic_errors,
+        ),
         Target("sse", properties.check_sse, mutate_bytes, seeds.sse_streams),
         Target("embeddings", properties.check_embeddings, mutate_json, seeds.embeddings),
-        Target("error_answer", properties.check_error_answer, _mutate_error_answer, seeds.error_answers),
         Target("fold", properties.check_fold, mutate_bytes, seeds.event_streams),
+        Target("query", properties.check_query, _mutate_query, seeds.queries),
         Target("request", properties.check_request, _mutate_request, seeds.requests),
     )
 }
