@@ -24,7 +24,11 @@ def make_target(provider_type: str = "openai", provider_model: str = "gpt-test")
 
 
 #: Addresses of those types of providers that have none of their own.
-BASE_URLS = {"vllm": "http://127.0.0.1:8000", "azure_openai": "https://name.openai.azure.com"}
+BASE_URLS = {
+    "azure_openai": "https://name.openai.azure.com",
+    "openai_compatible": "https://service.example/v1",
+    "vllm": "http://127.0.0.1:8000",
+}
 
 
 def make_endpoint(provider_type: str, **config: object) -> Endpoint:
