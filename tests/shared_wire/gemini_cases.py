@@ -30,7 +30,7 @@ NO_REQUEST = {
 #: ``tests/support/gemini_meaning.py``.
 DIFFERENCE_COUNTS = {
     "a thing for a list of one": 5,
-    "base64 for addresses": 12,
+    "base64 for addresses": 36,
     "contents beside a request": 2,
     "description null": 3,
     "empty generationConfig": 38,

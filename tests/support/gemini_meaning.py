@@ -124,7 +124,10 @@ def _as_list(value: Any, notes: Counter[str]) -> list[Any]:
 def _part(part: JsonObject, notes: Counter[str]) -> JsonObject:
     meaning = dict(part)
     if "inlineData" in part:
-        meaning["inlineData"] = _blob(part["inlineData"], notes)
+        blob = part["inlineData"]
+        meaning["inlineData"] = {**blob, "data": _usual(blob["data"], notes)}
+    if "thoughtSignature" in part:
+        meaning["thoughtSignature"] = _usual(part["thoughtSignature"], notes)
     if "parts" in part.get("functionResponse", {}):
         response = part["functionResponse"]
         media = [_part(medium, notes) for medium in response["parts"]]
@@ -132,11 +135,10 @@ def _part(part: JsonObject, notes: Counter[str]) -> JsonObject:
     return meaning
 
 
-def _blob(blob: JsonObject, notes: Counter[str]) -> JsonObject:
-    data = blob["data"]
-    if "-" in data or "_" in data:
-        notes["base64 for addresses"] += 1
-    return {**blob, "data": data.replace("-", "+").replace("_", "/")}
+def _usual(data: str, notes: Counter[str]) -> str:
+    usual = data.replace("-", "+").replace("_", "/")
+    notes["base64 for addresses"] += usual != data
+    return usual
 
 
 def _tool(tool: JsonObject, notes: Counter[str]) -> JsonObject:

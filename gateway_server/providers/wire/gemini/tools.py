@@ -3,18 +3,15 @@
 from collections.abc import Sequence
 from typing import Final
 
-from aigateway.v1.chat_service_pb2 import (
-    CreateChatCompletionRequest,
-    FunctionTool,
-    Tool,
-    ToolChoice,
-    ToolChoiceMode,
-)
+from aigateway.v1 import chat_service_pb2
+from aigateway.v1.chat_service_pb2 import CreateChatCompletionRequest, FunctionTool, Tool, ToolChoice
 from gateway_server.errors import invalid_request
 from gateway_server.providers.wire.gemini.context import RenderContext
 from gateway_server.providers.wire.json_values import JsonObject
 from gateway_server.providers.wire.rendering import json_object, json_object_text
 
+#: The mode in which the model is free to call, but held to the schemas.
+_VALIDATED: Final = "VALIDATED"
 #: Tools that the provider runs. It takes both spellings of their names.
 _PROVIDER_TOOLS: Final = {
     "codeExecution": "codeExecution",
@@ -69,28 +66,29 @@ def _render_function(function: FunctionTool, path: str) -> JsonObject:
 
 def render_tool_config(request: CreateChatCompletionRequest, context: RenderContext) -> JsonObject | None:
     """How functions may be called; None leaves it to the provider."""
-    names = {tool.function.function_name for tool in request.tools if tool.HasField("function")}
+    functions = [tool.function for tool in request.tools if tool.HasField("function")]
+    is_strict = any(function.strict for function in functions)
+    if not request.HasField("tool_choice"):
+        return {"functionCallingConfig": {"mode": _VALIDATED}} if is_strict else None
     choice = request.tool_choice
-    calling = _render_choice(choice, names, context)
-    if calling["mode"] != "NONE":
-        if names and choice.HasField("parallel_tool_calls") and not choice.parallel_tool_calls:
-            raise context.unsupported("at most one tool call in a turn")
-        if calling["mode"] == "AUTO" and any(tool.function.strict for tool in request.tools):
-            # The mode in which the model is free to call, but held to the schemas.
-            calling["mode"] = "VALIDATED"
-    elif len(request.tools) > len(names):
-        raise context.unsupported("forbidding tools that it runs itself")
-    if not names or (
-        calling["mode"] == "AUTO" and choice.mode == ToolChoiceMode.TOOL_CHOICE_MODE_UNSPECIFIED
-    ):
+    calling = _render_choice(choice, {function.function_name for function in functions}, context)
+    if calling["mode"] == "NONE":
+        if len(request.tools) > len(functions):
+            raise context.unsupported("forbidding tools that it runs itself")
+    elif functions and choice.HasField("parallel_tool_calls") and not choice.parallel_tool_calls:
+        raise context.unsupported("at most one tool call in a turn")
+    elif calling["mode"] == "AUTO" and is_strict:
+        calling["mode"] = _VALIDATED
+    elif choice.mode == chat_service_pb2.TOOL_CHOICE_MODE_UNSPECIFIED:
         return None
-    return {"functionCallingConfig": calling}
+    return {"functionCallingConfig": calling} if functions else None
 
 
 def _render_choice(choice: ToolChoice, names: set[str], context: RenderContext) -> JsonObject:
     allowed = choice.allowed_tool_names
+    # Values of the module, not of the enum: looking one up there costs half a microsecond.
     match choice.mode:
-        case ToolChoiceMode.TOOL_CHOICE_MODE_REQUIRED:
+        case chat_service_pb2.TOOL_CHOICE_MODE_REQUIRED:
             if not names:
                 raise context.unsupported("requiring a call of tools that are no functions")
             for index, name in enumerate(allowed):
@@ -103,9 +101,9 @@ def _render_choice(choice: ToolChoice, names: set[str], context: RenderContext) 
             raise invalid_request(
                 "tool_choice.allowed_tool_names", "goes with TOOL_CHOICE_MODE_REQUIRED only"
             )
-        case ToolChoiceMode.TOOL_CHOICE_MODE_NONE:
+        case chat_service_pb2.TOOL_CHOICE_MODE_NONE:
             return {"mode": "NONE"}
-        case ToolChoiceMode.TOOL_CHOICE_MODE_AUTO | ToolChoiceMode.TOOL_CHOICE_MODE_UNSPECIFIED:
+        case chat_service_pb2.TOOL_CHOICE_MODE_AUTO | chat_service_pb2.TOOL_CHOICE_MODE_UNSPECIFIED:
             return {"mode": "AUTO"}
         case _:
             raise invalid_request("tool_choice.mode", "is not a mode")
