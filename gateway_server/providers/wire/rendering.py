@@ -2,6 +2,7 @@
 
 import re
 from base64 import b64encode
+from hashlib import sha256
 from typing import Final
 
 import orjson
@@ -55,6 +56,13 @@ def require_mime_type(source: MediaSource, path: str) -> None:
         raise invalid_request(
             f"{path}.source.mime_type", "is required with inline_data and names a media type"
         )
+
+
+def fit_call_id(call_id: str, pattern: re.Pattern[str]) -> str:
+    """The id of a call as a provider takes it; one of another provider with other characters is hashed."""
+    if pattern.fullmatch(call_id):
+        return call_id
+    return f"call_{sha256(call_id.encode()).hexdigest()[:32]}"
 
 
 def misplaced(kind: str | None, path: str) -> GatewayError:

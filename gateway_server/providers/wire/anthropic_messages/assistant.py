@@ -1,7 +1,6 @@
 """Turns of the model, sent back as part of the conversation."""
 
 import re
-from hashlib import sha256
 from typing import Final
 
 import orjson
@@ -12,7 +11,7 @@ from gateway_server.providers.wire.anthropic_messages.blocks import mark, render
 from gateway_server.providers.wire.anthropic_messages.citations import render_citations
 from gateway_server.providers.wire.anthropic_messages.context import RenderContext
 from gateway_server.providers.wire.json_values import JsonObject
-from gateway_server.providers.wire.rendering import Block, json_object_text, misplaced
+from gateway_server.providers.wire.rendering import Block, fit_call_id, json_object_text, misplaced
 
 _CALL_ID: Final = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)
 
@@ -79,10 +78,8 @@ def _render_call(part: ContentPart, path: str, context: RenderContext, call_ids:
 
 
 def to_call_id(call_id: str) -> str:
-    """The id of a call as the provider takes it; one of another provider with other characters is hashed."""
-    if _CALL_ID.fullmatch(call_id):
-        return call_id
-    return f"call_{sha256(call_id.encode()).hexdigest()[:32]}"
+    """The id of a call as the provider takes it."""
+    return fit_call_id(call_id, _CALL_ID)
 
 
 def _render_arguments(call: ToolCallPart, context: RenderContext) -> JsonObject | orjson.Fragment:

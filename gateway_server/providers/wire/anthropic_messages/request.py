@@ -121,7 +121,7 @@ def _render_generation(config: GenerationConfig, thinking: Thinking, context: Re
             raise context.unsupported(f"answers in {name}")
     if config.HasField("audio_output"):
         raise context.unsupported("answers in audio")
-    rendered = _render_sampling(config, thinking, context)
+    rendered = render_sampling(config, thinking, context)
     if config.stop_sequences:
         if not all(map(str.strip, config.stop_sequences)):
             raise context.unsupported("stop sequences of white space")
@@ -129,7 +129,7 @@ def _render_generation(config: GenerationConfig, thinking: Thinking, context: Re
     return rendered
 
 
-def _render_sampling(config: GenerationConfig, thinking: Thinking, context: RenderContext) -> JsonObject:
+def render_sampling(config: GenerationConfig, thinking: Thinking, context: RenderContext) -> JsonObject:
     """The knobs that the model takes; while it thinks, nearly all of them are fixed."""
     rendered: JsonObject = {}
     traits = context.traits

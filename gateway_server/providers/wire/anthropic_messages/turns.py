@@ -14,6 +14,7 @@ from gateway_server.providers.wire.anthropic_messages.blocks import (
     to_content,
 )
 from gateway_server.providers.wire.anthropic_messages.context import RenderContext
+from gateway_server.providers.wire.conversation import Conversation
 from gateway_server.providers.wire.json_values import JsonObject
 from gateway_server.providers.wire.rendering import Block, misplaced
 
@@ -26,32 +27,6 @@ _ROLES: Final = {
 }
 
 
-class _Conversation:
-    """Collects blocks turn by turn; neighbours of one role become one message."""
-
-    def __init__(self, context: RenderContext) -> None:
-        self.system: list[Block] = []
-        self.messages: list[tuple[str, list[Block]]] = []
-        self._context = context
-        #: Whether the last message holds nothing but tool results, so that more of them may follow.
-        self._only_results = False
-
-    def add(self, role: str, content: list[Block], *, are_results: bool) -> None:
-        if role == "system" and not self.messages:
-            self.system += content
-            return
-        last_role = self.messages[-1][0] if self.messages else ""
-        if role == "system" and last_role != "system" and not self._context.traits.system_turns:
-            raise self._context.unsupported("system turns after the conversation has begun")
-        if role == last_role:
-            if are_results and not self._only_results:
-                raise self._context.unsupported("user turns between tool calls and their results")
-            self.messages[-1][1].extend(content)
-        else:
-            self.messages.append((role, content))
-        self._only_results = are_results
-
-
 def render_turns(messages: Sequence[Message], context: RenderContext) -> JsonObject:
     """The keys ``system`` and ``messages`` of a body.
 
@@ -59,7 +34,7 @@ def render_turns(messages: Sequence[Message], context: RenderContext) -> JsonObj
     their place, which only some models take: elsewhere they would have to move, and are refused. A turn
     in which the model said nothing is left out: the provider takes none without content.
     """
-    conversation = _Conversation(context)
+    conversation = Conversation(context.unsupported, system_turns=context.traits.system_turns)
     for index, message in enumerate(messages):
         path = f"messages[{index}]"
         if message.role not in _ROLES:
