@@ -8,8 +8,9 @@ from collections.abc import AsyncIterator
 import pytest
 
 from aigateway import GatewayError, types
+from aigateway.types import Provider
 from tests.gateway.callers import Caller
-from tests.judges.processes import Aimock, LLMock, running_aimock, running_llmock
+from tests.judges.processes import AIMOCK_KEY, Aimock, LLMock, running_aimock, running_llmock
 from tests.support.gateway import Gateway, running_gateway
 
 
@@ -27,7 +28,12 @@ async def gateway(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Gat
 @pytest.fixture(scope="package")
 async def started_aimock(gateway: Gateway, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Aimock]:
     async with running_aimock(tmp_path_factory.mktemp("aimock")) as judge:
-        await add_provider(gateway, "aimock", judge.base_url)
+        for provider_type in ("openai", "vllm"):
+            await add_provider(
+                gateway,
+                f"aimock-{provider_type}",
+                Provider(provider_type=provider_type, base_url=judge.base_url, credential=AIMOCK_KEY),
+            )
         yield judge
 
 
@@ -40,7 +46,7 @@ async def aimock(started_aimock: Aimock) -> Aimock:
 @pytest.fixture(scope="package")
 async def started_llmock(gateway: Gateway, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[LLMock]:
     async with running_llmock(tmp_path_factory.mktemp("llmock")) as judge:
-        await add_provider(gateway, "llmock", judge.base_url)
+        await add_provider(gateway, "llmock", Provider(provider_type="vllm", base_url=judge.base_url))
         yield judge
 
 
@@ -60,10 +66,9 @@ def streaming(gateway: Gateway) -> Caller:
     return Caller(gateway.client, streams=True)
 
 
-async def add_provider(gateway: Gateway, provider_id: str, base_url: str) -> None:
+async def add_provider(gateway: Gateway, provider_id: str, provider: Provider) -> None:
     """A provider with a model for chat and one for embeddings, as an operator adds them."""
     admin = gateway.client.admin
-    provider = types.Provider(provider_type="vllm", base_url=base_url)
     made = await admin.providers.create(provider, provider_id=provider_id)
     checked = await admin.providers.check(made.name)
     assert checked.healthy, checked.error_message

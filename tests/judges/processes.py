@@ -18,6 +18,8 @@ from tests.support.gateway import free_port
 from tests.support.tools import require_tool
 
 _START_SECONDS: Final = 30
+#: The one key that aimock takes.
+AIMOCK_KEY: Final = "sk-judge"
 _READY: Final = re.compile(rb"listening on (http://\S+)")
 
 
@@ -98,13 +100,16 @@ async def running_aimock(folder: Path) -> AsyncIterator[Aimock]:
     config = folder / "aimock.json"
     await asyncio.to_thread(config.write_text, json.dumps({"llm": {"chunkSize": 8, "logLevel": "silent"}}))
     command = [str(program), "--config", str(config), "--port", "0", "--host", "127.0.0.1"]
-    async with _running(command, {}, folder / "aimock.log") as process:
+    variables = {"AIMOCK_API_KEYS": AIMOCK_KEY}
+    async with _running(command, variables, folder / "aimock.log") as process:
         assert process.stdout is not None
         async with asyncio.timeout(_START_SECONDS):
             line = await process.stdout.readline()
         ready = _READY.search(line)
         assert ready, f"aimock said {line!r}"
-        async with httpx.AsyncClient(base_url=ready[1].decode(), trust_env=False) as http:
+        headers = {"authorization": f"Bearer {AIMOCK_KEY}"}
+        address = ready[1].decode()
+        async with httpx.AsyncClient(base_url=address, headers=headers, trust_env=False) as http:
             yield Aimock(http)
 
 

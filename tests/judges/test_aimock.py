@@ -20,7 +20,7 @@ from aigateway import (
 )
 from aigateway.v1.chat_service_pb2 import FinishReason
 from tests.gateway.callers import Caller
-from tests.judges.processes import Aimock
+from tests.judges.processes import AIMOCK_KEY, Aimock
 from tests.judges.verdicts import (
     CREDENTIAL,
     LIMITED,
@@ -38,19 +38,20 @@ from tests.judges.verdicts import (
 )
 from tests.support.gateway import Gateway, new_user
 
-CHAT = "aimock/chat"
+CHAT = "aimock-vllm/chat"
 TEXT = "Grüße \U0001f600: light of short waves is scattered more than light of long ones."
 USAGE = {"prompt_tokens": 21, "completion_tokens": 13, "total_tokens": 34}
 WEATHER = function_tool("get_weather", {"type": "object", "properties": {"city": {"type": "string"}}})
 
 
+@pytest.mark.parametrize("model", ["aimock-openai/chat", "aimock-vllm/chat"])
 async def test_an_answer_is_what_the_judge_was_told_to_say(
-    gateway: Gateway, aimock: Aimock, caller: Caller
+    gateway: Gateway, aimock: Aimock, caller: Caller, model: str
 ) -> None:
     response = {"content": TEXT, "usage": USAGE, "id": "chatcmpl-judge", "systemFingerprint": "fp_judge"}
     await aimock.answer(response, match={"userMessage": "Why is the sky blue?"})
 
-    answer = await check_served(gateway, await caller.call("Why is the sky blue?", model=CHAT))
+    answer = await check_served(gateway, await caller.call("Why is the sky blue?", model=model))
 
     assert completion_text(answer) == TEXT
     assert answer.choices[0].finish.reason == FinishReason.FINISH_REASON_STOP
@@ -119,15 +120,31 @@ async def test_a_slow_stream_is_read_to_its_end(gateway: Gateway, aimock: Aimock
     assert completion_text(answer) == "x" * 80
 
 
+async def test_a_key_that_the_judge_does_not_take(gateway: Gateway, aimock: Aimock, caller: Caller) -> None:
+    await aimock.answer({"content": TEXT})
+    admin = gateway.client.admin
+    provider = await admin.providers.get("providers/aimock-openai")
+    provider.credential = "sk-wrong"
+    await admin.providers.update(provider, update_mask=["credential"])
+    try:
+        outcome = await caller.call(model="aimock-openai/chat")
+    finally:
+        provider.credential, provider.etag = AIMOCK_KEY, ""
+        await admin.providers.update(provider, update_mask=["credential"])
+
+    await check_failure(gateway, outcome, Failing(CREDENTIAL, {"http_status": "401"}, http_status=401))
+    await check_next_call(gateway, caller, "aimock-openai/chat", TEXT)
+
+
 async def test_embeddings(gateway: Gateway, aimock: Aimock) -> None:
     vector = [0.1, -0.25, 1e-9, 3.0]
     await aimock.answer({"embedding": vector}, match={"inputText": "a cat"})
     end_user = new_user()
 
     told = await gateway.client.embeddings.create(
-        "aimock/embeddings", ["a cat", "a dog"], end_user_id=end_user
+        "aimock-vllm/embeddings", ["a cat", "a dog"], end_user_id=end_user
     )
-    made_up = await gateway.client.embeddings.create("aimock/embeddings", "a fish", dimensions=64)
+    made_up = await gateway.client.embeddings.create("aimock-vllm/embeddings", "a fish", dimensions=64)
 
     expected = list(struct.unpack("4f", struct.pack("4f", *vector)))
     assert [list(each.float_vector.values) for each in told.embeddings] == [expected, expected]
@@ -148,7 +165,7 @@ class Fault:
 
 def fail(status: int, expected: tuple[str, str], *, told: float | None = None, **response: Any) -> Fault:
     """An error in place of an answer."""
-    metadata = {"provider": "providers/aimock"}
+    metadata = {"provider": "providers/aimock-vllm"}
     if expected is not LIMITED:
         metadata["http_status"] = str(status)
     error = {"message": "prv8secret", "type": "judge_error", **response.pop("error", {})}
@@ -258,7 +275,7 @@ async def test_a_rate_limit_on_embeddings(gateway: Gateway, aimock: Aimock) -> N
     end_user = new_user()
 
     with pytest.raises(UpstreamError) as caught:
-        await gateway.client.embeddings.create("aimock/embeddings", "a cat", end_user_id=end_user)
+        await gateway.client.embeddings.create("aimock-vllm/embeddings", "a cat", end_user_id=end_user)
 
     assert (caught.value.reason, caught.value.retry_after) == ("UPSTREAM_RATE_LIMITED", 11)
     assert (await record_of(gateway, end_user)).error_reason == "UPSTREAM_RATE_LIMITED"
