@@ -1,6 +1,8 @@
 """``ai-gateway providers``."""
 
+import json
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,7 +12,15 @@ from gateway_server.cli import exit_codes
 from gateway_server.cli.edit import Edit, parse_config
 from gateway_server.cli.names import last_id, provider_name, short_name
 from gateway_server.cli.options import Clear, Etag, Limited
-from gateway_server.cli.output import milliseconds_of, printable, show, show_all, time_of
+from gateway_server.cli.output import milliseconds_of, printable, show, show_all, time_of, to_json
+from gateway_server.cli.provider_setup import (
+    AddedModels,
+    Choice,
+    add_models,
+    choose_models,
+    ensure_provider,
+    unlisted_models,
+)
 from gateway_server.cli.session import Session, with_session
 
 if TYPE_CHECKING:
@@ -55,6 +65,22 @@ class ProviderOptions(Limited):
             config=parse_config(self.config or ()),
             disabled=self.disabled,
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class AddOptions(ProviderOptions):
+    """The fields of a provider, and which of its models to add."""
+
+    models: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="GLOB",
+            help="Add the models that it offers under such names; may be repeated. A name without wildcards "
+            "is added even if it is not offered.",
+            show_default="those with a known price",
+        ),
+    ] = None
+    no_models: Annotated[bool, typer.Option("--no-models", help="Add no models.")] = False
 
 
 @app.command("list")
@@ -102,6 +128,50 @@ def create_provider(
     show(session, session.client.admin.providers.create(provider, provider_id=provider_id))
 
 
+@app.command("add")
+@with_session
+def add_provider(
+    session: Session,
+    provider_type: Annotated[
+        str, typer.Argument(metavar="TYPE", help="The adapter that talks to it: openai, vllm, anthropic, ...")
+    ],
+    options: AddOptions,
+    name: Annotated[
+        str, typer.Argument(metavar="[PROVIDER]", help="Its id, or providers/ID.", show_default="its type")
+    ] = "",
+) -> None:
+    """Sets a provider up: creates it, checks it, adds its models. Doing it again changes what is given.
+
+    Exits with 1 when it cannot be used; it is kept, so that the command can be run again with what was wrong.
+    """
+    if options.models and options.no_models:
+        raise typer.BadParameter("give --models or --no-models, not both")
+    full_name = provider_name(name or provider_type.replace("_", "-"))
+    provider, done = ensure_provider(session.client, full_name, provider_type, options.write)
+    checked = session.client.admin.providers.check(full_name)
+    choice = Choice(())
+    if checked.healthy and not options.no_models:
+        choice = choose_models(provider_type, checked.provider_models, options.models or ())
+    added = add_models(session.client, full_name, choice.names)
+    if session.as_json:
+        result = {
+            "provider": to_json(provider),
+            "check": to_json(checked),
+            "added": added.added,
+            "existing": added.existing,
+        }
+        print(json.dumps(result, indent=2, ensure_ascii=False))
+    else:
+        print(f"{full_name}: {done}")
+        print(_render_check(full_name, checked))
+        if checked.healthy and not options.no_models:
+            _print_models(added, choice)
+        if checked.error_reason == "UPSTREAM_CREDENTIAL_REJECTED":
+            print("give it with --credential-stdin, or with --credential-ref env:NAME", file=sys.stderr)
+    if not checked.healthy:
+        raise typer.Exit(exit_codes.FAILURE)
+
+
 @app.command("update")
 @with_session
 def update_provider(session: Session, name: Name, options: ProviderOptions, clear: Clear = None) -> None:
@@ -116,11 +186,15 @@ def update_provider(session: Session, name: Name, options: ProviderOptions, clea
 @with_session
 def check_provider(session: Session, name: Name) -> None:
     """Makes a cheap call to a provider. Exits with 1 when it cannot be used."""
-    checked = session.client.admin.providers.check(provider_name(name))
+    full_name = provider_name(name)
+    checked = session.client.admin.providers.check(full_name)
     if session.as_json:
         show(session, checked)
     else:
-        _print_check(provider_name(name), checked)
+        print(_render_check(full_name, checked))
+        for model in checked.provider_models:
+            print(f"  {printable(model)}")
+        _print_unlisted(session, full_name, checked)
     if not checked.healthy:
         raise typer.Exit(exit_codes.FAILURE)
 
@@ -133,13 +207,36 @@ def delete_provider(session: Session, name: Name, etag: Etag = "") -> None:
     session.tell_deleted(provider_name(name))
 
 
-def _print_check(name: str, checked: "CheckProviderResponse") -> None:
-    if checked.healthy:
-        print(f"{name} answers, in {milliseconds_of(checked, 'latency')} ms")
-        for model in checked.provider_models:
-            print(f"  {printable(model)}")
-    else:
-        print(f"{name} cannot be used: {checked.error_reason}: {printable(checked.error_message)}")
+def _render_check(name: str, checked: "CheckProviderResponse") -> str:
+    """What came of a check, in one line."""
+    if not checked.healthy:
+        message = printable(checked.error_message).removeprefix(f"{name}: ")
+        return f"{name} cannot be used: {checked.error_reason}: {message}"
+    offers = _count(checked.provider_models)
+    return f"{name} answers, in {milliseconds_of(checked, 'latency')} ms, and offers {offers}"
+
+
+def _count(models: Sequence[str]) -> str:
+    return "1 model" if len(models) == 1 else f"{len(models)} models"
+
+
+def _print_unlisted(session: Session, name: str, checked: "CheckProviderResponse") -> None:
+    """Names models of the gateway that the provider does not list, where it lists any."""
+    unlisted = unlisted_models(session.client, name, checked.provider_models)
+    if unlisted:
+        names = ", ".join(map(short_name, unlisted))
+        print(f"it does not list {names}: an alias, mistyped, or no longer there", file=sys.stderr)
+
+
+def _print_models(models: AddedModels, choice: Choice) -> None:
+    for name in models.added:
+        print(f"  {short_name(name)}")
+    there = f", {len(models.existing)} were there already" if models.existing else ""
+    print(f"{_count(models.added)} added{there}")
+    if choice.unlisted:
+        print(f"not offered by it, but added as named: {', '.join(choice.unlisted)}", file=sys.stderr)
+    if choice.remark:
+        print(choice.remark, file=sys.stderr)
 
 
 def _read_credential() -> str:

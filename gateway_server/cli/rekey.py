@@ -36,7 +36,7 @@ def rekey(
     if as_json:
         print(json.dumps({"changed": done.changed, "current": done.current, "failed": dict(done.failed)}))
     else:
-        print(f"{done.changed} credentials encrypted anew, {done.current} were under the current key already")
+        print(f"{done.changed} credentials encrypted anew, {done.current} under the current key already")
         for name, cause in done.failed:
             print(f"error: the credential of {name} {printable(cause)}", file=sys.stderr)
     if done.failed:
