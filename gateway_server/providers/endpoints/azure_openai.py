@@ -173,6 +173,8 @@ class AzureOpenAIEndpoint:
         key = (model if self.surface == "deployments" else "", operation)
         url = self._urls.get(key)
         if url is None:
+            if key[0] in {".", ".."}:  # the only names that would be more than a segment of the path
+                raise invalid_request("model", "is no name of a deployment")
             prefix = {
                 "v1": "/openai/v1",
                 "deployments": f"/openai/deployments/{quote(model, safe='')}",
