@@ -28,12 +28,12 @@ def read_model_list(body: bytes) -> list[str]:
     """The ids of a list of models; raises UPSTREAM_PROTOCOL_ERROR."""
     try:
         answer = parse_object(body)
-        if "data" not in answer:  # a server of another kind, which answers everything with success
-            raise MalformedAnswerError("answer.data is missing")
         models = get_list(answer, "data", "answer")
         names = [get_text(as_object(model, "data[]"), "id", "data[]") for model in models]
     except MalformedAnswerError as error:
         raise protocol_error("", error.cause) from error
+    if "data" not in answer:  # a server of another kind, which answers everything with success
+        raise protocol_error("", "answer.data is missing")
     return [name for name in names if name]
 
 
