@@ -112,7 +112,7 @@ def dump_exactly(value: object, source: bytes, *path: str | int) -> str:
     """
     where = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path).lstrip(".")
     try:
-        if not _holds_rounded_integer(value):
+        if not _holds_large_number(value, float):
             return dump_text(value, where)
     except RecursionError as error:
         raise MalformedAnswerError(f"{where} is nested too deeply") from error
@@ -120,18 +120,20 @@ def dump_exactly(value: object, source: bytes, *path: str | int) -> str:
         exact = json.loads(source)
         for step in path:
             exact = exact[step]
+        if not _holds_large_number(exact, int):
+            return dump_text(value, where)
         return json.dumps(exact, ensure_ascii=False, separators=(",", ":"))
     except (ValueError, RecursionError) as error:
         raise MalformedAnswerError(f"{where} holds a number that is too long") from error
 
 
-def _holds_rounded_integer(value: object) -> bool:
-    if type(value) is float:
+def _holds_large_number(value: object, kind: type[float]) -> bool:
+    if type(value) is kind:
         return abs(value) >= _TWO_TO_63
     if type(value) is dict:
-        return any(map(_holds_rounded_integer, value.values()))
+        return any(_holds_large_number(item, kind) for item in value.values())
     if type(value) is list:
-        return any(map(_holds_rounded_integer, value))
+        return any(_holds_large_number(item, kind) for item in value)
     return False
 
 
