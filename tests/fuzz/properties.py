@@ -6,6 +6,7 @@ only a StreamProtocolError out of the fold.
 
 from __future__ import annotations
 
+import asyncio
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -37,6 +38,7 @@ from gateway_server.usage.cost import price_usage
 from gateway_server.usage.estimate import answer_characters, estimate_chat_usage, estimate_embeddings_usage
 from gateway_server.usage.filter import parse_filter
 from tests.fuzz.events import read_events
+from tests.fuzz.responses import read_response
 from tests.support.wire import chat_format, make_endpoint, make_target, one_byte_pieces, random_pieces
 
 #: HTTP/2 stacks take 8 KiB of trailers; base64 makes four bytes of three.
@@ -117,6 +119,22 @@ def _drain(parser: ChatStreamParser, pieces: Iterable[bytes]) -> Iterator[ChatEv
     if not events or events[-1].WhichOneof("event") != "end":
         yield from parser.close()
         raise AssertionError("the stream has neither an end nor a failure")
+
+
+def check_response(data: bytes) -> None:
+    """A response on a connection is read or refused, and to the same end whatever the cuts."""
+    random = Random(zlib.crc32(data))
+    with asyncio.Runner() as runner:
+        whole = runner.run(read_response([data]))
+        for longest in (200, 5) if len(data) < 2048 else (200,):
+            cut = runner.run(read_response(random_pieces(data, random, longest=longest)))
+            assert (cut.status, cut.headers, cut.failure) == (whole.status, whole.headers, whole.failure)
+            if whole.failure:
+                # How much of a body that breaks is given out depends on how much came at once.
+                shorter, longer = sorted((cut.body, whole.body), key=len)
+                assert longer.startswith(shorter)
+            else:
+                assert cut.body == whole.body
 
 
 def check_sse(data: bytes) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import zlib
 from base64 import b64encode
 from random import Random
 from struct import pack
@@ -277,6 +279,26 @@ def queries() -> list[bytes]:
         b'model = "a b" AND status_code != 5 AND labels.team = x AND labels."a b"=c',
         b"api_key = 'tenants/a/apiKeys/b' AND provider = providers/p AND end_user_id = 'it\\'s'",
         encode_page_token((5, "a"), PAGED).encode(),
+    ]
+
+
+def responses() -> list[bytes]:
+    def of(*lines: str, body: bytes = b"") -> bytes:
+        return "\r\n".join(["HTTP/1.1 200 OK", *lines, "", ""]).encode() + body
+
+    packed = gzip.compress(b'{"a": 1}' * 20, mtime=0)
+    return [
+        of("content-length: 2", "connection: keep-alive", "keep-alive: timeout=5", body=b"{}"),
+        of(
+            "Transfer-Encoding: chunked", "a: b", "a: c", body=b"2\r\n{}\r\n3;x=y\r\nabc\r\n0\r\nt: u\r\n\r\n"
+        ),
+        of("connection: close", body=b"until the end"),
+        of(f"content-length: {len(packed)}", "content-encoding: gzip", body=packed),
+        of("content-encoding: deflate", "transfer-encoding: chunked", body=b"8\r\n" + zlib.compress(b"")),
+        of("content-encoding: gzip", body=packed + packed),
+        b"HTTP/1.1 100 Continue\r\n\r\n" + of("content-length: 2", body=b"{}HTTP/1.1 200 OK\r\n\r\n"),
+        b"HTTP/1.0 429 Slow\nretry-after: 5\n\nslow",
+        b"HTTP/1.1 204 No Content\r\n\r\n",
     ]
 
 

@@ -117,6 +117,7 @@ TARGETS: Final = {
             _mutate_error_answer,
             seeds.anthropic_errors,
         ),
+        Target("response", properties.check_response, mutate_bytes, seeds.responses),
         Target("sse", properties.check_sse, mutate_bytes, seeds.sse_streams),
         Target("embeddings", properties.check_embeddings, mutate_json, seeds.embeddings),
         Target("fold", properties.check_fold, mutate_bytes, seeds.event_streams),

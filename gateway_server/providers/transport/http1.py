@@ -417,7 +417,7 @@ class Connection(asyncio.Protocol):
         if self._is_head_complete or self._parser is None:
             return
         status = self._parser.get_status_code()
-        if status < 200:
+        if 100 <= status < 200:
             self._is_informational = True
             return
         self._is_head_complete = True
@@ -448,6 +448,8 @@ class Connection(asyncio.Protocol):
             # Headers before the body without end, or chunk extensions and trailers within it.
             return TransportErrorKind.TOO_LARGE, "the headers of the provider's response are too large"
         if is_head_new:
+            if exchange.status < 100:
+                return TransportErrorKind.PROTOCOL, "the response has a status that does not exist"
             size = sum(map(len, self._headers)) + sum(map(len, self._headers.values()))
             if size > MAX_HEAD_BYTES or self._header_count > MAX_HEADERS:
                 return TransportErrorKind.TOO_LARGE, "the headers of the provider's response are too large"

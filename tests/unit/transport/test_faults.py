@@ -117,6 +117,8 @@ async def test_close_without_a_response_is_a_reset_and_not_sent_again(
         pytest.param(b"<html>hello</html>\r\n\r\n", id="bare-html"),
         pytest.param(b"HTTP/1.1 OK 200\r\n\r\n", id="bad-status-line"),
         pytest.param(b"HTTP/1.1 20 OK\r\n\r\n", id="short-status"),
+        pytest.param(b"HTTP/1.1 000 Nothing\r\n\r\nhello", id="status-zero"),
+        pytest.param(b"HTTP/1.1 099 Less\r\ncontent-length: 5\r\n\r\nhello", id="status-too-small"),
         pytest.param(b"HTTP/3.0 200 OK\r\n\r\n", id="bad-version"),
         pytest.param(HEAD + b"content-length: -5\r\n\r\nhello", id="negative-length"),
         pytest.param(HEAD + b"content-length: five\r\n\r\nhello", id="length-in-words"),
