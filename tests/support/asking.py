@@ -20,7 +20,8 @@ async def ask_chat(
     """The answer; raises what the format makes of a failure, or TransportError."""
     wire_format = endpoint.chat_format
     assert wire_format is not None
-    call = endpoint.chat_call(target, wire_format.render_chat(request, target, stream=stream), stream=stream)
+    body = wire_format.render_chat(request, target, stream=stream)
+    call = endpoint.chat_call(target, body, stream=stream, options=request.provider_options)
     response = await transport.send(call, timeouts=_TIMEOUTS, max_response_bytes=_MAX_RESPONSE_BYTES)
     async with response:
         if response.status != 200:
