@@ -22,6 +22,7 @@ from gateway_server.errors import GatewayError
 from gateway_server.limits.admission import Admission
 from gateway_server.logs import set_up_logs
 from gateway_server.metrics import Metrics
+from gateway_server.pipeline.account import record_refusal
 from gateway_server.pipeline.chat import ChatPipeline
 from gateway_server.pipeline.count import CountPipeline
 from gateway_server.pipeline.embeddings import EmbeddingsPipeline
@@ -220,6 +221,7 @@ async def _start(settings: Settings, base: _Base, stack: AsyncExitStack) -> tupl
             default_timeout=settings.default_timeout_seconds,
             max_timeout=settings.max_timeout_seconds,
             stream_stall_timeout=settings.stream_stall_seconds,
+            record_refusal=lambda call, error: record_refusal(call, error, ledger=ledger, metrics=metrics),
         ),
         address=settings.listen,
         credentials=await _credentials(settings),

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from types import TracebackType
 from typing import Final, Self
 
@@ -223,6 +224,13 @@ class CallAccount:
             if attempt.first_token_latency is not None:
                 return _micros(attempt.started_at + attempt.first_token_latency - self._call.started_at)
         return None
+
+
+def record_refusal(call: CallContext, error: GatewayError, *, ledger: Ledger, metrics: Metrics) -> None:
+    """Puts a call on record that was refused before its request could be read."""
+    account = CallAccount(call, ledger=ledger, metrics=metrics, model="", labels={}, end_user_id="")
+    with suppress(GatewayError), account:
+        raise error
 
 
 def _micros(seconds: float) -> int:

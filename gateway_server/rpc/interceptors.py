@@ -56,7 +56,10 @@ class Interceptors:
         default_timeout: float,
         max_timeout: float,
         stream_stall_timeout: float,
+        record_refusal: Callable[[CallContext, GatewayError], None],
     ) -> None:
+        """``record_refusal`` hears of model calls whose request is refused before the pipeline sees it."""
+        self._record_refusal = record_refusal
         self._authenticate = authenticate
         self._admission = admission
         self._metrics = metrics
@@ -113,8 +116,7 @@ class Interceptors:
             with self._admission:
                 principal = await self._authenticate(_secret_of(context))
                 _check_permission(method, principal)
-                request = parse_request(method, data)
-                timeout = self._timeout_of(method, request, context)
+                timeout = self._timeout_of(context)
                 call = CallContext(
                     request_id=request_id,
                     method=method.name,
@@ -124,6 +126,10 @@ class Interceptors:
                     started_at=started_at,
                     deadline_at=started_at + timeout,
                 )
+                request = self._read_request(method, data, call)
+                if method.has_gateway_options:
+                    timeout = _shorten(timeout, request)
+                    call.deadline_at = started_at + timeout
                 try:
                     async with asyncio.timeout(timeout):
                         result = await answer(request, call)
@@ -170,16 +176,29 @@ class Interceptors:
             service=method.service, method=method.name, streaming=method.response_streaming
         )
 
-    def _timeout_of(self, method: Method, request: Message, context: GrpcContext) -> float:
+    def _read_request(self, method: Method, data: bytes, call: CallContext) -> Message:
+        """The valid request; a refusal of a call that asks a model is on record."""
+        try:
+            return parse_request(method, data)
+        except GatewayError as error:
+            if method.is_model_call:
+                self._record_refusal(call, error)
+            raise
+
+    def _timeout_of(self, context: GrpcContext) -> float:
         """Seconds this call may take: the caller's deadline or the default, within the maximum."""
         timeout = cast("float | None", context.time_remaining())  # None without a deadline, against its stubs
         if timeout is None:
             timeout = self._default_timeout
-        if method.has_gateway_options:
-            options: GatewayOptions = getattr(request, "gateway_options")  # noqa: B009 -- any request
-            if options.HasField("timeout"):
-                timeout = min(timeout, options.timeout.ToNanoseconds() / 1e9)
         return min(timeout, self._max_timeout)
+
+
+def _shorten(timeout: float, request: Message) -> float:
+    """The timeout, or that of the request's own options when it is shorter; in seconds."""
+    options: GatewayOptions = getattr(request, "gateway_options")  # noqa: B009 -- any request that has them
+    if options.HasField("timeout"):
+        return min(timeout, options.timeout.ToNanoseconds() / 1e9)
+    return timeout
 
 
 def _secret_of(context: GrpcContext) -> str:

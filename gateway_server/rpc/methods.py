@@ -17,6 +17,7 @@ from aigateway.v1 import (
 )
 from aigateway.v1.permission_pb2 import Scope
 
+_MODEL_SERVICES: Final = frozenset({"aigateway.v1.ChatService", "aigateway.v1.EmbeddingsService"})
 _FILES: Final = (chat_service_pb2, embeddings_service_pb2, admin_service_pb2, usage_service_pb2)
 
 
@@ -30,6 +31,11 @@ class Method:
     response_streaming: bool
     scopes: frozenset[Scope.ValueType]
     has_gateway_options: bool
+
+    @property
+    def is_model_call(self) -> bool:
+        """Whether it asks a model, so that the ledger has a row of each call."""
+        return self.service in _MODEL_SERVICES
 
     @property
     def full_name(self) -> str:

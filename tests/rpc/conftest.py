@@ -39,6 +39,7 @@ class Served:
     admission: Admission
     metrics: Metrics
     scopes: set[Scope.ValueType] = field(default_factory=set)
+    refusals: list[tuple[str, GatewayError]] = field(default_factory=list)
 
     @property
     def chat(self) -> ChatServiceAsyncStub:
@@ -83,6 +84,7 @@ async def serve() -> AsyncIterator[Serve]:
                     raise GatewayError(ErrorReason.ERROR_REASON_API_KEY_INVALID, "the API key is not valid")
                 return Principal("acme", "test", frozenset(scopes))
 
+            refusals: list[tuple[str, GatewayError]] = []
             admission, metrics = Admission(max_concurrent_calls), Metrics()
             server = RpcServer(
                 servicers,
@@ -94,6 +96,7 @@ async def serve() -> AsyncIterator[Serve]:
                     default_timeout=default_timeout,
                     max_timeout=max_timeout,
                     stream_stall_timeout=stall_timeout,
+                    record_refusal=lambda call, error: refusals.append((call.request_id, error)),
                 ),
                 address=address,
                 credentials=credentials,
@@ -104,7 +107,7 @@ async def serve() -> AsyncIterator[Serve]:
             stack.push_async_callback(server.stop, 0)
             channel = grpc.aio.insecure_channel(f"127.0.0.1:{server.port}")
             stack.push_async_callback(channel.close)
-            return Served(server, channel, admission, metrics, scopes)
+            return Served(server, channel, admission, metrics, scopes, refusals)
 
         yield start
 

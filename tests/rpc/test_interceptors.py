@@ -163,6 +163,14 @@ async def test_broken_rules_of_the_contract_name_their_fields(serve: Serve) -> N
     assert set(failure.violations) == {"model", "messages[0]", "messages[0].role", "labels[a]"}
 
 
+async def test_a_refused_model_call_is_on_record(serve: Serve) -> None:
+    served = await serve({CHAT: Chat()})
+    request = CreateChatCompletionRequest(messages=[Message()])
+    failure = await failure_of(served.chat.CreateChatCompletion(request, metadata=KEY_METADATA))
+    [(request_id, error)] = served.refusals
+    assert (request_id, error.reason_name) == (failure.request_id, "INVALID_REQUEST")
+
+
 async def test_a_request_over_the_limit_is_refused(serve: Serve) -> None:
     served = await serve({CHAT: Chat()}, max_request_bytes=1000)
     with pytest.raises(grpc.aio.AioRpcError) as caught:

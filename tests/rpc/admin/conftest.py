@@ -142,6 +142,7 @@ async def gateway(tmp_path: Path) -> AsyncIterator[Gateway]:
                 default_timeout=20,
                 max_timeout=20,
                 stream_stall_timeout=20,
+                record_refusal=lambda call, error: None,
             ),
             address="127.0.0.1:0",
             credentials=None,

@@ -1,10 +1,10 @@
-"""Counting tokens where the provider does not: an estimate that says so, and a row in the ledger."""
+"""Calls that reach no provider: counts that the gateway estimates, and requests that it refuses. All on record."""
 
 from __future__ import annotations
 
 import pytest
 
-from aigateway import NotFoundError, function_tool, user
+from aigateway import InvalidRequestError, NotFoundError, function_tool, user
 from aigateway.v1.chat_service_pb2 import CountTokensRequest
 from tests.support.gateway import Gateway
 from tests.support.upstream import MODEL
@@ -33,3 +33,12 @@ async def test_a_count_for_an_unknown_model_is_refused(gateway: Gateway) -> None
     with pytest.raises(NotFoundError) as caught:
         await gateway.client.chat.count_tokens("nobody", [user("hello")])
     assert caught.value.reason == "MODEL_NOT_FOUND"
+
+
+async def test_a_request_that_breaks_a_rule_is_on_record(gateway: Gateway) -> None:
+    with pytest.raises(InvalidRequestError) as caught:
+        await gateway.client.chat.create("", [user("hello")])
+    rows = gateway.client.usage.list_records("tenants/default", filter='error_reason = "INVALID_REQUEST"')
+    record = await anext(aiter(rows))
+    assert record.name == f"tenants/default/usageRecords/{caught.value.request_id}"
+    assert list(record.attempts) == []
