@@ -1,4 +1,4 @@
-"""Calls that reach no provider: counts that the gateway estimates, and requests that it refuses. All on record."""
+"""Calls that reach no provider, counts estimated here and requests refused: all are on record."""
 
 from __future__ import annotations
 
