@@ -5,9 +5,9 @@ from typing import Final
 
 import orjson
 
-from aigateway.v1.content_pb2 import ContentPart, Message, ToolCallPart
+from aigateway.v1.content_pb2 import ContentPart, Message, TextPart, ToolCallPart
 from gateway_server.errors import GatewayError, invalid_request
-from gateway_server.providers.wire.anthropic_messages.blocks import mark, render_block, render_text
+from gateway_server.providers.wire.anthropic_messages.blocks import mark, render_block
 from gateway_server.providers.wire.anthropic_messages.citations import render_citations
 from gateway_server.providers.wire.anthropic_messages.context import RenderContext
 from gateway_server.providers.wire.json_values import JsonObject
@@ -25,7 +25,7 @@ def render_assistant(message: Message, path: str, context: RenderContext) -> lis
         match part.WhichOneof("kind"):
             case "text":
                 if part.text.text:
-                    content.append(_render_text(part, at, context))
+                    content.append(mark(_render_text(part.text), part, at, context))
             case "tool_call":
                 content.append(_render_call(part, at, context, call_ids))
             case "reasoning":
@@ -46,9 +46,9 @@ def render_assistant(message: Message, path: str, context: RenderContext) -> lis
     return content
 
 
-def _render_text(part: ContentPart, path: str, context: RenderContext) -> JsonObject:
-    block = render_text(part, path, context)
-    if part.text.citations and (citations := render_citations(part.text.citations)):
+def _render_text(text: TextPart) -> JsonObject:
+    block: JsonObject = {"type": "text", "text": text.text}
+    if text.citations and (citations := render_citations(text.citations)):
         block["citations"] = citations
     return block
 

@@ -1,7 +1,6 @@
 """Blocks of content that turns of every role share."""
 
 from collections.abc import Callable, Sequence
-from typing import cast
 
 import orjson
 
@@ -22,8 +21,9 @@ def render_content(
     for index, part in enumerate(parts):
         kind = part.WhichOneof("kind")
         if kind == "text":
-            if part.text.text:
-                content.append(render_text(part, f"{path}.parts[{index}]", context))
+            if text := part.text.text:
+                block: JsonObject = {"type": "text", "text": text}
+                content.append(mark(block, part, f"{path}.parts[{index}]", context))
         else:
             content.append(render_part(part, f"{path}.parts[{index}]", context))
     return content
@@ -33,17 +33,10 @@ def to_content(blocks: list[Block]) -> str | list[Block]:
     """Blocks as the content of a message; a text alone goes as a string, which means the same."""
     if len(blocks) == 1:
         only = blocks[0]
-        if isinstance(only, dict) and only["type"] == "text" and len(only) == 2:
-            return cast(str, only["text"])
+        if isinstance(only, dict) and len(only) == 2 and only["type"] == "text":
+            text: str = only["text"]
+            return text
     return blocks
-
-
-def render_text(part: ContentPart, path: str, context: RenderContext) -> JsonObject:
-    """A ``text`` block, without citations."""
-    block: JsonObject = {"type": "text", "text": part.text.text}
-    if part.HasField("cache_control"):
-        block["cache_control"] = context.render_cache_control(part.cache_control, path)
-    return block
 
 
 def render_input(part: ContentPart, path: str, context: RenderContext) -> Block:

@@ -42,13 +42,17 @@ class Thinking:
         return self.thinking is not None and self.thinking["type"] != "disabled"
 
 
+#: Nothing is said, so that the model does as it likes.
+NO_THINKING: Final = Thinking()
+
+
 def render_reasoning(reasoning: ReasoningConfig, max_tokens: int | None, context: RenderContext) -> Thinking:
     """The thinking asked for. ``max_tokens`` is the limit of the answer where there is one."""
     match reasoning.WhichOneof("control"):
         case "effort":
             effort = reasoning.effort
             if effort == ReasoningEffort.REASONING_EFFORT_UNSPECIFIED:
-                return Thinking()
+                return NO_THINKING
             if effort == ReasoningEffort.REASONING_EFFORT_NONE:
                 return _no_thinking(context)
             if effort not in _EFFORTS:
@@ -59,11 +63,11 @@ def render_reasoning(reasoning: ReasoningConfig, max_tokens: int | None, context
                 return _no_thinking(context)
             return _render_budget(reasoning.budget_tokens, max_tokens, context)
         case _:
-            return Thinking()
+            return NO_THINKING
 
 
 def _no_thinking(context: RenderContext) -> Thinking:
-    return Thinking({"type": "disabled"}) if context.traits.thinking else Thinking()
+    return Thinking({"type": "disabled"}) if context.traits.thinking else NO_THINKING
 
 
 def _render_effort(reasoning: ReasoningConfig, max_tokens: int | None, context: RenderContext) -> Thinking:

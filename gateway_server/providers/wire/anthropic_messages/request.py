@@ -18,7 +18,7 @@ from gateway_server.errors import invalid_request
 from gateway_server.providers.base import Target
 from gateway_server.providers.wire.anthropic_messages.context import PROVIDER_TYPE, RenderContext
 from gateway_server.providers.wire.anthropic_messages.models import traits_of
-from gateway_server.providers.wire.anthropic_messages.reasoning import Thinking, render_reasoning
+from gateway_server.providers.wire.anthropic_messages.reasoning import NO_THINKING, Thinking, render_reasoning
 from gateway_server.providers.wire.anthropic_messages.tools import render_choice, render_tools
 from gateway_server.providers.wire.anthropic_messages.turns import render_turns
 from gateway_server.providers.wire.json_values import JsonObject
@@ -63,7 +63,7 @@ def render_chat(request: CreateChatCompletionRequest, target: Target, *, stream:
     """The body to send; raises FEATURE_NOT_SUPPORTED or INVALID_REQUEST before anything is."""
     context = RenderContext(target, traits_of(target.provider_model))
     limit = _find_limit(request.generation_config, target)
-    thinking = Thinking()
+    thinking = NO_THINKING
     if request.HasField("reasoning"):
         thinking = render_reasoning(request.reasoning, limit, context)
     body: JsonObject = {
@@ -77,8 +77,8 @@ def render_chat(request: CreateChatCompletionRequest, target: Target, *, stream:
         body |= _render_tools(request, thinking, context)
     if thinking.thinking is not None:
         body["thinking"] = thinking.thinking
-    if output_config := _render_output_config(request, thinking, context):
-        body["output_config"] = output_config
+    if thinking.effort is not None or request.HasField("response_format"):
+        body |= _render_output_config(request, thinking, context)
     if request.end_user_id:
         body["metadata"] = {"user_id": request.end_user_id}
     if stream:
@@ -175,7 +175,7 @@ def _render_output_config(
         wanted = _render_response_format(request.response_format, context)
         if wanted is not None:
             rendered["format"] = wanted
-    return rendered
+    return {"output_config": rendered} if rendered else {}
 
 
 def _render_response_format(wanted: ResponseFormat, context: RenderContext) -> JsonObject | None:
