@@ -19,7 +19,13 @@ DIFFERENCES = {
     "empty texts": "say nothing, and most are refused; we leave them out",
     "custom tools": "is the default type of a tool",
 }
-_DEFAULTS = {"stream": False, "description": "", "is_error": False, "tools": [], "citations": {"enabled": False}}
+_DEFAULTS = {
+    "stream": False,
+    "description": "",
+    "is_error": False,
+    "tools": [],
+    "citations": {"enabled": False},
+}
 
 
 def chat_meaning(body: JsonObject, notes: Counter[str] | None = None) -> JsonObject:

@@ -144,14 +144,20 @@ def read_completion(completion: ChatCompletion) -> JsonObject:
     }
 
 
+def _unseal(kept: bytes) -> str:
+    """What was sealed, without the mark by which the gateway knows whose it is."""
+    assert not kept or kept.startswith(b"anthropic:")
+    return kept.removeprefix(b"anthropic:").decode()
+
+
 def _read_part(part: ContentPart) -> list[Any]:
     match part.WhichOneof("kind"):
         case "text":
             return ["text", part.text.text, [_read_citation(citation) for citation in part.text.citations]]
         case "reasoning" if part.reasoning.redacted_data:
-            return ["sealed", part.reasoning.redacted_data.decode()]
+            return ["sealed", _unseal(part.reasoning.redacted_data)]
         case "reasoning":
-            return ["thought", part.reasoning.text, part.provider_signature.decode()]
+            return ["thought", part.reasoning.text, _unseal(part.provider_signature)]
         case "tool_call":
             call = part.tool_call
             return ["call", call.tool_call_id, call.tool_name, json.loads(call.arguments)]

@@ -127,10 +127,10 @@ def _kind(block: JsonObject) -> JsonObject:
                 }
             }
         case "thinking":
-            signature = _bytes(block["signature"])
+            signature = _bytes("anthropic:" + block["signature"])
             return {"reasoning": {"text": block["thinking"]}, "providerSignature": signature}
         case "redacted_thinking":
-            return {"reasoning": {"redactedData": _bytes(block["data"])}}
+            return {"reasoning": {"redactedData": _bytes("anthropic:" + block["data"])}}
         case "tool_use":
             arguments = orjson.dumps(block["input"]).decode()
             call = {"toolCallId": block["id"], "toolName": block["name"], "arguments": arguments}

@@ -79,10 +79,10 @@ def test_an_answer_may_be_empty() -> None:
         ({"type": "text", "text": "", "citations": None}, {"text": {}}),
         (
             {"type": "thinking", "thinking": "Hm", "signature": "sig"},
-            {"reasoning": {"text": "Hm"}, "providerSignature": seal("sig")},
+            {"reasoning": {"text": "Hm"}, "providerSignature": seal("anthropic:sig")},
         ),
         ({"type": "thinking", "thinking": "Hm"}, {"reasoning": {"text": "Hm"}}),
-        ({"type": "redacted_thinking", "data": "abc"}, {"reasoning": {"redactedData": "YWJj"}}),
+        ({"type": "redacted_thinking", "data": "abc"}, {"reasoning": {"redactedData": seal("anthropic:abc")}}),
         (
             {"type": "tool_use", "id": "c", "name": "f", "input": {"z": 1, "a": 2}},
             {"toolCall": {"toolCallId": "c", "toolName": "f", "arguments": '{"z":1,"a":2}'}},

@@ -245,6 +245,10 @@ def test_what_says_nothing_is_left_out() -> None:
         ),
         (
             [turn("ASSISTANT", {"reasoning": {"text": "Hm"}, "providerSignature": "/w=="})],
+            "reasoning that it did not sign",
+        ),
+        (
+            [turn("ASSISTANT", {"reasoning": {}, "providerSignature": "/w=="})],
             "sealed reasoning of another provider",
         ),
         (
@@ -320,10 +324,10 @@ def test_thoughts_and_calls_keep_their_order_and_their_seals() -> None:
         HELLO,
         turn(
             "ASSISTANT",
-            {"reasoning": {"text": "First"}, "providerSignature": b64encode(b"sig1").decode()},
+            {"reasoning": {"text": "First"}, "providerSignature": b64encode(b"anthropic:sig1").decode()},
             call("c1", '{"z": 1, "a": 5}'),
-            {"reasoning": {"redactedData": b64encode(b"sealed").decode()}},
-            {"reasoning": {}, "providerSignature": b64encode(b"sig2").decode()},
+            {"reasoning": {"redactedData": b64encode(b"anthropic:sealed").decode()}},
+            {"reasoning": {}, "providerSignature": b64encode(b"anthropic:sig2").decode()},
             call("c2"),
             {"reasoning": {}},
         ),

@@ -171,10 +171,10 @@ def test_thoughts_their_signatures_and_calls_keep_their_order() -> None:
         begin(5, type="tool_use", id="c3", name="f", input={"a": 1}),
         end(5),
     ) == [
-        {"reasoning": {"text": "Hmm"}, "providerSignature": "c2ln"},
+        {"reasoning": {"text": "Hmm"}, "providerSignature": "YW50aHJvcGljOnNpZw=="},
         {"toolCall": {"toolCallId": "c1", "toolName": "f", "arguments": '{"a": 12345678901234567890}'}},
-        {"reasoning": {"redactedData": "YWJj"}},
-        {"reasoning": {"text": "So"}, "providerSignature": "dHdv"},
+        {"reasoning": {"redactedData": "YW50aHJvcGljOmFiYw=="}},
+        {"reasoning": {"text": "So"}, "providerSignature": "YW50aHJvcGljOnR3bw=="},
         {
             "toolCall": {"toolCallId": "c2", "toolName": "f", "arguments": "{}"},
             "providerSignature": "eyJjYWxsZXIiOnsidHlwZSI6IngifX0=",

@@ -328,8 +328,8 @@ SCENARIOS = [
                 OUR_HELLO,
                 turn(
                     "ASSISTANT",
-                    {"reasoning": {"text": "Hm"}, "providerSignature": seal("sig1")},
-                    {"reasoning": {"redactedData": seal("sealed")}},
+                    {"reasoning": {"text": "Hm"}, "providerSignature": seal("anthropic:sig1")},
+                    {"reasoning": {"redactedData": seal("anthropic:sealed")}},
                     {"toolCall": {"toolCallId": "c1", "toolName": "get_weather"}},
                 ),
                 turn("TOOL", {"toolResult": {"toolCallId": "c1"}}),

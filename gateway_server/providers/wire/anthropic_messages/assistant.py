@@ -9,9 +9,10 @@ from aigateway.v1.content_pb2 import ContentPart, Message, TextPart, ToolCallPar
 from gateway_server.errors import GatewayError, invalid_request
 from gateway_server.providers.wire.anthropic_messages.blocks import mark, render_block
 from gateway_server.providers.wire.anthropic_messages.citations import render_citations
-from gateway_server.providers.wire.anthropic_messages.context import RenderContext
+from gateway_server.providers.wire.anthropic_messages.context import PROVIDER_TYPE, RenderContext
 from gateway_server.providers.wire.json_values import JsonObject
 from gateway_server.providers.wire.rendering import Block, fit_call_id, json_object_text, misplaced
+from gateway_server.providers.wire.seals import unseal
 
 _CALL_ID: Final = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)
 
@@ -111,17 +112,15 @@ def _render_reasoning(part: ContentPart, path: str, context: RenderContext) -> l
     if reasoning.redacted_data:
         if reasoning.text or part.provider_signature:
             raise invalid_request(f"{path}.reasoning", "is both sealed and readable")
-        return [{"type": "redacted_thinking", "data": _decode(reasoning.redacted_data, context)}]
-    if part.provider_signature:
-        signature = _decode(part.provider_signature, context)
+        data = unseal(PROVIDER_TYPE, reasoning.redacted_data)
+        if data is None:
+            raise context.unsupported("sealed reasoning of another provider")
+        return [{"type": "redacted_thinking", "data": data}]
+    signature = unseal(PROVIDER_TYPE, part.provider_signature)
+    if signature is not None:
         return [{"type": "thinking", "thinking": reasoning.text, "signature": signature}]
     if reasoning.text:
         raise context.unsupported("reasoning that it did not sign")
+    if part.provider_signature:
+        raise context.unsupported("sealed reasoning of another provider")
     return []
-
-
-def _decode(sealed: bytes, context: RenderContext) -> str:
-    try:
-        return sealed.decode("ascii")
-    except UnicodeDecodeError as error:
-        raise context.unsupported("sealed reasoning of another provider") from error

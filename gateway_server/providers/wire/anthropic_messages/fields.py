@@ -19,6 +19,7 @@ from gateway_server.providers.wire.json_values import (
     get_object,
     get_text,
 )
+from gateway_server.providers.wire.seals import seal
 
 #: What is read into fields of its own; everything else is handed on as metadata.
 ANSWER_KEYS: Final = frozenset(
@@ -104,9 +105,9 @@ def read_block(block: JsonObject, source: bytes, *path: str | int) -> ContentPar
             )
         case "thinking":
             part.reasoning.text = get_text(block, "thinking", where)
-            part.provider_signature = get_text(block, "signature", where).encode()
+            part.provider_signature = seal(PROVIDER_TYPE, get_text(block, "signature", where))
         case "redacted_thinking":
-            part.reasoning.redacted_data = get_text(block, "data", where).encode()
+            part.reasoning.redacted_data = seal(PROVIDER_TYPE, get_text(block, "data", where))
         case "tool_use":
             part.CopyFrom(begin_call(block, where))
             arguments = get_object(block, "input", where)

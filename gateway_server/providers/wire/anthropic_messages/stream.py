@@ -8,6 +8,7 @@ from aigateway.v1.content_pb2 import ContentPart
 from aigateway.v1.usage_pb2 import TokenUsage
 from gateway_server.providers.base import Target
 from gateway_server.providers.wire.anthropic_messages.citations import read_citation
+from gateway_server.providers.wire.anthropic_messages.context import PROVIDER_TYPE
 from gateway_server.providers.wire.anthropic_messages.errors import parse_error_in_answer
 from gateway_server.providers.wire.anthropic_messages.fields import (
     begin_call,
@@ -29,6 +30,7 @@ from gateway_server.providers.wire.json_values import (
     get_text,
     to_struct,
 )
+from gateway_server.providers.wire.seals import seal
 from gateway_server.providers.wire.sse_stream import SseChatStream
 from gateway_server.providers.wire.stream_writer import ChoiceWriter
 
@@ -186,7 +188,7 @@ class _BlockReader:
                 if text := get_text(block, "thinking", _BLOCK):
                     self._writer.reasoning(text)
                 if signature := get_text(block, "signature", _BLOCK):
-                    self._writer.signature(self._part_index, signature.encode())
+                    self._writer.signature(self._part_index, seal(PROVIDER_TYPE, signature))
             case "redacted_thinking":
                 self._writer.whole(read_block(block, payload, _BLOCK))
             case "tool_use":
@@ -243,7 +245,7 @@ class _BlockReader:
                     self._writer.reasoning(text)
             case "signature_delta", "thinking":
                 signature = get_text(delta, "signature", _DELTA)
-                self._writer.signature(self._part_index, signature.encode())
+                self._writer.signature(self._part_index, seal(PROVIDER_TYPE, signature))
             case "citations_delta", "text":
                 self._cite(delta.get("citation"), f"{_DELTA}.citation")
             case _, "text" | "thinking" | "redacted_thinking" | "tool_use":

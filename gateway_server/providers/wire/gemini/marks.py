@@ -7,12 +7,14 @@ import re
 from hashlib import sha256
 from typing import Final
 
+from gateway_server.providers.wire.seals import seal, unseal
+
 #: Begins the id of a call to which the provider gave none. Such ids are not sent to it.
 _MADE_ID: Final = "aigw_"
 _RESPONSE_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,28}", re.ASCII)
 
-#: Begins a signature of this provider; another's would only make it refuse the request.
-_SIGNATURE: Final = b"gemini:"
+#: Marks signatures of this provider.
+_ORIGIN: Final = "gemini"
 
 
 def make_call_id(response_id: str, choice_index: int, number: int, call: str) -> str:
@@ -33,14 +35,9 @@ def is_made(call_id: str) -> bool:
 
 def seal_signature(signature: str) -> bytes:
     """A signature of the provider, as callers keep it."""
-    return _SIGNATURE + signature.encode()
+    return seal(_ORIGIN, signature)
 
 
 def open_signature(sealed: bytes) -> str | None:
     """The provider's signature as it came, None when it is not of this provider."""
-    if not sealed.startswith(_SIGNATURE):
-        return None
-    try:
-        return sealed.removeprefix(_SIGNATURE).decode()
-    except UnicodeDecodeError:
-        return None
+    return unseal(_ORIGIN, sealed)

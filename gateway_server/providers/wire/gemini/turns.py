@@ -120,9 +120,11 @@ class _Conversation:
             case "tool_call":
                 return self._render_call(part.tool_call, f"{path}.tool_call")
             case "reasoning":
-                if part.reasoning.redacted_data:
+                is_own = open_signature(part.provider_signature) is not None
+                is_hidden = not part.reasoning.text and not is_own
+                if part.reasoning.redacted_data or (is_hidden and part.provider_signature):
                     raise self._context.unsupported("sealed reasoning of another provider")
-                if not part.reasoning.text and open_signature(part.provider_signature) is None:
+                if is_hidden:
                     return None
                 return {"text": part.reasoning.text, "thought": True}
             case "refusal":

@@ -1,5 +1,6 @@
 """Turns of the model, sent back as part of the conversation."""
 
+import re
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -12,6 +13,9 @@ from gateway_server.providers.wire.rendering import Block, misplaced
 
 #: Prefix of ``ProviderPart.block_type`` for a tool call of a type that has no kind in the contract.
 TOOL_CALL_BLOCK: Final = "tool_calls/"
+
+#: Signatures of other providers bear a mark with a colon.
+_AUDIO_ID: Final = re.compile(rb"[A-Za-z0-9_.-]+")
 
 
 @dataclass(slots=True)
@@ -33,7 +37,7 @@ class _Turn:
             case "tool_call":
                 self._add_call(part.tool_call, f"{path}.tool_call")
             case "reasoning":
-                self._add_reasoning(part.reasoning)
+                self._add_reasoning(part.reasoning, is_signed=bool(part.provider_signature))
             case "refusal":
                 self.refusals.append(part.refusal.text)
             case "audio":
@@ -54,8 +58,9 @@ class _Turn:
         self.call_ids.add(call.tool_call_id)
         self.calls.append(_render_call(call, path, self.context))
 
-    def _add_reasoning(self, reasoning: ReasoningPart) -> None:
-        if reasoning.redacted_data:
+    def _add_reasoning(self, reasoning: ReasoningPart, *, is_signed: bool) -> None:
+        # A signature without words holds the whole thought.
+        if reasoning.redacted_data or (is_signed and not reasoning.text):
             raise self.context.unsupported("sealed reasoning of another provider")
         if not reasoning.text:
             return
@@ -68,7 +73,7 @@ class _Turn:
         if self.audio is not None:
             raise self.context.unsupported("several audio parts in one assistant turn")
         signature = part.provider_signature
-        if not signature or not signature.isascii() or not self.context.dialect.audio_output:
+        if not _AUDIO_ID.fullmatch(signature) or not self.context.dialect.audio_output:
             raise self.context.unsupported("audio in assistant turns that it did not answer itself")
         self.audio = {"id": signature.decode("ascii")}
 
