@@ -29,6 +29,14 @@ def json_object_text(text: str, path: str) -> orjson.Fragment:
     return orjson.Fragment(text)
 
 
+def dump_body(body: JsonObject) -> bytes:
+    """The body as it is sent. What callers wrote and a format had to take apart may be too deep to write."""
+    try:
+        return orjson.dumps(body)
+    except TypeError as error:
+        raise invalid_request("request", "holds JSON that is nested too deeply") from error
+
+
 def json_object(struct: Struct, path: str) -> JsonObject:
     """A Struct that a caller wrote, as an object."""
     try:

@@ -23,7 +23,7 @@ from gateway_server.providers.wire.anthropic_messages.tools import render_choice
 from gateway_server.providers.wire.anthropic_messages.turns import render_turns
 from gateway_server.providers.wire.json_values import JsonObject
 from gateway_server.providers.wire.provider_options import merge_options
-from gateway_server.providers.wire.rendering import json_number, json_object_text
+from gateway_server.providers.wire.rendering import dump_body, json_number, json_object_text
 
 #: The limit of the output, which the provider requires, where neither the request nor the model tells one.
 DEFAULT_MAX_TOKENS: Final = 4096
@@ -84,7 +84,7 @@ def render_chat(request: CreateChatCompletionRequest, target: Target, *, stream:
     if stream:
         body["stream"] = True
     _merge_options(body, request.provider_options)
-    return orjson.dumps(body)
+    return dump_body(body)
 
 
 def render_count(request: CountTokensRequest, target: Target) -> bytes:
@@ -94,7 +94,7 @@ def render_count(request: CountTokensRequest, target: Target) -> bytes:
     if request.tools:
         body["tools"] = render_tools(request.tools, context)
     _merge_options(body, request.provider_options)
-    return orjson.dumps({key: value for key, value in body.items() if key in _COUNTED})
+    return dump_body({key: value for key, value in body.items() if key in _COUNTED})
 
 
 def _merge_options(body: JsonObject, options: Mapping[str, Struct]) -> None:
