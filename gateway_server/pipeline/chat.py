@@ -127,10 +127,17 @@ def _counted_usage(request: CreateChatCompletionRequest, output_characters: int)
 def _cut_usage(
     request: CreateChatCompletionRequest, reported: TokenUsage | None, output_characters: int
 ) -> TokenUsage:
-    """The usage of an answer that broke off: what was reported until then, or read."""
+    """The usage of an answer that broke off: what was reported until then, or read.
+
+    A provider that reports its input at once knows no more of its output than that it has begun, so
+    what was read of it counts where it is more.
+    """
+    read = estimate_chat_usage(request, output_characters, UsageState.USAGE_STATE_PARTIAL)
+    if reported is None:
+        return read
     usage = TokenUsage()
-    if reported is not None:
-        usage.CopyFrom(reported)
-        usage.state = UsageState.USAGE_STATE_PARTIAL
-        return usage
-    return estimate_chat_usage(request, output_characters, UsageState.USAGE_STATE_PARTIAL)
+    usage.CopyFrom(reported)
+    usage.state = UsageState.USAGE_STATE_PARTIAL
+    usage.output_tokens = max(reported.output_tokens, read.output_tokens)
+    usage.total_tokens = usage.input_tokens + usage.output_tokens
+    return usage
