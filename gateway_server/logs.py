@@ -29,4 +29,6 @@ def set_up_logs(level: str, log_format: str) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter() if log_format == "json" else logging.Formatter(_TEXT))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
-    logging.getLogger("alembic").setLevel(logging.WARNING)
+    # The second tells of each statement with the values in it.
+    for name in ("alembic", "aiosqlite"):
+        logging.getLogger(name).setLevel(logging.WARNING)

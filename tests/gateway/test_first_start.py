@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -77,7 +78,7 @@ async def test_what_was_deleted_does_not_come_back(upstream: Upstream, state_dir
 async def test_two_processes_that_start_at_once_make_one_of_everything(
     upstream: Upstream, state_dir: Path
 ) -> None:
-    settings = {"admin_key": "", "demo": True, "vllm_base_url": upstream.base_url}
+    settings: dict[str, Any] = {"admin_key": "", "demo": True, "vllm_base_url": upstream.base_url}
     async with gateway_process(state_dir, **settings) as one, gateway_process(state_dir, **settings) as two:
         assert all(await asyncio.gather(one.ready(), two.ready())), one.log + two.log
         secrets = await asyncio.gather(one.admin_key(), two.admin_key())

@@ -9,7 +9,7 @@ import signal
 import socket
 import sys
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -212,8 +212,13 @@ class GatewayProcess:
 
 
 @asynccontextmanager
-async def gateway_process(state_dir: Path, **settings: Any) -> AsyncIterator[GatewayProcess]:
-    """A gateway process that has been started, not yet ready; killed at the end if it still runs."""
+async def gateway_process(
+    state_dir: Path, *, environment: Mapping[str, str] | None = None, **settings: Any
+) -> AsyncIterator[GatewayProcess]:
+    """A gateway process that has been started, not yet ready; killed at the end if it still runs.
+
+    ``environment`` are variables besides its settings.
+    """
     variables = {
         f"AIGW_{name.upper()}": str(value) for name, value in gateway_settings(state_dir, **settings).items()
     }
@@ -223,7 +228,7 @@ async def gateway_process(state_dir: Path, **settings: Any) -> AsyncIterator[Gat
         process = await asyncio.create_subprocess_exec(
             _COMMAND,
             "serve",
-            env={**kept, **variables},
+            env={**kept, **variables, **(environment or {})},
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=log,
