@@ -211,7 +211,7 @@ def main() -> None:
     """Measures and prints; about 15 seconds."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--write", type=Path, metavar="FILE", help="put the table into its marked place")
-    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--seconds", type=float, default=0.1, help="of each measurement")
     arguments = parser.parse_args()
     table = report(measure(arguments.rounds, arguments.seconds))
