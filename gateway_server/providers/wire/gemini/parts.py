@@ -24,6 +24,7 @@ class PartReader:
 
     def __init__(self, choice_index: int, provider_type: str, response_id: str) -> None:
         self.call_count = 0
+        self._call_ids: set[str] = set()
         self._choice_index = choice_index
         self._provider_type = provider_type
         self._response_id = response_id
@@ -97,9 +98,13 @@ class PartReader:
             raise MalformedAnswerError("a function call has no name")
         part.tool_call.tool_name = name
         part.tool_call.arguments = arguments
-        part.tool_call.tool_call_id = call_id or make_call_id(
+        call_id = call_id or make_call_id(
             self._response_id, self._choice_index, self.call_count, name + arguments
         )
+        if call_id in self._call_ids:
+            raise MalformedAnswerError("two tool calls have the same id")
+        part.tool_call.tool_call_id = call_id
+        self._call_ids.add(call_id)
         self.call_count += 1
 
 
