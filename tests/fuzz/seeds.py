@@ -274,6 +274,83 @@ def anthropic_errors() -> list[bytes]:
     ]
 
 
+_GOOGLE_USAGE: Final[dict[str, Any]] = {
+    "promptTokenCount": 9,
+    "candidatesTokenCount": 5,
+    "totalTokenCount": 17,
+    "thoughtsTokenCount": 3,
+    "cachedContentTokenCount": 2,
+    "toolUsePromptTokenCount": 1,
+    "promptTokensDetails": [{"modality": "TEXT", "tokenCount": 9}],
+}
+_GROUNDING: Final[dict[str, Any]] = {
+    "groundingChunks": [{"web": {"uri": "https://example.com", "title": "t"}}],
+    "groundingSupports": [
+        {"segment": {"startIndex": 0, "endIndex": 2, "text": "Hi"}, "groundingChunkIndices": [0]}
+    ],
+    "webSearchQueries": ["x"],
+}
+_GOOGLE_PARTS: Final[list[dict[str, Any]]] = [
+    {"text": "Hm", "thought": True},
+    {"text": "Hi", "thoughtSignature": "c2ln"},
+    {"functionCall": {"id": "call_1", "name": "f", "args": {"a": 1.0}}, "thoughtSignature": "c2ln"},
+    {"inlineData": {"mimeType": "image/png", "data": "iVBORw=="}},
+    {"executableCode": {"language": "PYTHON", "code": "1"}},
+]
+_GOOGLE_ERROR: Final[dict[str, Any]] = {
+    "error": {
+        "code": 429,
+        "message": "Quota",
+        "status": "RESOURCE_EXHAUSTED",
+        "details": [{"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "27s"}],
+    }
+}
+
+
+def _candidate(parts: list[dict[str, Any]], **candidate: Any) -> dict[str, Any]:
+    return {"content": {"role": "model", "parts": parts}, "index": 0, **candidate}
+
+
+def google_answers() -> list[bytes]:
+    head = {"responseId": "r-1", "modelVersion": "gemini-test"}
+    answers: list[dict[str, Any]] = [
+        {
+            **head,
+            "candidates": [_candidate(_GOOGLE_PARTS, finishReason="STOP", groundingMetadata=_GROUNDING)],
+            "usageMetadata": _GOOGLE_USAGE,
+        },
+        {**head, "candidates": [_candidate([{"text": "Hi"}], finishReason="MAX_TOKENS", avgLogprobs=-0.1)]},
+        {**head, "promptFeedback": {"blockReason": "SAFETY"}, "usageMetadata": _GOOGLE_USAGE},
+        _GOOGLE_ERROR,
+    ]
+    return [orjson.dumps(answer) for answer in answers]
+
+
+def google_streams() -> list[bytes]:
+    head = {"responseId": "r-1", "modelVersion": "gemini-test"}
+    pieces = [{**head, "candidates": [_candidate([part])]} for part in _GOOGLE_PARTS]
+    more = {**head, "candidates": [_candidate([{"text": " there"}])]}
+    end = {
+        **head,
+        "candidates": [_candidate([{"text": ""}], finishReason="STOP", groundingMetadata=_GROUNDING)],
+        "usageMetadata": _GOOGLE_USAGE,
+    }
+    return [
+        to_sse([*pieces, more, more, end], done=False),
+        to_sse([pieces[1], more, end], done=False),
+        to_sse([pieces[1], _GOOGLE_ERROR], done=False),
+        to_sse([{**head, "promptFeedback": {"blockReason": "OTHER"}}], done=False),
+    ]
+
+
+def google_errors() -> list[bytes]:
+    return [
+        b"429\n\n" + orjson.dumps(_GOOGLE_ERROR),
+        b"400\n\n" + orjson.dumps([{"error": {"code": 400, "status": "INVALID_ARGUMENT", "message": "a"}}]),
+        b"503\nretry-after: 3\n\nnothing",
+    ]
+
+
 def queries() -> list[bytes]:
     return [
         b'model = "a b" AND status_code != 5 AND labels.team = x AND labels."a b"=c',
