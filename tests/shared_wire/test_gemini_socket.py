@@ -1,6 +1,5 @@
 """Google's recorded answers over a real socket: endpoint, transport and format together."""
 
-from collections.abc import AsyncIterator
 from random import Random
 
 import pytest
@@ -19,7 +18,6 @@ from tests.support.replay_upstream import (
     at_random,
     byte_by_byte,
     cut_after,
-    replay_upstream,
     whole,
 )
 from tests.support.wire import chat_format, fold_stream, make_target
@@ -27,19 +25,6 @@ from tests.support.wire import chat_format, fold_stream, make_target
 CHAT = [case for case in cases_of("generateContent", "streamGenerateContent") if case.name not in NO_REQUEST]
 ANSWERED = [case for case in CHAT if case.status == 200]
 FAILED = [case for case in CHAT if case.status != 200]
-
-
-@pytest.fixture(scope="module")
-async def upstream() -> AsyncIterator[ReplayUpstream]:
-    async with replay_upstream() as running:
-        yield running
-
-
-@pytest.fixture
-async def transport() -> AsyncIterator[Transport]:
-    carrier = Transport()
-    yield carrier
-    await carrier.aclose()
 
 
 @pytest.fixture

@@ -7,19 +7,22 @@ not depend on how the bytes were cut.
 from abc import ABC, abstractmethod
 
 from aigateway.v1.chat_service_pb2 import ChatEvent
+from aigateway.v1.usage_pb2 import TokenUsage
 from gateway_server.errors import GatewayError
 from gateway_server.providers.base import Target
 from gateway_server.providers.wire.faults import protocol_error
-from gateway_server.providers.wire.json_values import MalformedAnswerError
+from gateway_server.providers.wire.json_values import JsonObject, MalformedAnswerError
 from gateway_server.providers.wire.stream_writer import StreamWriter
 
 
 class ChatStream(ABC):
-    """Reads one stream; a subclass reads its bytes and adds ``usage``, which makes it a ChatStreamParser."""
+    """Reads one stream; a subclass reads its bytes and the usage, which makes it a ChatStreamParser."""
 
     def __init__(self, target: Target) -> None:
         self._target = target
         self._writer = StreamWriter()
+        #: What the provider told last of the usage.
+        self._usage: JsonObject | None = None
         self._failure: GatewayError | None = None
 
     @abstractmethod
@@ -29,6 +32,21 @@ class ChatStream(ABC):
     @abstractmethod
     def _read_end(self) -> None:
         """Reads the end of the body and ends the answer; raises when it is not complete."""
+
+    @staticmethod
+    def _read_usage(usage: JsonObject) -> TokenUsage:
+        """The usage in the contract's meaning; raises MalformedAnswerError."""
+        raise NotImplementedError
+
+    @property
+    def usage(self) -> TokenUsage | None:
+        """As in ChatStreamParser."""
+        if self._usage is None:
+            return None
+        try:
+            return self._read_usage(self._usage)
+        except MalformedAnswerError:
+            return None
 
     @property
     def has_content(self) -> bool:

@@ -4,24 +4,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-import orjson
-
 from aigateway.v1.embeddings_service_pb2 import (
     CreateEmbeddingsRequest,
     CreateEmbeddingsResponse,
-    EmbeddingEncoding,
     EmbeddingInput,
     EmbeddingTask,
-    FloatVector,
 )
 from gateway_server.errors import GatewayError, feature_not_supported, invalid_request
-from gateway_server.providers.base import Target
+from gateway_server.providers.base import NO_HEADERS, Target
 from gateway_server.providers.wire import gemini_errors
 from gateway_server.providers.wire.faults import protocol_error
 from gateway_server.providers.wire.gemini.answer import parse_answer
 from gateway_server.providers.wire.gemini.blocks import render_input
 from gateway_server.providers.wire.gemini.context import RenderContext
-from gateway_server.providers.wire.gemini.fields import read_usage, read_usage_extras
+from gateway_server.providers.wire.gemini.fields import take_usage
 from gateway_server.providers.wire.gemini.models import resource_name, traits_of
 from gateway_server.providers.wire.json_values import (
     JsonObject,
@@ -32,7 +28,13 @@ from gateway_server.providers.wire.json_values import (
     to_struct,
 )
 from gateway_server.providers.wire.provider_options import merge_options
-from gateway_server.providers.wire.rendering import Block
+from gateway_server.providers.wire.rendering import Block, dump_body
+from gateway_server.providers.wire.vectors import (
+    read_numbers,
+    require_dimensions,
+    require_floats,
+    require_one_each,
+)
 
 #: The most requests in one batch.
 _MAX_INPUTS: Final = 100
@@ -51,9 +53,6 @@ _TASKS: Final = {
     EmbeddingTask.EMBEDDING_TASK_CLASSIFICATION: "CLASSIFICATION",
     EmbeddingTask.EMBEDDING_TASK_CLUSTERING: "CLUSTERING",
 }
-_FLOAT_ENCODINGS: Final = frozenset(
-    {EmbeddingEncoding.EMBEDDING_ENCODING_UNSPECIFIED, EmbeddingEncoding.EMBEDDING_ENCODING_FLOAT}
-)
 _ANSWER_KEYS: Final = frozenset({"embeddings", "usageMetadata", "error"})
 
 
@@ -64,8 +63,7 @@ class GeminiEmbeddingsFormat:
     def render_embeddings(self, request: CreateEmbeddingsRequest, target: Target) -> bytes:
         """As in EmbeddingsFormat. Options of the provider go into each request of the batch."""
         context = RenderContext(target, traits_of(target.provider_model))
-        if request.encoding not in _FLOAT_ENCODINGS:
-            raise context.unsupported("embeddings other than floats")
+        require_floats(request, target)
         if len(request.inputs) > _MAX_INPUTS:
             raise context.unsupported(f"more than {_MAX_INPUTS} inputs")
         common: JsonObject = {"model": resource_name(target.provider_model)}
@@ -82,10 +80,15 @@ class GeminiEmbeddingsFormat:
             {**common, "content": {"parts": _render_input(item, f"inputs[{index}]", context)}}
             for index, item in enumerate(request.inputs)
         ]
-        return orjson.dumps({"requests": requests})
+        return dump_body({"requests": requests})
 
     def parse_embeddings(
-        self, body: bytes, request: CreateEmbeddingsRequest, target: Target
+        self,
+        body: bytes,
+        request: CreateEmbeddingsRequest,
+        target: Target,
+        *,
+        headers: Mapping[str, str] = NO_HEADERS,
     ) -> CreateEmbeddingsResponse:
         """As in EmbeddingsFormat."""
         try:
@@ -121,32 +124,16 @@ def _read_answer(
     response = CreateEmbeddingsResponse()
     response.served_by.provider_model = target.provider_model
     embeddings = get_list(answer, "embeddings", "answer")
-    if len(embeddings) != len(request.inputs):
-        raise MalformedAnswerError(
-            f"the answer holds {len(embeddings)} embeddings for {len(request.inputs)} inputs"
-        )
+    require_one_each(embeddings, request)
     for index, item in enumerate(embeddings):
-        vector = _read_vector(as_object(item, f"embeddings[{index}]"), f"embeddings[{index}]")
-        if request.HasField("dimensions") and len(vector.values) != request.dimensions:
-            raise MalformedAnswerError("the embeddings do not have the dimensions that were asked for")
-        response.embeddings.add(index=index, float_vector=vector)
+        values = as_object(item, f"embeddings[{index}]").get("values")
+        response.embeddings.add(index=index, float_vector=read_numbers(values, f"embeddings[{index}].values"))
+    require_dimensions({len(embedding.float_vector.values) for embedding in response.embeddings}, request)
+    # Models before the second generation report no usage.
     extras = {key: value for key, value in answer.items() if key not in _ANSWER_KEYS and value}
-    usage = get_object(answer, "usageMetadata", "answer")
+    usage = take_usage(get_object(answer, "usageMetadata", "answer"), extras)
     if usage is not None:
-        # Models before the second generation report none.
-        response.usage.CopyFrom(read_usage(usage))
-        if usage_extras := read_usage_extras(usage):
-            extras["usageMetadata"] = usage_extras
+        response.usage.CopyFrom(usage)
     if extras:
         response.provider_metadata.CopyFrom(to_struct(extras))
     return response
-
-
-def _read_vector(item: JsonObject, where: str) -> FloatVector:
-    values = get_list(item, "values", where)
-    if not values:
-        raise MalformedAnswerError(f"{where}.values is not a vector")
-    try:
-        return FloatVector(values=values)
-    except (TypeError, ValueError) as error:
-        raise MalformedAnswerError(f"{where}.values holds something that is not a number") from error

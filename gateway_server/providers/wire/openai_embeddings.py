@@ -17,13 +17,12 @@ from aigateway.v1.embeddings_service_pb2 import (
     CreateEmbeddingsRequest,
     CreateEmbeddingsResponse,
     Embedding,
-    EmbeddingEncoding,
     EmbeddingInput,
     FloatVector,
 )
 from aigateway.v1.usage_pb2 import TokenUsage
 from gateway_server.errors import GatewayError, feature_not_supported, invalid_request
-from gateway_server.providers.base import Target
+from gateway_server.providers.base import NO_HEADERS, Target
 from gateway_server.providers.wire import openai_errors
 from gateway_server.providers.wire.faults import protocol_error
 from gateway_server.providers.wire.json_values import (
@@ -39,6 +38,12 @@ from gateway_server.providers.wire.json_values import (
 from gateway_server.providers.wire.openai_chat.fields import read_usage
 from gateway_server.providers.wire.openai_errors import parse_error_in_answer
 from gateway_server.providers.wire.provider_options import merge_options
+from gateway_server.providers.wire.vectors import (
+    read_numbers,
+    require_dimensions,
+    require_floats,
+    require_one_each,
+)
 
 _RESERVED: Final = {
     "model": "model",
@@ -47,9 +52,6 @@ _RESERVED: Final = {
     "dimensions": "dimensions",
 }
 _ANSWER_KEYS: Final = frozenset({"id", "object", "created", "model", "data", "usage", "error"})
-_FLOAT_ENCODINGS: Final = frozenset(
-    {EmbeddingEncoding.EMBEDDING_ENCODING_UNSPECIFIED, EmbeddingEncoding.EMBEDDING_ENCODING_FLOAT}
-)
 _FLOAT_BYTES: Final = 4
 #: Field 1, length-delimited: how a FloatVector begins on the wire.
 _PACKED_VALUES_TAG: Final = b"\x0a"
@@ -63,8 +65,7 @@ class OpenAIEmbeddingsFormat:
 
     def render_embeddings(self, request: CreateEmbeddingsRequest, target: Target) -> bytes:
         """As in EmbeddingsFormat."""
-        if request.encoding not in _FLOAT_ENCODINGS:
-            raise feature_not_supported("embeddings other than floats", model=target.label)
+        require_floats(request, target)
         body: JsonObject = {
             "model": target.provider_model,
             "input": [
@@ -82,7 +83,12 @@ class OpenAIEmbeddingsFormat:
         return orjson.dumps(body)
 
     def parse_embeddings(
-        self, body: bytes, request: CreateEmbeddingsRequest, target: Target
+        self,
+        body: bytes,
+        request: CreateEmbeddingsRequest,
+        target: Target,
+        *,
+        headers: Mapping[str, str] = NO_HEADERS,
     ) -> CreateEmbeddingsResponse:
         """As in EmbeddingsFormat."""
         try:
@@ -131,10 +137,7 @@ def _read_answer(
 def _read_embeddings(answer: JsonObject, request: CreateEmbeddingsRequest) -> list[Embedding]:
     """One for each input, in order of input."""
     data = get_list(answer, "data", "answer")
-    if len(data) != len(request.inputs):
-        raise MalformedAnswerError(
-            f"the answer holds {len(data)} embeddings for {len(request.inputs)} inputs"
-        )
+    require_one_each(data, request)
     by_index: dict[int, Embedding] = {}
     for position, value in enumerate(data):
         item = as_object(value, f"data[{position}]")
@@ -143,9 +146,7 @@ def _read_embeddings(answer: JsonObject, request: CreateEmbeddingsRequest) -> li
             raise MalformedAnswerError(f"data[{position}].index is not the index of one input")
         vector = _read_vector(item, f"data[{position}]")
         by_index[index] = Embedding(index=index, float_vector=vector)
-    lengths = {len(embedding.float_vector.values) for embedding in by_index.values()}
-    if request.HasField("dimensions") and lengths - {request.dimensions}:
-        raise MalformedAnswerError("the embeddings do not have the dimensions that were asked for")
+    require_dimensions({len(embedding.float_vector.values) for embedding in by_index.values()}, request)
     return [by_index[index] for index in range(len(data))]
 
 
@@ -153,12 +154,7 @@ def _read_vector(item: JsonObject, where: str) -> FloatVector:
     vector = item.get("embedding")
     if type(vector) is str:
         return _decode_vector(vector, where)
-    if type(vector) is list and vector:
-        try:
-            return FloatVector(values=vector)
-        except (TypeError, ValueError) as error:
-            raise MalformedAnswerError(f"{where}.embedding holds something that is not a number") from error
-    raise MalformedAnswerError(f"{where}.embedding is not a vector")
+    return read_numbers(vector, f"{where}.embedding")
 
 
 def _decode_vector(text: str, where: str) -> FloatVector:

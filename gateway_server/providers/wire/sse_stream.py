@@ -1,11 +1,27 @@
 """What all parsers of streams of server-sent events have in common."""
 
 from abc import abstractmethod
+from typing import Any
+
+import orjson
 
 from gateway_server.providers.base import Target
 from gateway_server.providers.wire.chat_stream import ChatStream
 from gateway_server.providers.wire.json_values import MalformedAnswerError
 from gateway_server.providers.wire.sse import EventTooLargeError, SseDecoder
+
+
+def parse_event(payload: bytes) -> Any:  # noqa: ANN401 -- JSON
+    """The data of one event, None when it is blank; raises MalformedAnswerError."""
+    try:
+        event = orjson.loads(payload)
+    except orjson.JSONDecodeError as error:
+        if not payload.strip():
+            return None
+        raise MalformedAnswerError("an event of the stream is not JSON, or was cut off") from error
+    if event is None:
+        raise MalformedAnswerError("an event of the stream is not a JSON object")
+    return event
 
 
 class SseChatStream(ChatStream):

@@ -5,7 +5,6 @@ from typing import Final
 import orjson
 
 from aigateway.v1.content_pb2 import ContentPart
-from aigateway.v1.usage_pb2 import TokenUsage
 from gateway_server.providers.base import Target
 from gateway_server.providers.wire.anthropic_messages.citations import read_citation
 from gateway_server.providers.wire.anthropic_messages.context import PROVIDER_TYPE
@@ -31,7 +30,7 @@ from gateway_server.providers.wire.json_values import (
     to_struct,
 )
 from gateway_server.providers.wire.seals import seal
-from gateway_server.providers.wire.sse_stream import SseChatStream
+from gateway_server.providers.wire.sse_stream import SseChatStream, parse_event
 from gateway_server.providers.wire.stream_writer import ChoiceWriter
 
 _BLOCK: Final = "content_block"
@@ -41,37 +40,28 @@ _END_KEYS: Final = frozenset({"type", "delta", "usage"})
 
 
 class AnthropicChatStream(SseChatStream):
-    """Reads one stream; implements ChatStreamParser."""
+    """Reads one stream; implements ChatStreamParser.
+
+    Until its end the usage has the output that the provider tells at the beginning.
+    """
+
+    _read_usage = staticmethod(read_usage)
 
     def __init__(self, target: Target) -> None:
         super().__init__(target)
         self._choice = self._writer.choice(0)
         self._blocks = _BlockReader(self._choice)
         self._extras: JsonObject = {}
-        self._usage: JsonObject | None = None
         self._stop_reason: str | None = None
         self._stop_sequence = ""
         self._stop_details: JsonObject | None = None
         self._done = False
 
-    @property
-    def usage(self) -> TokenUsage | None:
-        """As in ChatStreamParser. Until the end the output is what the provider tells at the beginning."""
-        if self._usage is None:
-            return None
-        try:
-            return read_usage(self._usage)
-        except MalformedAnswerError:
-            return None
-
     def _take(self, payload: bytes) -> None:
         """Reads one event of the body."""
-        try:
-            event = orjson.loads(payload)
-        except orjson.JSONDecodeError as error:
-            if not payload.strip():
-                return
-            raise MalformedAnswerError("an event of the stream is not JSON, or was cut off") from error
+        event = parse_event(payload)
+        if event is None:
+            return
         if type(event) is not dict:
             raise MalformedAnswerError("an event of the stream is not a JSON object")
         kind = event.get("type")

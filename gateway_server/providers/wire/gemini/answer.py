@@ -13,8 +13,7 @@ from gateway_server.providers.wire.gemini.fields import (
     read_finish,
     read_index,
     read_logprobs,
-    read_usage,
-    read_usage_extras,
+    take_usage,
 )
 from gateway_server.providers.wire.gemini.grounding import Grounding
 from gateway_server.providers.wire.gemini.parts import PartReader
@@ -86,11 +85,9 @@ def _read_answer(answer: JsonObject, body: bytes, target: Target) -> ChatComplet
         choice.message.role = _ASSISTANT
     extras: JsonObject = {}
     grow_extras(extras, answer, ANSWER_KEYS)
-    usage = get_object(answer, "usageMetadata", "answer")
+    usage = take_usage(get_object(answer, "usageMetadata", "answer"), extras)
     if usage is not None:
-        completion.usage.CopyFrom(read_usage(usage))
-        if usage_extras := read_usage_extras(usage):
-            extras["usageMetadata"] = usage_extras
+        completion.usage.CopyFrom(usage)
     if extras:
         completion.provider_metadata.CopyFrom(to_struct(extras))
     return completion

@@ -141,9 +141,13 @@ def _read_modalities(usage: JsonObject, *keys: str) -> dict[Modality.ValueType, 
     return counts
 
 
-def read_usage_extras(usage: JsonObject) -> JsonObject:
-    """What a usage object holds that has no field in the contract, without the zeros."""
-    return {key: value for key, value in usage.items() if key not in _USAGE_KEYS and value}
+def take_usage(usage: JsonObject | None, extras: JsonObject) -> TokenUsage | None:
+    """The usage, if it was told; what of it has no field in the contract goes to the extras."""
+    if usage is None:
+        return None
+    if rest := {key: value for key, value in usage.items() if key not in _USAGE_KEYS and value}:
+        extras["usageMetadata"] = rest
+    return read_usage(usage)
 
 
 def read_logprobs(candidate: JsonObject, where: str) -> list[TokenLogprob]:

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from typing import Final
 
-import orjson
 from google.protobuf.struct_pb2 import Struct
 
 from aigateway.v1.chat_service_pb2 import (
@@ -23,7 +22,7 @@ from gateway_server.providers.wire.gemini.tools import render_tool_config, rende
 from gateway_server.providers.wire.gemini.turns import render_turns
 from gateway_server.providers.wire.json_values import JsonObject
 from gateway_server.providers.wire.provider_options import merge_options
-from gateway_server.providers.wire.rendering import json_number, json_object_text
+from gateway_server.providers.wire.rendering import dump_body, json_number, json_object_text
 
 _MAX_STOP_SEQUENCES: Final = 5
 _JSON: Final = "application/json"
@@ -76,7 +75,7 @@ def render_chat(request: CreateChatCompletionRequest, target: Target) -> bytes:
     if generation:
         body["generationConfig"] = generation
     _merge_options(body, request.provider_options, target)
-    return orjson.dumps(body)
+    return dump_body(body)
 
 
 def render_count(request: CountTokensRequest, target: Target) -> bytes:
@@ -87,7 +86,7 @@ def render_count(request: CountTokensRequest, target: Target) -> bytes:
     if request.tools:
         body["tools"] = render_tools(request.tools, context)
     _merge_options(body, request.provider_options, target)
-    return orjson.dumps({"generateContentRequest": body})
+    return dump_body({"generateContentRequest": body})
 
 
 def _merge_options(body: JsonObject, options: Mapping[str, Struct], target: Target) -> None:

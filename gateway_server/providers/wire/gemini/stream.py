@@ -2,10 +2,7 @@
 
 from typing import Final
 
-import orjson
-
 from aigateway.v1.content_pb2 import ContentPart
-from aigateway.v1.usage_pb2 import TokenUsage
 from gateway_server.providers.base import Target
 from gateway_server.providers.wire.gemini.fields import (
     ANSWER_KEYS,
@@ -17,7 +14,7 @@ from gateway_server.providers.wire.gemini.fields import (
     read_index,
     read_logprobs,
     read_usage,
-    read_usage_extras,
+    take_usage,
 )
 from gateway_server.providers.wire.gemini.grounding import Grounding
 from gateway_server.providers.wire.gemini.parts import PartReader
@@ -30,7 +27,7 @@ from gateway_server.providers.wire.json_values import (
     get_text,
     to_struct,
 )
-from gateway_server.providers.wire.sse_stream import SseChatStream
+from gateway_server.providers.wire.sse_stream import SseChatStream, parse_event
 from gateway_server.providers.wire.stream_writer import ChoiceWriter
 
 #: Raw samples: pieces of them are one sound when they are put together.
@@ -44,31 +41,19 @@ class GeminiStream(SseChatStream):
     ended properly.
     """
 
+    _read_usage = staticmethod(read_usage)
+
     def __init__(self, target: Target) -> None:
         super().__init__(target)
         self._response_id = ""
         self._choices: dict[int, _CandidateReader] = {}
         self._extras: JsonObject = {}
-        self._usage: JsonObject | None = None
         self._block_reason = ""
 
-    @property
-    def usage(self) -> TokenUsage | None:
-        """As in ChatStreamParser."""
-        if self._usage is None:
-            return None
-        try:
-            return read_usage(self._usage)
-        except MalformedAnswerError:
-            return None
-
     def _take(self, payload: bytes) -> None:
-        try:
-            chunk = orjson.loads(payload)
-        except orjson.JSONDecodeError as error:
-            if not payload.strip():
-                return
-            raise MalformedAnswerError("an event of the stream is not JSON, or was cut off") from error
+        chunk = parse_event(payload)
+        if chunk is None:
+            return
         if type(chunk) is list and len(chunk) == 1:
             # Errors come in a list at times.
             chunk = chunk[0]
@@ -111,13 +96,8 @@ class GeminiStream(SseChatStream):
             self._writer.choice(0).end(blocked_finish(self._block_reason), None)
         for _, reader in sorted(self._choices.items()):
             reader.end(self._block_reason)
-        usage = None
-        extras = self._extras
-        if self._usage is not None:
-            usage = read_usage(self._usage)
-            if usage_extras := read_usage_extras(self._usage):
-                extras["usageMetadata"] = usage_extras
-        self._writer.end(usage, to_struct(extras) if extras else None)
+        usage = take_usage(self._usage, self._extras)
+        self._writer.end(usage, to_struct(self._extras) if self._extras else None)
 
 
 class _CandidateReader:

@@ -2,10 +2,7 @@
 
 from typing import Any, Final
 
-import orjson
-
 from aigateway.v1.content_pb2 import ContentPart
-from aigateway.v1.usage_pb2 import TokenUsage
 from gateway_server.providers.base import Target
 from gateway_server.providers.wire.json_values import (
     JsonObject,
@@ -38,7 +35,7 @@ from gateway_server.providers.wire.openai_chat.fields import (
     to_provider_part,
 )
 from gateway_server.providers.wire.openai_errors import parse_error_in_answer
-from gateway_server.providers.wire.sse_stream import SseChatStream
+from gateway_server.providers.wire.sse_stream import SseChatStream, parse_event
 from gateway_server.providers.wire.stream_writer import ChoiceWriter
 
 _DONE: Final = b"[DONE]"
@@ -51,34 +48,22 @@ _MAX_DEPTH: Final = 200
 class OpenAIChatStream(SseChatStream):
     """Reads one stream; implements ChatStreamParser."""
 
+    _read_usage = staticmethod(read_usage)
+
     def __init__(self, target: Target) -> None:
         super().__init__(target)
         self._choices: dict[int, _ChoiceReader] = {}
         self._extras: JsonObject = {}
-        self._usage: JsonObject | None = None
         self._done = False
-
-    @property
-    def usage(self) -> TokenUsage | None:
-        """As in ChatStreamParser."""
-        if self._usage is None:
-            return None
-        try:
-            return read_usage(self._usage)
-        except MalformedAnswerError:
-            return None
 
     def _take(self, payload: bytes) -> None:
         """Reads one event of the body."""
         if payload == _DONE:
             self._done = True
             return
-        try:
-            chunk = orjson.loads(payload)
-        except orjson.JSONDecodeError as error:
-            if not payload.strip():
-                return
-            raise MalformedAnswerError("an event of the stream is not JSON, or was cut off") from error
+        chunk = parse_event(payload)
+        if chunk is None:
+            return
         if self._done:
             raise MalformedAnswerError("the stream goes on after [DONE]")
         if type(chunk) is not dict:
