@@ -10,7 +10,9 @@ import gc
 import time
 from collections.abc import Callable
 from pathlib import Path
+from struct import pack
 from typing import Any, Final
+from zlib import crc32
 
 import orjson
 
@@ -19,16 +21,22 @@ from aigateway.v1.chat_service_pb2 import CreateChatCompletionRequest
 from aigateway.v1.model_pb2 import Model
 from bench.report import write_block
 from gateway_server.providers.base import ChatFormat, Target
-from gateway_server.providers.registry import build_endpoint
+from gateway_server.providers.registry import build_endpoint, provider_types
 
 #: What is measured: the name of the format, and a type of provider that speaks it. The first is the measure.
 FORMATS: Final = {
     "openai_chat": "openai",
     "anthropic_messages": "anthropic",
+    "bedrock_converse": "bedrock",
     "gemini": "google",
 }
 BLOCK: Final = "formats"
-MODELS: Final = {"anthropic": "claude-sonnet-4-5", "google": "gemini-3-flash"}
+MODELS: Final = {
+    "anthropic": "claude-sonnet-4-5",
+    "bedrock": "us.anthropic.claude-sonnet-4-5-20250929-v1:0",
+    "google": "gemini-3-flash",
+}
+CONFIG: Final[dict[str, dict[str, str]]] = {"bedrock": {"region": "us-east-1"}}
 
 _SCHEMA: Final = '{"type":"object","properties":{"city":{"type":"string"}}}'
 _ARGUMENTS: Final = {"city": "Graz", "unit": "celsius"}
@@ -37,6 +45,11 @@ _DELTA: Final = "twelve chars"
 _DELTAS: Final = 200
 
 Work = Callable[[], object]
+
+
+def known_formats() -> dict[str, str]:
+    """Those whose type of provider is in the registry."""
+    return {name: value for name, value in FORMATS.items() if value in provider_types()}
 
 
 def stream_pieces(provider_type: str, count: int) -> list[bytes]:
@@ -109,8 +122,39 @@ def _gemini_answer() -> dict[str, Any]:
     return {"candidates": [candidate], "usageMetadata": usage, "modelVersion": "m", "responseId": "r1"}
 
 
-_STREAMS: Final = {"anthropic": _anthropic_stream, "google": _gemini_stream}
-_ANSWERS: Final = {"anthropic": _anthropic_answer, "google": _gemini_answer, "openai": _openai_answer}
+def _bedrock_stream(count: int) -> list[bytes]:
+    def event(kind: str, **fields: object) -> bytes:
+        named = ((":event-type", kind), (":content-type", "application/json"), (":message-type", "event"))
+        headers = b"".join(
+            pack(f"!B{len(name)}sBH", len(name), name.encode(), 7, len(value)) + value.encode()
+            for name, value in named
+        )
+        payload = orjson.dumps(fields)
+        prelude = pack("!II", len(headers) + len(payload) + 16, len(headers))
+        message = prelude + pack("!I", crc32(prelude)) + headers + payload
+        return message + pack("!I", crc32(message))
+
+    delta = event("contentBlockDelta", contentBlockIndex=0, delta={"text": _DELTA})
+    end = event("contentBlockStop", contentBlockIndex=0) + event("messageStop", stopReason="end_turn")
+    usage = {"inputTokens": 9, "outputTokens": 4, "totalTokens": 13}
+    end += event("metadata", usage=usage, metrics={"latencyMs": 5})
+    return [event("messageStart", role="assistant"), *[delta] * count, end]
+
+
+def _bedrock_answer() -> dict[str, Any]:
+    call = {"toolUse": {"toolUseId": "tooluse_1", "name": "get_weather", "input": _ARGUMENTS}}
+    message = {"role": "assistant", "content": [{"text": _TEXT}, call]}
+    usage = {"inputTokens": 90, "outputTokens": 60, "totalTokens": 150}
+    return {"output": {"message": message}, "stopReason": "tool_use", "usage": usage}
+
+
+_STREAMS: Final = {"anthropic": _anthropic_stream, "bedrock": _bedrock_stream, "google": _gemini_stream}
+_ANSWERS: Final = {
+    "anthropic": _anthropic_answer,
+    "bedrock": _bedrock_answer,
+    "google": _gemini_answer,
+    "openai": _openai_answer,
+}
 
 
 def make_request(turns: int) -> CreateChatCompletionRequest:
@@ -161,8 +205,8 @@ def make_work(chat: ChatFormat, target: Target, provider_type: str) -> dict[str,
 def measure(rounds: int, seconds: float) -> dict[str, dict[str, float]]:
     """Microseconds of CPU by kind of work and by format; each measurement lasts about ``seconds``."""
     works = {}
-    for name, provider_type in FORMATS.items():
-        chat = build_endpoint(provider_type, "", lambda: "none", {}).chat_format
+    for name, provider_type in known_formats().items():
+        chat = build_endpoint(provider_type, "", lambda: "none", CONFIG.get(provider_type, {})).chat_format
         if chat is None:
             raise ValueError(f"{provider_type} serves no chat")
         model = MODELS.get(provider_type, "gpt-4o")
@@ -198,7 +242,7 @@ def _time(run: Work, seconds: float) -> float:
 
 def report(best: dict[str, dict[str, float]]) -> str:
     """A row for each kind of work: microseconds, and in brackets how many times the first format's."""
-    names = list(FORMATS)
+    names = list(known_formats())
     lines = [f"| CPU, us | {' | '.join(f'`{name}`' for name in names)} |", "| --- |" + " --- |" * len(names)]
     for kind, found in best.items():
         measure_of_all = found[names[0]]

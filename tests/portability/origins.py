@@ -12,24 +12,28 @@ from aigateway.v1.content_pb2 import Message
 from gateway_server.providers.registry import provider_types
 from tests.support.wire import chat_format, make_target
 
-#: The model asked at each provider. A provider belongs here with its first line in the registry.
+#: The model asked at each provider. Each type in the registry belongs here.
 MODELS: Final = {
     "anthropic": "claude-sonnet-4-5",
     "azure_openai": "gpt-4o",
+    "bedrock": "us.anthropic.claude-sonnet-4-5-20250929-v1:0",
     "google": "gemini-3-flash",
     "openai": "gpt-4o",
     "openai_compatible": "some-model",
     "vllm": "some-model",
 }
-PROVIDERS: Final = tuple(MODELS)
+PROVIDERS: Final = tuple(name for name in MODELS if name in provider_types())
 #: Speaks to nobody: it echoes, and reads what OpenAI's format says.
 UNTESTED: Final = frozenset({"demo"})
 
 #: What the parts of a sealed thought hold, by provider; to be sent to nobody else.
 SECRETS: Final = {
     "anthropic": b64encode(b"sealed by anthropic").decode(),
+    "bedrock": b64encode(b"sealed by bedrock").decode(),
     "google": b64encode(b"sealed by google").decode(),
 }
+#: One maker's model at two providers, which take each other's seals.
+KIN: Final = frozenset({"anthropic", "bedrock"})
 
 TEXT: Final = "Let me look."
 THOUGHT: Final = "Two cities, two calls."
@@ -41,6 +45,7 @@ CALLS: Final = (
 _IDS: Final = {
     "anthropic": ("toolu_01A", "toolu_01B"),
     "azure_openai": ("call_A", "call_B"),
+    "bedrock": ("tooluse_A", "tooluse_B"),
     "openai": ("call_A", "call_B"),
     "openai_compatible": ("call_A", "call_B"),
     "vllm": ("chatcmpl-tool-1", "chatcmpl-tool-2"),
@@ -57,7 +62,7 @@ def begin(provider_type: str, *kinds: str) -> Message:
 
 
 def _format_of(provider_type: str) -> str:
-    return provider_type if provider_type in {"anthropic", "google"} else "openai"
+    return provider_type if provider_type in _WRITERS else "openai"
 
 
 def _calls() -> list[tuple[str, orjson.Fragment]]:
@@ -124,6 +129,32 @@ def _write_anthropic(provider_type: str, kinds: tuple[str, ...]) -> dict[str, An
     }
 
 
+def _write_bedrock(provider_type: str, kinds: tuple[str, ...]) -> dict[str, Any]:
+    seal = SECRETS["bedrock"]
+    content: list[dict[str, Any]] = []
+    for kind in kinds:
+        match kind:
+            case "text":
+                content.append({"text": TEXT})
+            case "thought" | "hidden":
+                text = {"text": THOUGHT if kind == "thought" else "", "signature": seal}
+                content.append({"reasoningContent": {"reasoningText": text}})
+            case "sealed":
+                content.append({"reasoningContent": {"redactedContent": seal}})
+            case "calls":
+                content += [
+                    {"toolUse": {"toolUseId": call_id, "name": name, "input": arguments}}
+                    for call_id, (name, arguments) in zip(_IDS[provider_type], _calls(), strict=True)
+                ]
+            case "block":
+                content.append({"somethingNew": {"a": 1}})
+            case _:
+                raise ValueError(kind)
+    usage = {"inputTokens": 1, "outputTokens": 1, "totalTokens": 2}
+    message = {"role": "assistant", "content": content}
+    return {"output": {"message": message}, "stopReason": "end_turn", "usage": usage}
+
+
 def _write_google(provider_type: str, kinds: tuple[str, ...]) -> dict[str, Any]:
     """Its calls have no ids; the first of them is signed."""
     seal = SECRETS["google"]
@@ -150,7 +181,12 @@ def _write_google(provider_type: str, kinds: tuple[str, ...]) -> dict[str, Any]:
     return {"responseId": "r1", "modelVersion": "gemini", "candidates": [candidate]}
 
 
-_WRITERS: Final = {"anthropic": _write_anthropic, "google": _write_google, "openai": _write_openai}
+_WRITERS: Final = {
+    "anthropic": _write_anthropic,
+    "bedrock": _write_bedrock,
+    "google": _write_google,
+    "openai": _write_openai,
+}
 
 
 def untested_types() -> set[str]:

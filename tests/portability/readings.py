@@ -53,6 +53,28 @@ def _read_anthropic(request: dict[str, Any], body: bytes) -> list[Said]:
     return said
 
 
+def _read_bedrock(request: dict[str, Any], body: bytes) -> list[Said]:
+    said: list[Said] = [("text", "system", block["text"]) for block in request["system"]]
+    for message in request["messages"]:
+        for block in message["content"]:
+            ((kind, value),) = block.items()
+            match kind:
+                case "text":
+                    said.append(("text", message["role"], value))
+                case "reasoningContent":
+                    thought = value["reasoningText"]
+                    said.append(("thought", thought["text"], thought.get("signature", "")))
+                case "toolUse":
+                    arguments = _find(body, b'"input":', value["input"])
+                    said.append(("call", value["toolUseId"], value["name"], arguments))
+                case "toolResult":
+                    (content,) = value["content"]
+                    said.append(("result", value["toolUseId"], content["text"]))
+                case _:
+                    raise AssertionError(f"a block of kind {kind}")
+    return said
+
+
 def _read_google(request: dict[str, Any], body: bytes) -> list[Said]:
     said: list[Said] = [("text", "system", part["text"]) for part in request["systemInstruction"]["parts"]]
     for content in request["contents"]:
@@ -82,4 +104,4 @@ def _find(body: bytes, key: bytes, value: object) -> str:
     raise AssertionError(f"{value} is not in the body")
 
 
-_READERS: Final = {"anthropic": _read_anthropic, "google": _read_google}
+_READERS: Final = {"anthropic": _read_anthropic, "bedrock": _read_bedrock, "google": _read_google}
