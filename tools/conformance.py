@@ -52,6 +52,9 @@ _TOOL: Final = messages.function_tool("get_weather", description="The weather", 
 #: A tool that the provider runs, by its own name for it.
 _PROVIDER_TOOLS: Final = {"anthropic": "web_search_20250305", "google": "googleSearch"}
 
+#: Where the model decides how it is asked.
+_EMBEDDING_MODELS: Final = {"bedrock": "amazon.titan-embed-text-v2:0"}
+
 
 def _chat(*turns: Message, **fields: object) -> Request:
     return Request(model="any", messages=turns or [_USER], **fields)  # type: ignore[arg-type]
@@ -208,7 +211,8 @@ def probe_provider(provider_type: str) -> dict[str, str]:
     found["Embeddings"] = "the provider type serves none"
     if endpoint.embeddings_format is not None:
         request = CreateEmbeddingsRequest(model="any", inputs=[EmbeddingInput(text="Hello")])
-        endpoint.embeddings_format.render_embeddings(request, target)
+        model = _EMBEDDING_MODELS.get(provider_type, MODELS[provider_type])
+        endpoint.embeddings_format.render_embeddings(request, make_target(provider_type, model))
         found["Embeddings"] = YES
     found["Counting tokens"] = "the provider counts none here; the gateway estimates"
     if isinstance(endpoint, CountTokensEndpoint):
