@@ -227,6 +227,7 @@ class Connection(asyncio.Protocol):
         "_deadline_kind",
         "_exchange",
         "_has_excess",
+        "_has_informational_body",
         "_header_count",
         "_headers",
         "_is_head_complete",
@@ -266,6 +267,7 @@ class Connection(asyncio.Protocol):
         self._header_count = 0
         self._unproductive_bytes = 0
         self._is_informational = False
+        self._has_informational_body = False
         self._is_head_complete = False
         self._is_message_complete = False
         self._has_excess = False
@@ -428,7 +430,9 @@ class Connection(asyncio.Protocol):
 
     def on_body(self, piece: bytes) -> None:
         """Takes a piece of the body."""
-        if not self._is_message_complete and self._exchange is not None:
+        if self._is_informational:
+            self._has_informational_body = True
+        elif not self._is_message_complete and self._exchange is not None:
             self._unproductive_bytes = 0
             self._exchange.add(piece)
 
@@ -444,6 +448,8 @@ class Connection(asyncio.Protocol):
 
     def _find_fault(self, exchange: Exchange, *, is_head_new: bool) -> tuple[TransportErrorKind, str] | None:
         """What is wrong with a response that the parser accepts."""
+        if self._has_informational_body:
+            return TransportErrorKind.PROTOCOL, "an informational response has a body"
         if self._unproductive_bytes > MAX_HEAD_BYTES and not self._is_message_complete:
             # Headers before the body without end, or chunk extensions and trailers within it.
             return TransportErrorKind.TOO_LARGE, "the headers of the provider's response are too large"

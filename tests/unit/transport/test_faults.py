@@ -119,6 +119,14 @@ async def test_close_without_a_response_is_a_reset_and_not_sent_again(
         pytest.param(b"HTTP/1.1 20 OK\r\n\r\n", id="short-status"),
         pytest.param(b"HTTP/1.1 000 Nothing\r\n\r\nhello", id="status-zero"),
         pytest.param(b"HTTP/1.1 099 Less\r\ncontent-length: 5\r\n\r\nhello", id="status-too-small"),
+        pytest.param(
+            b"HTTP/1.1 103 Early\r\ncontent-length: 5\r\n\r\nhello" + HEAD + b"content-length: 2\r\n\r\n{}",
+            id="informational-with-a-body",
+        ),
+        pytest.param(
+            b"HTTP/1.1 199 Odd\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n",
+            id="informational-with-chunks",
+        ),
         pytest.param(b"HTTP/3.0 200 OK\r\n\r\n", id="bad-version"),
         pytest.param(HEAD + b"content-length: -5\r\n\r\nhello", id="negative-length"),
         pytest.param(HEAD + b"content-length: five\r\n\r\nhello", id="length-in-words"),
