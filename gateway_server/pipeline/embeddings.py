@@ -55,7 +55,7 @@ class EmbeddingsPipeline:
                         data = await read_error_body(response)
                         raise embeddings_format.parse_error(response.status, response.headers, data, target)
                     data = await response.read()
-                answer = embeddings_format.parse_embeddings(data, request, target)
+                answer = embeddings_format.parse_embeddings(data, request, target, headers=response.headers)
                 attempt.usage = (
                     answer.usage
                     if answer.HasField("usage")

@@ -28,6 +28,7 @@ ProviderConfig = Mapping[str, Any]
 ProviderOptions = Mapping[str, Struct]
 
 NO_OPTIONS: Final[ProviderOptions] = MappingProxyType({})
+NO_HEADERS: Final[Mapping[str, str]] = MappingProxyType({})
 
 #: Gives a provider's secret at the moment of use, or None. A function, so that no repr can show it. Never
 #: blocks; raises SecretUnavailableError, or a GatewayError, when there should be one and is none.
@@ -131,9 +132,17 @@ class EmbeddingsFormat(Protocol):
         ...
 
     def parse_embeddings(
-        self, body: bytes, request: CreateEmbeddingsRequest, target: Target
+        self,
+        body: bytes,
+        request: CreateEmbeddingsRequest,
+        target: Target,
+        *,
+        headers: Mapping[str, str] = NO_HEADERS,
     ) -> CreateEmbeddingsResponse:
-        """The answer: embeddings in order of input, usage when reported, served_by (without provider)."""
+        """The answer: embeddings in order of input, usage when reported, served_by (without provider).
+
+        ``headers`` are for what a provider tells of the usage there; names in lower case.
+        """
         ...
 
     def parse_error(

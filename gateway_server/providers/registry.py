@@ -7,6 +7,7 @@ from gateway_server.errors import invalid_request
 from gateway_server.providers.base import Credential, Endpoint, ProviderConfig
 from gateway_server.providers.endpoints import (
     anthropic,
+    aws_bedrock,
     azure_openai,
     compatible,
     demo,
@@ -19,6 +20,7 @@ _Build = Callable[[str, Credential, ProviderConfig], Endpoint]
 
 _BUILDERS: Final[Mapping[str, _Build]] = {
     anthropic.PROVIDER_TYPE: anthropic.build,
+    aws_bedrock.PROVIDER_TYPE: aws_bedrock.build,
     azure_openai.PROVIDER_TYPE: azure_openai.build,
     compatible.PROVIDER_TYPE: compatible.build,
     demo.PROVIDER_TYPE: demo.build,

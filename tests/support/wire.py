@@ -26,6 +26,7 @@ def make_target(provider_type: str = "openai", provider_model: str = "gpt-test")
 #: Addresses of those types of providers that have none of their own.
 BASE_URLS = {
     "azure_openai": "https://name.openai.azure.com",
+    "bedrock": "https://bedrock-runtime.us-east-1.amazonaws.com",
     "openai_compatible": "https://service.example/v1",
     "vllm": "http://127.0.0.1:8000",
 }

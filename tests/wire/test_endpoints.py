@@ -27,6 +27,7 @@ def test_the_types_of_providers() -> None:
     assert provider_types() == (
         "anthropic",
         "azure_openai",
+        "bedrock",
         "demo",
         "google",
         "openai",

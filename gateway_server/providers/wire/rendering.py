@@ -2,6 +2,7 @@
 
 import re
 from base64 import b64encode
+from collections.abc import Callable
 from hashlib import sha256
 from typing import Final
 
@@ -27,6 +28,19 @@ def json_object_text(text: str, path: str) -> orjson.Fragment:
     if not isinstance(value, dict):
         raise invalid_request(path, "is not a JSON object")
     return orjson.Fragment(text)
+
+
+def json_arguments(
+    arguments: str, unsupported: Callable[[str], GatewayError]
+) -> JsonObject | orjson.Fragment:
+    """The arguments of a call, for formats that carry them as an object."""
+    if not arguments:
+        return {}
+    try:
+        return json_object_text(arguments, "arguments")
+    except GatewayError as error:
+        # What a model wrote need not be JSON; formats that carry arguments as text can send it on.
+        raise unsupported("tool calls whose arguments are not a JSON object") from error
 
 
 def dump_body(body: JsonObject) -> bytes:

@@ -5,13 +5,13 @@ from typing import Final
 
 import orjson
 
-from aigateway.v1.content_pb2 import ContentPart, Message, TextPart, ToolCallPart
-from gateway_server.errors import GatewayError, invalid_request
+from aigateway.v1.content_pb2 import ContentPart, Message, TextPart
+from gateway_server.errors import invalid_request
 from gateway_server.providers.wire.anthropic_messages.blocks import mark, render_block
 from gateway_server.providers.wire.anthropic_messages.citations import render_citations
 from gateway_server.providers.wire.anthropic_messages.context import PROVIDER_TYPE, RenderContext
 from gateway_server.providers.wire.json_values import JsonObject
-from gateway_server.providers.wire.rendering import Block, fit_call_id, json_object_text, misplaced
+from gateway_server.providers.wire.rendering import Block, fit_call_id, json_arguments, misplaced
 from gateway_server.providers.wire.seals import unseal
 
 _CALL_ID: Final = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)
@@ -73,7 +73,7 @@ def _render_call(part: ContentPart, path: str, context: RenderContext, call_ids:
         "type": "tool_use",
         "id": to_call_id(call.tool_call_id),
         "name": call.tool_name,
-        "input": _render_arguments(call, context),
+        "input": json_arguments(call.arguments, context.unsupported),
     }
     return mark(block, part, path, context)
 
@@ -81,16 +81,6 @@ def _render_call(part: ContentPart, path: str, context: RenderContext, call_ids:
 def to_call_id(call_id: str) -> str:
     """The id of a call as the provider takes it."""
     return fit_call_id(call_id, _CALL_ID)
-
-
-def _render_arguments(call: ToolCallPart, context: RenderContext) -> JsonObject | orjson.Fragment:
-    if not call.arguments:
-        return {}
-    try:
-        return json_object_text(call.arguments, "arguments")
-    except GatewayError as error:
-        # What a model wrote need not be JSON; formats that carry arguments as text can send it on.
-        raise context.unsupported("tool calls whose arguments are not a JSON object") from error
 
 
 def _read_signature(signature: bytes) -> JsonObject:

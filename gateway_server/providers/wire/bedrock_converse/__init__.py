@@ -1,0 +1,56 @@
+"""The Converse format of AWS Bedrock: one file for each direction.
+
+``request`` and its helpers ``turns``, ``assistant``, ``tools`` and ``reasoning`` write what is sent;
+``answer`` reads a whole answer and ``stream`` a streamed one, both with ``fields``; ``frames`` cuts a stream;
+``citations`` goes both ways; ``models`` says in what the models' makers differ.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from aigateway.v1.chat_service_pb2 import (
+    ChatCompletion,
+    CountTokensRequest,
+    CountTokensResponse,
+    CreateChatCompletionRequest,
+)
+from gateway_server.errors import GatewayError
+from gateway_server.providers.base import Target
+from gateway_server.providers.wire.bedrock_converse import errors
+from gateway_server.providers.wire.bedrock_converse.answer import parse_chat, parse_count
+from gateway_server.providers.wire.bedrock_converse.context import PROVIDER_TYPE
+from gateway_server.providers.wire.bedrock_converse.request import render_chat, render_count
+from gateway_server.providers.wire.bedrock_converse.stream import BedrockChatStream
+
+__all__ = ["PROVIDER_TYPE", "BedrockConverseFormat"]
+
+
+@dataclass(frozen=True, slots=True)
+class BedrockConverseFormat:
+    """Implements ChatFormat and CountTokensFormat."""
+
+    def render_chat(self, request: CreateChatCompletionRequest, target: Target, *, stream: bool) -> bytes:
+        """As in ChatFormat. Whether the answer is streamed is told by the path alone."""
+        return render_chat(request, target)
+
+    def parse_chat(self, body: bytes, target: Target) -> ChatCompletion:
+        """As in ChatFormat."""
+        return parse_chat(body, target)
+
+    def chat_stream(self, target: Target) -> BedrockChatStream:
+        """As in ChatFormat."""
+        return BedrockChatStream(target)
+
+    def render_count(self, request: CountTokensRequest, target: Target) -> bytes:
+        """As in CountTokensFormat."""
+        return render_count(request, target)
+
+    def parse_count(self, body: bytes, target: Target) -> CountTokensResponse:
+        """As in CountTokensFormat."""
+        return parse_count(body, target)
+
+    def parse_error(
+        self, status: int, headers: Mapping[str, str], body: bytes, target: Target
+    ) -> GatewayError:
+        """As in ChatFormat."""
+        return errors.parse_error(status, headers, body, target.provider)
