@@ -27,7 +27,6 @@ from aigateway.v1.model_pb2 import Price
 from aigateway.v1.usage_pb2 import TokenUsage, UsageState
 from gateway_server.errors import GatewayError
 from gateway_server.providers.base import ChatStreamParser
-from gateway_server.providers.registry import provider_types
 from gateway_server.providers.wire.sse import EventTooLargeError, SseDecoder, SseEvent
 from gateway_server.rpc.methods import Method, all_methods
 from gateway_server.rpc.plain_requests import is_plainly_valid
@@ -57,9 +56,7 @@ _REQUEST_REASONS: Final = frozenset({"INVALID_REQUEST", "FEATURE_NOT_SUPPORTED"}
 _DEAR: Final = Price(input_nanos_per_million=10**12, output_nanos_per_million=10**12)
 _EMBEDDINGS: Final = make_endpoint("openai").embeddings_format
 _RENDERERS: Final = tuple(
-    (make_target(kind), renderer)
-    for kind in provider_types()
-    if (renderer := make_endpoint(kind).chat_format) is not None
+    (make_target(kind), chat_format(kind)) for kind in ("openai", "vllm", "demo", "anthropic", "google")
 )
 #: The list that page tokens are for.
 PAGED: Final = ("records", "tenants/a")

@@ -6,8 +6,7 @@ import pytest
 from aigateway import assistant, function_tool, json_schema_format, text, types, user
 from aigateway.v1.chat_service_pb2 import CreateChatCompletionRequest
 from gateway_server.errors import GatewayError
-from gateway_server.providers.registry import provider_types
-from tests.support.wire import make_endpoint, make_target
+from tests.support.wire import chat_format, make_target
 
 DEEP = '{"a":' * 500 + "1" + "}" * 500
 #: How providers' words on a part begin that formats read again; see what each puts into signatures.
@@ -44,13 +43,12 @@ REQUESTS = {
 
 
 @pytest.mark.parametrize("name", REQUESTS)
-@pytest.mark.parametrize("provider_type", provider_types())
+@pytest.mark.parametrize("provider_type", ["openai", "vllm", "anthropic", "google"])
 def test_deep_json_is_sent_or_refused(provider_type: str, name: str) -> None:
-    wire_format = make_endpoint(provider_type).chat_format
-    assert wire_format is not None
+    target = make_target(provider_type)
 
     try:
-        body = wire_format.render_chat(REQUESTS[name], make_target(provider_type), stream=True)
+        body = chat_format(provider_type).render_chat(REQUESTS[name], target, stream=True)
     except GatewayError as error:
         reason = error.reason_name
     else:
