@@ -82,7 +82,10 @@ def test_an_answer_may_be_empty() -> None:
             {"reasoning": {"text": "Hm"}, "providerSignature": seal("anthropic:sig")},
         ),
         ({"type": "thinking", "thinking": "Hm"}, {"reasoning": {"text": "Hm"}}),
-        ({"type": "redacted_thinking", "data": "abc"}, {"reasoning": {"redactedData": seal("anthropic:abc")}}),
+        (
+            {"type": "redacted_thinking", "data": "abc"},
+            {"reasoning": {"redactedData": seal("anthropic:abc")}},
+        ),
         (
             {"type": "tool_use", "id": "c", "name": "f", "input": {"z": 1, "a": 2}},
             {"toolCall": {"toolCallId": "c", "toolName": "f", "arguments": '{"z":1,"a":2}'}},
