@@ -160,22 +160,19 @@ _ANSWERS: Final = {
 def make_request(turns: int) -> CreateChatCompletionRequest:
     """A conversation of system prompt, words, and every fourth turn a call and its result, with a tool."""
     conversation = [messages.system("Be brief.")]
-    while len(conversation) < turns - 1:
-        number = len(conversation)
+    while len(conversation) + 5 <= turns:
         call = messages.assistant(_TEXT)
         part = call.parts.add().tool_call
-        part.tool_call_id = f"call_{number}"
+        part.tool_call_id = f"call_{len(conversation)}"
         part.tool_name = "get_weather"
         part.arguments = orjson.dumps(_ARGUMENTS).decode()
-        conversation += [
-            messages.user(_TEXT),
-            call,
-            messages.tool_result(part, "Sunny"),
-            messages.assistant("Ok"),
-        ]
+        result = messages.tool_result(part, "Sunny")
+        conversation += [messages.user(_TEXT), call, result, messages.assistant("Ok")]
+    while len(conversation) + 3 <= turns:
+        conversation += [messages.user(_TEXT), messages.assistant("Ok")]
     conversation.append(messages.user(_TEXT))
     tool = messages.function_tool("get_weather", description="The weather", parameters=_SCHEMA)
-    request = CreateChatCompletionRequest(model="any", messages=conversation[-turns:], tools=[tool])
+    request = CreateChatCompletionRequest(model="any", messages=conversation, tools=[tool])
     request.generation_config.max_output_tokens = 100
     return request
 
