@@ -56,7 +56,9 @@ class GoogleEndpoint:
     embeddings_format: GeminiEmbeddingsFormat = field(init=False, default=GeminiEmbeddingsFormat())
     _models_url: httpx.URL = field(init=False, repr=False)
     #: Made once for each model and method: the transport knows a prepared URL by its identity.
-    _urls: dict[tuple[str, str], httpx.URL] = field(init=False, repr=False, default_factory=dict)
+    _urls: dict[tuple[str, str], httpx.URL] = field(
+        init=False, repr=False, compare=False, default_factory=dict
+    )
 
     def __post_init__(self) -> None:
         url = self.base_url.copy_with(raw_path=self.base_url.raw_path + _MODELS)

@@ -498,6 +498,7 @@ def test_a_stream_that_stops_early_is_an_error_wherever_it_stops() -> None:
     [
         (b"{", "an event of the stream is not JSON, or was cut off"),
         (b"[]", "an event of the stream is not a JSON object"),
+        (b'[{"candidates": []}]', "an event of the stream is not a JSON object"),
         (b"[{}, {}]", "an event of the stream is not a JSON object"),
         (b"5", "an event of the stream is not a JSON object"),
         (b'{"candidates": {}}', "chunk.candidates is not a list"),

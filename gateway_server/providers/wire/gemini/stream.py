@@ -54,13 +54,12 @@ class GeminiStream(SseChatStream):
         chunk = parse_event(payload)
         if chunk is None:
             return
-        if type(chunk) is list and len(chunk) == 1:
-            # Errors come in a list at times.
-            chunk = chunk[0]
+        # Errors come in a list at times.
+        told = chunk[0] if type(chunk) is list and chunk else chunk
+        if type(told) is dict and told.get("error") is not None:
+            raise parse_error_in_answer(told["error"], self._target.provider)
         if type(chunk) is not dict:
             raise MalformedAnswerError("an event of the stream is not a JSON object")
-        if chunk.get("error") is not None:
-            raise parse_error_in_answer(chunk["error"], self._target.provider)
         self._take_chunk(chunk, payload)
 
     def _take_chunk(self, chunk: JsonObject, payload: bytes) -> None:
