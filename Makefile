@@ -47,7 +47,7 @@ test-tools: ## Install grpcurl and aimock for the tests that use them (need Go a
 # Only for the run: atheris has wheels for some Pythons and platforms only. `SECONDS` is for each parser.
 SECONDS = 60
 .PHONY: fuzz
-fuzz: ## Fuzz each parser for SECONDS=60; ARGS="chat_stream" only that one
+fuzz: ## Fuzz each parser for SECONDS=60; ARGS="openai_stream" only that one
 	$(UV) run --isolated --frozen --python 3.11 --with atheris==3.0.0 python -m tests.fuzz --seconds $(SECONDS) $(ARGS)
 
 .PHONY: check
