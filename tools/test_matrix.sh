@@ -10,16 +10,13 @@ export UV_PYTHON_DOWNLOADS=never
 for bin in "${PYENV_ROOT:-$HOME/.pyenv}"/versions/3.*/bin; do
     [ -d "$bin" ] && PATH=$PATH:$bin
 done
-suites=()
-for suite in tests/unit tests/sdk; do
-    if [ -d "$suite" ]; then suites+=("$suite"); else echo "matrix: ABSENT $suite does not exist"; fi
-done
 failed=() absent=() passed=()
 
-# NAME PYTHON [REQUIREMENT...]: one row, in an environment of its own.
+# NAME PYTHON SUITES [REQUIREMENT...]: one row, in an environment of its own.
 run_row() {
-    local name=$1 python=$2 requirement with=()
-    shift 2
+    local name=$1 python=$2 requirement with=() suites
+    read -ra suites <<<"$3"
+    shift 3
     "$uv" python find "$python" >/dev/null 2>&1 || { absent+=("$name: no Python $python"); return; }
     for requirement in "$@"; do with+=(--with "$requirement"); done
     echo "matrix: $name"
@@ -35,16 +32,16 @@ run_row() {
 floor=(protobuf==6.31.1 googleapis-common-protos==1.70.0)
 # grpcio-tools holds the locked environment back to protobuf 6, so the newest is laid over it.
 newest=("protobuf>=7")
-for package in grpcio grpcio-status grpcio-health-checking grpcio-reflection; do
+for package in grpcio grpcio-health-checking grpcio-reflection; do
     floor+=("$package==1.74.0")
     newest+=("$package")
 done
 
-run_row "Python 3.11, locked" 3.11
-run_row "Python 3.12, locked" 3.12
-run_row "Python 3.13, locked" 3.13
-run_row "Python 3.11, oldest gRPC and protobuf" 3.11 "${floor[@]}"
-run_row "Python 3.11, newest gRPC and protobuf" 3.11 "${newest[@]}"
+# The rest of the tests runs on the oldest Python anyway: make test.
+run_row "Python 3.12, locked" 3.12 "tests/unit tests/sdk"
+run_row "Python 3.13, locked" 3.13 "tests/unit tests/sdk"
+run_row "Python 3.11, oldest gRPC and protobuf" 3.11 tests/sdk "${floor[@]}"
+run_row "Python 3.11, newest gRPC and protobuf" 3.11 tests/sdk "${newest[@]}"
 
 [ ${#passed[@]} -eq 0 ] || printf 'matrix: passed  %s\n' "${passed[@]}"
 [ ${#absent[@]} -eq 0 ] || printf 'matrix: ABSENT  %s\n' "${absent[@]}"
