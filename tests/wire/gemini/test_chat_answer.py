@@ -506,6 +506,10 @@ def failure(body: Any) -> GatewayError:
             "a function call has no name",
         ),
         (
+            {"candidates": [candidate(*[{"functionCall": {"name": "f", "id": "x"}}] * 2)]},
+            "two tool calls have the same id",
+        ),
+        (
             {"candidates": [candidate({"functionCall": {"name": "f", "args": "{}"}})]},
             "candidates[0].content.parts[0].functionCall.args is not an object",
         ),

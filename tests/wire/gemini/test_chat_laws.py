@@ -53,7 +53,7 @@ parts = st.one_of(
         {
             "functionCall": st.fixed_dictionaries(
                 {"name": words, "args": objects},
-                optional={"id": st.from_regex(r"fc-[a-z]{9}", fullmatch=True)},
+                optional={"id": st.just("fc")},
             )
         }
     ),
@@ -69,7 +69,7 @@ def candidates(draw: st.DrawFn, index: int) -> dict[str, Any]:
     drawn: list[dict[str, Any]] = []
     for each in draw(st.lists(parts, max_size=5)):
         if not (drawn and is_plain(each) and is_plain(drawn[-1]) and each.keys() == drawn[-1].keys()):
-            drawn.append(each)
+            drawn.append(numbered(each, len(drawn)))
     candidate: dict[str, Any] = {
         "content": {"parts": drawn, "role": "model"},
         "finishReason": draw(st.sampled_from(["STOP", "MAX_TOKENS", "SAFETY", "ODD"])),
@@ -81,6 +81,13 @@ def candidates(draw: st.DrawFn, index: int) -> dict[str, Any]:
     if draw(st.booleans()):
         candidate["safetyRatings"] = [{"category": draw(words), "blocked": draw(st.booleans())}]
     return candidate
+
+
+def numbered(each: dict[str, Any], place: int) -> dict[str, Any]:
+    """The part with an id of its own, if it is a call that has one."""
+    if "id" not in each.get("functionCall", {}):
+        return each
+    return {**each, "functionCall": {**each["functionCall"], "id": f"fc-{place}"}}
 
 
 def is_plain(each: dict[str, Any]) -> bool:
