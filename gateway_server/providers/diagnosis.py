@@ -70,7 +70,9 @@ def explain_answer(error: GatewayError, provider: Provider, url: httpx.URL) -> s
 
 def _places_of_host(provider: Provider) -> str:
     """The settings that the host's name may come from."""
-    return "config.region" if "region" in provider.config and not provider.base_url else "base_url"
+    if provider.base_url:
+        return "base_url"
+    return "config.region" if "region" in provider.config else "the network, and what its host is made of"
 
 
 def _other_scheme(url: httpx.URL) -> str:

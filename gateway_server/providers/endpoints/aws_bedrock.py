@@ -5,7 +5,6 @@ import re
 from dataclasses import dataclass, field
 from importlib import import_module as load_module
 from typing import Final
-from urllib.parse import quote
 
 import httpx
 
@@ -22,6 +21,7 @@ from gateway_server.providers.base import (
 )
 from gateway_server.providers.config import ConfigReader, is_header_value, read_base_url
 from gateway_server.providers.endpoints.api_key import credential_error
+from gateway_server.providers.endpoints.paths import path_segment
 from gateway_server.providers.kept_fresh import KeptFresh, SecretUnavailableError
 from gateway_server.providers.wire.bedrock_converse import PROVIDER_TYPE, BedrockConverseFormat
 from gateway_server.providers.wire.bedrock_converse.models import base_model
@@ -162,7 +162,7 @@ class BedrockEndpoint:
         if url is None:
             if len(self._urls) >= _MAX_URLS:
                 self._urls.clear()
-            path = f"/model/{quote(model, safe='')}/{operation}".encode()
+            path = f"/model/{path_segment(model)}/{operation}".encode()
             url = self.base_url.copy_with(raw_path=self.base_url.raw_path.rstrip(b"/") + path)
             self._urls[model, operation] = url
         return url

@@ -3,7 +3,6 @@
 import re
 from dataclasses import dataclass, field
 from typing import Final, Literal
-from urllib.parse import quote
 
 import httpx
 
@@ -24,6 +23,7 @@ from gateway_server.providers.endpoints.openai_compatible import (
     Header,
     read_model_list,
 )
+from gateway_server.providers.endpoints.paths import path_segment
 from gateway_server.providers.kept_fresh import KeptFresh, share
 from gateway_server.providers.tokens import run_token_command
 from gateway_server.providers.wire.openai_chat import Dialect, OpenAIChatFormat
@@ -53,6 +53,11 @@ _API_VERSIONS: Final[dict[Surface, str]] = {
     "v1": "",
     "deployments": "2024-10-21",
     "models": "2024-05-01-preview",
+}
+_PREFIXES: Final[dict[Surface, str]] = {
+    "v1": "/openai/v1",
+    "deployments": "/openai/deployments",
+    "models": "/models",
 }
 _API_VERSION: Final = re.compile(r"[A-Za-z0-9._-]*", re.ASCII)
 #: What people copy from the portal behind the address of the resource.
@@ -173,13 +178,9 @@ class AzureOpenAIEndpoint:
         key = (model if self.surface == "deployments" else "", operation)
         url = self._urls.get(key)
         if url is None:
-            if key[0] in {".", ".."}:  # the only names that would be more than a segment of the path
-                raise invalid_request("model", "is no name of a deployment")
-            prefix = {
-                "v1": "/openai/v1",
-                "deployments": f"/openai/deployments/{quote(model, safe='')}",
-                "models": "/models",
-            }[self.surface]
+            prefix = _PREFIXES[self.surface]
+            if self.surface == "deployments":
+                prefix += f"/{path_segment(model)}"
             url = self._urls[key] = self._below(f"{prefix}/{operation}", self.api_version)
         return url
 
