@@ -189,18 +189,40 @@ def conversation(model: str) -> CreateChatCompletionRequest:
     return request
 
 
-PROVIDERS: Final = ("kept", "variable", "file")
+#: Providers and their types. The first three have their credentials in the three places that there are.
+PROVIDERS: Final = {
+    "kept": "vllm",
+    "variable": "vllm",
+    "file": "vllm",
+    "anthropic": "anthropic",
+    "google": "google",
+    "azure": "azure_openai",
+    "bedrock": "bedrock",
+}
+
+
+def describe_provider(provider_id: str, upstream: Upstream, file: Path) -> Provider:
+    """What the administrator writes. Made anew each time: who looks at all objects must not find it."""
+    provider = Provider(provider_type=PROVIDERS[provider_id], base_url=upstream.base_url)
+    match provider_id:
+        case "kept":
+            provider.credential = CANARIES["replaced credential"]
+        case "variable":
+            provider.credential_ref = "env:CANARY_API_KEY"
+        case "file":
+            provider.credential_ref = f"file:{file}"
+        case "bedrock":
+            provider.credential = f"AKIACANARYCANARY0001:{CANARIES['credential for bedrock']}"
+            provider.config.update({"region": "eu-central-1"})
+        case _:
+            provider.credential = CANARIES[f"credential for {provider_id}"]
+    return provider
 
 
 async def set_up(caller: Caller, upstream: Upstream, file: Path) -> None:
     """Providers whose credentials come from each place, each with a model; faulty requests in between."""
-    refs = {"variable": "env:CANARY_API_KEY", "file": f"file:{file}"}
     for provider_id in PROVIDERS:
-        provider = Provider(
-            provider_type="vllm", base_url=upstream.base_url, credential_ref=refs.get(provider_id, "")
-        )
-        if provider_id == "kept":
-            provider.credential = CANARIES["replaced credential"]
+        provider = describe_provider(provider_id, upstream, file)
         create = CreateProviderRequest(provider_id=provider_id, provider=provider)
         assert await caller.call(f"{ADMIN}CreateProvider", create) is not None
         assert await caller.call(f"{ADMIN}CreateProvider", create) is None
@@ -319,6 +341,9 @@ TO_THE_PROVIDER: Final = {
     "kept credential",
     "credential of the variable",
     "credential of the file",
+    "credential for anthropic",
+    "credential for google",
+    "credential for azure",
     "prompt",
     "tool result",
     "option",

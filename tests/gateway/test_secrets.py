@@ -26,7 +26,7 @@ from typer.testing import CliRunner
 from gateway_server.cli.app import app
 from gateway_server.pipeline.upstream import Upstream as PipelineUpstream
 from tests.gateway.canaries import CANARIES, MASTER_KEY, Seen, found_in
-from tests.gateway.canary_calls import CHAT, PROVIDERS, Caller, conversation, exercise
+from tests.gateway.canary_calls import CHAT, Caller, conversation, exercise
 from tests.support.gateway import free_port, gateway_process, running_gateway
 from tests.support.upstream import (
     Upstream,
@@ -206,7 +206,12 @@ async def test_no_object_shows_a_secret(
                 shown[kind] = shown.get(kind, 0) + 1
         for expected in ("Settings", "MasterKeys", "Peppers", "Credentials", "CredentialFile", "Catalog"):
             assert shown.get(expected), f"no {expected} was looked at"
-        assert shown["OpenAICompatibleEndpoint"] >= len(PROVIDERS)
+        for expected, count in (
+            ("OpenAICompatibleEndpoint", 3),
+            ("AzureOpenAIEndpoint", 1),
+            ("BedrockEndpoint", 1),
+        ):
+            assert shown[expected] >= count
 
         async def fail(_: object, request: Any, __: object) -> Any:
             raise RuntimeError(f"cannot send {request.headers} {request.body}")
