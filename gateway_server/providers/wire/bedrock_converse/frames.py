@@ -19,6 +19,8 @@ _PRELUDE_BYTES: Final = 12
 #: A message without headers and payload.
 _MIN_BYTES: Final = 16
 
+_DAMAGED: Final = "a message of the stream is damaged or too large"
+
 
 class FrameDecoder:
     """Cuts one stream into messages."""
@@ -65,9 +67,9 @@ class FrameDecoder:
         try:
             read: Any = self._buffer.next()  # its published types are wrong
         except (*self._faults, StopIteration) as error:
-            raise MalformedAnswerError("a message of the stream is damaged") from error
+            raise MalformedAnswerError(_DAMAGED) from error
         if length < _MIN_BYTES or read.prelude.payload_length < 0:
-            raise MalformedAnswerError("a message of the stream contradicts its own lengths")
+            raise MalformedAnswerError(_DAMAGED)
         return read.headers, read.payload
 
     def _check_prelude(self, position: int) -> None:
@@ -81,4 +83,4 @@ class FrameDecoder:
         except StopIteration:
             self._is_checked = True
         except self._faults as error:
-            raise MalformedAnswerError("a message of the stream is damaged or too large") from error
+            raise MalformedAnswerError(_DAMAGED) from error
