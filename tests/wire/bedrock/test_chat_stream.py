@@ -363,14 +363,14 @@ def test_traces_do_not_tell_the_account() -> None:
 
 def fail(body: bytes) -> GatewayError:
     """The failure of a stream, the same wherever it is cut."""
-    failures = []
+    failures: list[GatewayError] = []
     for pieces in ([body], one_byte_pieces(body)):
         _, failure = read_until_failure(chat_format("bedrock").chat_stream(CLAUDE), pieces)
         assert failure is not None
-        failures.append((failure.reason_name, failure.message))
-    assert failures[0] == failures[1]
-    assert failure is not None
-    return failure
+        failures.append(failure)
+    whole, cut = failures
+    assert (whole.reason_name, whole.message) == (cut.reason_name, cut.message)
+    return whole
 
 
 @pytest.mark.parametrize(

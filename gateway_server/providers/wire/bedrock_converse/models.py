@@ -20,6 +20,8 @@ _NAME: Final = re.compile(
     r"(?:.*/)?(?:(?P<regions>us|us-gov|eu|apac|jp|au|ca|sa|me|af|il|mx|global)\.)?"
     r"(?P<maker>[a-z0-9]+)\.(?P<model>[^/]+)"
 )
+#: As its first generations are called here alone: ``claude-v2:1``, ``claude-instant-v1``.
+_OLD_CLAUDE: Final = re.compile(r"claude-(?:instant-)?v(\d)")
 _GPT_OSS: Final = "gpt-oss"
 
 
@@ -52,7 +54,8 @@ def traits_of(model: str) -> ModelTraits:
     name = match["model"]
     match match["maker"]:
         case "anthropic":
-            return ModelTraits(claude_traits_of(name), "claude", top_k=("top_k",), counts=True)
+            claude = claude_traits_of(_OLD_CLAUDE.sub(r"claude-\1", name))
+            return ModelTraits(claude, "claude", top_k=("top_k",), counts=True)
         case "amazon" if name.startswith("nova"):
             thinking: Thinking | None = "nova" if name.startswith("nova-2") else None
             return ModelTraits(thinking=thinking, top_k=("inferenceConfig", "topK"))
