@@ -223,7 +223,9 @@ def _read_vector(vector: object, index: int, request: CreateEmbeddingsRequest) -
         raise MalformedAnswerError(f"{where} holds something that is not a number") from error
 
 
-def _to_byte(value: int) -> bytes:
+def _to_byte(value: object) -> bytes:
+    if type(value) is not int:
+        raise TypeError("not a whole number")
     return value.to_bytes(1, "big", signed=True)
 
 

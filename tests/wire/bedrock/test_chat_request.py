@@ -247,10 +247,6 @@ def test_an_answer_that_fits_a_schema() -> None:
     assert "outputConfig" not in render(responseFormat={"text": {}})
 
 
-def nova(effort: str) -> dict[str, str]:
-    return {"type": "enabled", "maxReasoningEffort": effort}
-
-
 @pytest.mark.parametrize(
     ("model", "reasoning", "fields", "effort"),
     [
@@ -392,8 +388,6 @@ def test_blocks_of_the_provider_go_back_as_they_came() -> None:
     assert b'{"json": {"a": 1.50}}' in body
 
 
-TIFF = {"inlineData": PNG, "mimeType": "image/tiff"}
-HIDDEN = {"reasoning": {}, "providerSignature": sealed("anthropic", "s")}
 DOTTED = {"toolCall": {"toolCallId": "c", "toolName": "a.b"}}
 MARKED = {"toolCallId": "c1", "parts": [text("a", cacheControl={})]}
 IMAGE = {"image": {"source": {"inlineData": PNG, "mimeType": "image/png"}}}
