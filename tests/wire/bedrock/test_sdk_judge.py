@@ -39,6 +39,7 @@ def asked(*blocks: dict[str, Any]) -> dict[str, Any]:
 
 HELLO = asked({"text": "Hello"})
 OUR_HELLO = user(text("Hello"))
+OUR_IMAGE = {"image": {"source": {"inlineData": PNG, "mimeType": "image/png"}}}
 
 
 def call(call_id: str, city: str) -> dict[str, Any]:
