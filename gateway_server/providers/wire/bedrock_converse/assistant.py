@@ -62,6 +62,7 @@ def _render_call(call: ToolCallPart, path: str, context: RenderContext, call_ids
     if call.tool_call_id in call_ids:
         raise invalid_request(f"{path}.tool_call_id", "occurs twice in this turn")
     call_ids.add(call.tool_call_id)
+    context.has_tool_turns = True
     if not call.tool_name:
         raise invalid_request(f"{path}.tool_name", "is required")
     return {

@@ -22,6 +22,8 @@ class RenderContext:
     traits: ModelTraits
     cache_marks: CacheMarks = field(default_factory=CacheMarks, init=False)
     document_names: set[str] = field(default_factory=set, init=False)
+    #: Whether a turn holds a call of a tool or its result; known once the turns have been rendered.
+    has_tool_turns: bool = field(default=False, init=False)
 
     def unsupported(self, feature: str) -> GatewayError:
         """The error for what this target cannot be asked."""

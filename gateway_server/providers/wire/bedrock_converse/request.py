@@ -1,6 +1,5 @@
 """A chat request as the body that is sent, and as the body of a count."""
 
-from collections.abc import Iterable
 from typing import Final
 
 from aigateway.v1.chat_service_pb2 import (
@@ -9,7 +8,6 @@ from aigateway.v1.chat_service_pb2 import (
     GenerationConfig,
     ResponseFormat,
 )
-from aigateway.v1.content_pb2 import Message
 from aigateway.v1.usage_pb2 import Modality
 from gateway_server.errors import invalid_request
 from gateway_server.providers.base import Target
@@ -61,9 +59,7 @@ def render_chat(request: CreateChatCompletionRequest, target: Target) -> bytes:
         if inference:
             body["inferenceConfig"] = inference
     choice = request.tool_choice if request.HasField("tool_choice") else None
-    tool_config = render_tool_config(
-        request.tools, choice, context, has_tool_turns=_have_tools(request.messages)
-    )
+    tool_config = render_tool_config(request.tools, choice, context)
     if tool_config is not None:
         if thinking.claude.budget and tool_config.get("toolChoice", {}).keys() & {"any", "tool"}:
             raise context.unsupported("a tool call that is demanded, together with a reasoning budget")
@@ -82,22 +78,12 @@ def render_count(request: CountTokensRequest, target: Target) -> bytes:
     if not context.traits.counts:
         raise context.unsupported("counting tokens")
     body = render_turns(request.messages, context)
-    tool_config = render_tool_config(
-        request.tools, None, context, has_tool_turns=_have_tools(request.messages)
-    )
+    tool_config = render_tool_config(request.tools, None, context)
     if tool_config is not None:
         body["toolConfig"] = tool_config
     merge_options(body, request.provider_options, provider_type=PROVIDER_TYPE, reserved=_RESERVED)
     counted = {key: value for key, value in body.items() if key in _COUNTED}
     return dump_body({"input": {"converse": counted}})
-
-
-def _have_tools(messages: Iterable[Message]) -> bool:
-    return any(
-        part.HasField("tool_call") or part.HasField("tool_result")
-        for message in messages
-        for part in message.parts
-    )
 
 
 def _render_generation(

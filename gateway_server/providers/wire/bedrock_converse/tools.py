@@ -15,18 +15,18 @@ _NO_ARGUMENTS: Final = {"type": "object", "properties": {}}
 
 
 def render_tool_config(
-    tools: Sequence[Tool], choice: ToolChoice | None, context: RenderContext, *, has_tool_turns: bool
+    tools: Sequence[Tool], choice: ToolChoice | None, context: RenderContext
 ) -> JsonObject | None:
     """The body's ``toolConfig``; None where there is none.
 
-    ``has_tool_turns``: whether the conversation holds calls or results, for which the provider wants the
-    tools. It has no way to forbid calls but to leave the tools out.
+    A conversation with calls or results needs it. The provider has no way to forbid calls but to leave the
+    tools out.
     """
     rendered, names = _render_tools(tools, context)
     forbids_calls = choice is not None and choice.mode == ToolChoiceMode.TOOL_CHOICE_MODE_NONE
-    if has_tool_turns and not names:
+    if context.has_tool_turns and not names:
         raise context.unsupported("tool calls in earlier turns where the request has no tools")
-    if has_tool_turns and forbids_calls:
+    if context.has_tool_turns and forbids_calls:
         raise context.unsupported("a ban on tool calls after earlier ones")
     chosen = None if choice is None else _render_choice(choice, names, context)
     if not names or forbids_calls:

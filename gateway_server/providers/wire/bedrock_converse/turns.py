@@ -99,6 +99,7 @@ def _render_result(part: ContentPart, path: str, context: RenderContext) -> Bloc
         raise context.unsupported("results of tools that another provider ran itself")
     if not result.tool_call_id:
         raise invalid_request(f"{at}.tool_call_id", "is required")
+    context.has_tool_turns = True
     for inner in result.parts:
         if inner.HasField("cache_control"):
             raise context.unsupported("cache marks within tool results")
