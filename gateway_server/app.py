@@ -71,6 +71,9 @@ _SETTLE_SECONDS: Final = 5.0
 class StartError(Exception):
     """The process cannot start; the message says why, without any secret."""
 
+    #: The secret of an admin key that this start has made all the same; to be shown once.
+    admin_key: str = ""
+
 
 @dataclass(frozen=True, slots=True)
 class Started:
@@ -166,7 +169,12 @@ async def run(
     async with AsyncExitStack() as stack:
         with _start_errors():
             base = await stack.enter_async_context(_base(settings))
-            server, admission = await _start(settings, base, stack)
+        try:
+            with _start_errors():
+                server, admission = await _start(settings, base, stack)
+        except StartError as error:
+            error.admin_key = base.admin_key  # made, and in the store: whoever started it must see it
+            raise
         address = f"{settings.listen.rpartition(':')[0]}:{server.port}"
         _log.info("listening on %s", address)
         if ready is not None:
@@ -381,7 +389,10 @@ async def _credentials(settings: Settings) -> grpc.ServerCredentials | None:
 def _serve_metrics(address: str, metrics: Metrics) -> Callable[[], None]:
     """Serves metrics from a thread of their own; gives what ends it."""
     host, _, port = address.rpartition(":")
-    server, thread = start_http_server(int(port), host, registry=metrics.registry)
+    try:
+        server, thread = start_http_server(int(port), host, registry=metrics.registry)
+    except OSError as error:
+        raise OSError(f"cannot serve metrics on {address} (metrics_listen): {error.strerror}") from None
 
     def close() -> None:
         server.shutdown()

@@ -55,4 +55,6 @@ def serve(
     try:
         run(settings, ready=ready)
     except StartError as error:
+        if error.admin_key:
+            announce_admin_key(error.admin_key)
         fail(str(error), code=exit_codes.FAILURE)

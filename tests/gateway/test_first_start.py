@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from aigateway import AuthenticationError, NotFoundError
 from aigateway.v1.api_key_pb2 import ApiKey
 from aigateway.v1.chat_service_pb2 import ChatCompletion
-from gateway_server.app import initialise
+from gateway_server.app import StartError, initialise, run
 from gateway_server.settings import Settings
 from tests.support.gateway import client_of, gateway_process, gateway_settings, running_gateway
 from tests.support.upstream import MODEL, Upstream
@@ -112,3 +113,21 @@ async def test_a_process_learns_what_another_changes(upstream: Upstream, state_d
                     await ask(two.address, made.secret, MODEL)
                 except AuthenticationError:
                     break
+
+
+async def test_a_first_start_that_finds_its_port_taken_still_tells_the_admin_key(state_dir: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        settings = await asyncio.to_thread(
+            Settings.load, gateway_settings(state_dir, listen=f"127.0.0.1:{port}", admin_key="")
+        )
+        with pytest.raises(StartError, match="cannot listen") as caught:
+            await run(settings, asyncio.Event())
+    assert caught.value.admin_key.startswith("sk-gw-")
+    async with (
+        running_gateway(state_dir, admin_key="") as gateway,
+        client_of(gateway.address, caught.value.admin_key) as client,
+    ):
+        assert [tenant.name async for tenant in client.admin.tenants.list()] == ["tenants/default"]
