@@ -1,5 +1,7 @@
 """How long a provider asks to wait."""
 
+import time
+
 import pytest
 
 from gateway_server.providers.wire.retry_after import read_duration, read_retry_after
@@ -69,3 +71,13 @@ def test_reads_headers(headers: dict[str, str], seconds: float | None) -> None:
 )
 def test_reads_durations(text: str, seconds: float | None) -> None:
     assert read_duration(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["1" * 60_000, "1h" * 30_000, "1." * 30_000])
+def test_a_duration_without_end_is_none(text: str) -> None:
+    began = time.process_time()
+
+    assert read_duration(text) is None
+
+    # Looked for at every place, its unit would take a minute to find.
+    assert time.process_time() - began < 1

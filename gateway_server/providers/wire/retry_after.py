@@ -71,6 +71,8 @@ def _read_reset(headers: Mapping[str, str]) -> float | None:
 def read_duration(text: str) -> float | None:
     """Seconds of a duration such as ``6m0s`` or ``120ms``; None when it is none."""
     text = text.strip()
+    if len(text) > _MAX_LENGTH:
+        return None
     total, end = 0.0, 0
     for match in _DURATION.finditer(text):
         if match.start() != end:

@@ -117,6 +117,16 @@ DATE = "Wed, 21 Oct 2026 07:28:00 GMT"
     [
         ({}, None),
         ({"retry-after": "7"}, 7.0),
+        ({"date": "Wed, 21 Oct 99999999999 07:28:00 GMT"}, None),
+        ({"date": "Wed, 21 Oct 2026 07:28:00 +9999999999999999"}, None),
+        (
+            {
+                "date": "Wed, 21 Oct 2026 07:28:00 GMT",
+                "anthropic-ratelimit-tokens-remaining": "0",
+                "anthropic-ratelimit-tokens-reset": "9999-12-31T23:59:59-23:59",
+            },
+            366 * 86_400.0,
+        ),
         (
             {
                 "retry-after": "7",

@@ -15,7 +15,7 @@ import orjson
 
 from gateway_server.errors import GatewayError
 from gateway_server.providers.wire.faults import status_error
-from gateway_server.providers.wire.retry_after import read_retry_after
+from gateway_server.providers.wire.retry_after import MAX_SECONDS, read_retry_after
 
 _TYPE: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 #: What only the message tells, and the code that OpenAI gives for the same.
@@ -102,7 +102,7 @@ def _read_resets(headers: Mapping[str, str]) -> float | None:
     """The longest wait for those limits that are used up, by the provider's own clock."""
     try:
         now = parsedate_to_datetime(headers.get("date", ""))
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     waits = [
         wait
@@ -115,6 +115,7 @@ def _read_resets(headers: Mapping[str, str]) -> float | None:
 
 def _read_wait(reset: str, now: datetime) -> float | None:
     try:
-        return max((datetime.fromisoformat(reset.strip()) - now).total_seconds(), 0.0)
-    except (ValueError, TypeError):
+        wait = (datetime.fromisoformat(reset.strip()) - now).total_seconds()
+        return min(max(wait, 0.0), MAX_SECONDS)
+    except (ValueError, TypeError, OverflowError):
         return None
