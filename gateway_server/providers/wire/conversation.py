@@ -1,9 +1,29 @@
 """Turns for providers that know two roles: a system prompt, then user and assistant by turns."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Final
 
-from gateway_server.errors import GatewayError
+from aigateway.v1.chat_service_pb2 import GenerationConfig
+from aigateway.v1.content_pb2 import Message, Role
+from aigateway.v1.usage_pb2 import Modality
+from gateway_server.errors import GatewayError, invalid_request
 from gateway_server.providers.wire.rendering import Block
+
+# Looked up once: it takes longer than all else that is done with a short turn.
+USER: Final = Role.ROLE_USER
+ASSISTANT: Final = Role.ROLE_ASSISTANT
+TOOL: Final = Role.ROLE_TOOL
+
+_ROLES: Final = {
+    Role.ROLE_SYSTEM: "system",
+    Role.ROLE_DEVELOPER: "system",
+    USER: "user",
+    ASSISTANT: "assistant",
+    TOOL: "user",
+}
+
+#: Renders one turn of a role, which stands at a path of the request.
+RenderTurn = Callable[[Message, Role.ValueType, str], list[Block]]
 
 
 class Conversation:
@@ -36,3 +56,52 @@ class Conversation:
         else:
             self.messages.append((role, content))
         self._only_results = are_results
+
+
+def collect_turns(
+    messages: Sequence[Message],
+    render_turn: RenderTurn,
+    unsupported: Callable[[str], GatewayError],
+    *,
+    system_turns: bool,
+) -> Conversation:
+    """All turns of a request, of which there must be more than the system prompt.
+
+    System and developer turns before all others are the system prompt, in their order. Later ones keep
+    their place, which only some models take: elsewhere they would have to move, and are refused. A turn
+    in which the model said nothing is left out: the providers take none without content.
+    """
+    conversation = Conversation(unsupported, system_turns=system_turns)
+    for index, message in enumerate(messages):
+        path = f"messages[{index}]"
+        role = message.role
+        if role not in _ROLES:
+            raise invalid_request(f"{path}.role", "is not a role")
+        if message.author:
+            raise unsupported("turns with an author's name")
+        content = render_turn(message, role, path)
+        if content:
+            conversation.add(_ROLES[role], content, are_results=role == TOOL)
+        elif role != ASSISTANT and not message.parts:
+            raise invalid_request(f"{path}.parts", "is empty")
+        elif role == USER:
+            raise unsupported("user turns of empty text")
+    if not conversation.messages:
+        raise unsupported("conversations of system turns alone")
+    return conversation
+
+
+def require_one_text(config: GenerationConfig, unsupported: Callable[[str], GatewayError]) -> None:
+    """Raises for what providers of one answer in text cannot be asked."""
+    if config.HasField("choice_count") and config.choice_count > 1:
+        raise unsupported("several answers to one request")
+    if config.logprobs or config.HasField("top_logprobs"):
+        raise unsupported("log probabilities")
+    for modality in config.response_modalities:
+        if modality not in Modality.values():
+            raise invalid_request("generation_config.response_modalities", "holds an unknown modality")
+        if modality != Modality.MODALITY_TEXT:
+            name = Modality.Name(modality).removeprefix("MODALITY_").lower()
+            raise unsupported(f"answers in {name}")
+    if config.HasField("audio_output"):
+        raise unsupported("answers in audio")

@@ -13,7 +13,6 @@ from aigateway.v1.chat_service_pb2 import (
     JsonSchemaFormat,
     ResponseFormat,
 )
-from aigateway.v1.usage_pb2 import Modality
 from gateway_server.errors import invalid_request
 from gateway_server.providers.base import Target
 from gateway_server.providers.wire.anthropic_messages.context import PROVIDER_TYPE, RenderContext
@@ -21,6 +20,7 @@ from gateway_server.providers.wire.anthropic_messages.models import traits_of
 from gateway_server.providers.wire.anthropic_messages.reasoning import NO_THINKING, Thinking, render_reasoning
 from gateway_server.providers.wire.anthropic_messages.tools import render_choice, render_tools
 from gateway_server.providers.wire.anthropic_messages.turns import render_turns
+from gateway_server.providers.wire.conversation import require_one_text
 from gateway_server.providers.wire.json_values import JsonObject
 from gateway_server.providers.wire.provider_options import merge_options
 from gateway_server.providers.wire.rendering import dump_body, json_number, json_object_text
@@ -109,18 +109,7 @@ def _find_limit(config: GenerationConfig, target: Target) -> int | None:
 
 def _render_generation(config: GenerationConfig, thinking: Thinking, context: RenderContext) -> JsonObject:
     """Seed, penalties and biases have no place here and are left out; they only steer the sampling."""
-    if config.HasField("choice_count") and config.choice_count > 1:
-        raise context.unsupported("several answers to one request")
-    if config.logprobs or config.HasField("top_logprobs"):
-        raise context.unsupported("log probabilities")
-    for modality in config.response_modalities:
-        if modality not in Modality.values():
-            raise invalid_request("generation_config.response_modalities", "holds an unknown modality")
-        if modality != Modality.MODALITY_TEXT:
-            name = Modality.Name(modality).removeprefix("MODALITY_").lower()
-            raise context.unsupported(f"answers in {name}")
-    if config.HasField("audio_output"):
-        raise context.unsupported("answers in audio")
+    require_one_text(config, context.unsupported)
     rendered = render_sampling(config, thinking, context)
     if config.stop_sequences:
         if not all(map(str.strip, config.stop_sequences)):

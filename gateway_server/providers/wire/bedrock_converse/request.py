@@ -8,7 +8,6 @@ from aigateway.v1.chat_service_pb2 import (
     GenerationConfig,
     ResponseFormat,
 )
-from aigateway.v1.usage_pb2 import Modality
 from gateway_server.errors import invalid_request
 from gateway_server.providers.base import Target
 from gateway_server.providers.wire.anthropic_messages.context import RenderContext as ClaudeContext
@@ -18,6 +17,7 @@ from gateway_server.providers.wire.bedrock_converse.models import traits_of
 from gateway_server.providers.wire.bedrock_converse.reasoning import NO_THINKING, Thinking, render_reasoning
 from gateway_server.providers.wire.bedrock_converse.tools import render_tool_config
 from gateway_server.providers.wire.bedrock_converse.turns import render_turns
+from gateway_server.providers.wire.conversation import require_one_text
 from gateway_server.providers.wire.json_values import JsonObject
 from gateway_server.providers.wire.provider_options import merge_options
 from gateway_server.providers.wire.rendering import dump_body, json_number, json_object_text
@@ -93,18 +93,7 @@ def _render_generation(
 
     Seed, penalties and biases have no place and are left out; they only steer the sampling.
     """
-    if config.HasField("choice_count") and config.choice_count > 1:
-        raise context.unsupported("several answers to one request")
-    if config.logprobs or config.HasField("top_logprobs"):
-        raise context.unsupported("log probabilities")
-    for modality in config.response_modalities:
-        if modality not in Modality.values():
-            raise invalid_request("generation_config.response_modalities", "holds an unknown modality")
-        if modality != Modality.MODALITY_TEXT:
-            name = Modality.Name(modality).removeprefix("MODALITY_").lower()
-            raise context.unsupported(f"answers in {name}")
-    if config.HasField("audio_output"):
-        raise context.unsupported("answers in audio")
+    require_one_text(config, context.unsupported)
     rendered: JsonObject = {}
     if config.HasField("max_output_tokens"):
         rendered["maxTokens"] = config.max_output_tokens

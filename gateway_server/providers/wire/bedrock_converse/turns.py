@@ -1,7 +1,6 @@
 """Turns of a conversation as system prompt and messages."""
 
 from collections.abc import Sequence
-from typing import Final
 
 from aigateway.v1.content_pb2 import ContentPart, Message, Role
 from gateway_server.errors import invalid_request
@@ -13,49 +12,24 @@ from gateway_server.providers.wire.bedrock_converse.blocks import (
     render_input,
 )
 from gateway_server.providers.wire.bedrock_converse.context import RenderContext
-from gateway_server.providers.wire.conversation import Conversation
+from gateway_server.providers.wire.conversation import ASSISTANT, TOOL, USER, collect_turns
 from gateway_server.providers.wire.json_values import JsonObject
 from gateway_server.providers.wire.rendering import Block, misplaced
 
-# Looked up once: it takes longer than all else that is done with a short turn.
-_USER: Final = Role.ROLE_USER
-_ASSISTANT: Final = Role.ROLE_ASSISTANT
-_TOOL: Final = Role.ROLE_TOOL
-
-_ROLES: Final = {
-    Role.ROLE_SYSTEM: "system",
-    Role.ROLE_DEVELOPER: "system",
-    _USER: "user",
-    _ASSISTANT: "assistant",
-    _TOOL: "user",
-}
-
 
 def render_turns(messages: Sequence[Message], context: RenderContext) -> JsonObject:
-    """The keys ``system`` and ``messages`` of a body.
+    """The keys ``system`` and ``messages`` of a body."""
 
-    System and developer turns before all others are the system prompt, in their order. Later ones keep
-    their place, which only some models take: elsewhere they would have to move, and are refused. A turn
-    in which the model said nothing is left out: the provider takes none without content.
-    """
+    def render_turn(message: Message, role: Role.ValueType, path: str) -> list[Block]:
+        return _render_turn(message, role, path, context)
+
     claude = context.traits.claude
-    conversation = Conversation(context.unsupported, system_turns=claude is not None and claude.system_turns)
-    for index, message in enumerate(messages):
-        path = f"messages[{index}]"
-        role = message.role
-        if role not in _ROLES:
-            raise invalid_request(f"{path}.role", "is not a role")
-        if message.author:
-            raise context.unsupported("turns with an author's name")
-        content = _render_turn(message, role, path, context)
-        if content:
-            conversation.add(_ROLES[role], content, are_results=role == _TOOL)
-        elif role != _ASSISTANT and not message.parts:
-            raise invalid_request(f"{path}.parts", "is empty")
-        elif role == _USER:
-            raise context.unsupported("user turns of empty text")
-    if not conversation.messages:
-        raise context.unsupported("conversations of system turns alone")
+    conversation = collect_turns(
+        messages,
+        render_turn,
+        context.unsupported,
+        system_turns=claude is not None and claude.system_turns,
+    )
     if conversation.messages[0][0] != "user":
         raise context.unsupported("conversations that the model begins")
     body: JsonObject = {}
@@ -66,11 +40,11 @@ def render_turns(messages: Sequence[Message], context: RenderContext) -> JsonObj
 
 
 def _render_turn(message: Message, role: Role.ValueType, path: str, context: RenderContext) -> list[Block]:
-    if role == _USER:
+    if role == USER:
         return render_content(message.parts, path, context, render_input)
-    if role == _ASSISTANT:
+    if role == ASSISTANT:
         return render_assistant(message, path, context)
-    if role == _TOOL:
+    if role == TOOL:
         content: list[Block] = []
         for index, part in enumerate(message.parts):
             at = f"{path}.parts[{index}]"
