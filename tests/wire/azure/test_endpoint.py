@@ -3,6 +3,7 @@
 import os
 import shlex
 import sys
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -10,10 +11,14 @@ import pytest
 from google.protobuf.json_format import ParseDict
 
 from aigateway.v1.chat_service_pb2 import CreateChatCompletionRequest
+from aigateway.v1.provider_pb2 import Provider
 from gateway_server.errors import GatewayError
 from gateway_server.providers.base import HttpCall, PreparedEndpoint
+from gateway_server.providers.credential_files import CredentialFiles
+from gateway_server.providers.credentials import CredentialRules, Credentials
 from gateway_server.providers.endpoints import azure_openai
 from gateway_server.providers.endpoints.azure_openai import AzureOpenAIEndpoint
+from gateway_server.storage.sealing import MasterKeys
 from tests.support.wire import make_target
 
 RESOURCE = "https://name.openai.azure.com"
@@ -258,3 +263,18 @@ def test_what_a_surface_does_not_have_is_refused(surface: str, request_fields: d
 
 def test_reads_the_list_of_models() -> None:
     assert build().parse_check(b'{"data": [{"id": "gpt-4o"}], "object": "list"}') == ["gpt-4o"]
+
+
+def test_a_provider_is_opened_with_its_token(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The way that the gateway itself takes: whoever opens a provider waits for its first token."""
+    monkeypatch.setenv("OPEN_TOKEN_COMMAND", shlex.join([sys.executable, "-c", "print('first-token')"]))
+    provider = Provider(name="providers/azure", provider_type="azure_openai", base_url=RESOURCE)
+    provider.config.update({"auth": "entra", "token_command": "OPEN_TOKEN_COMMAND"})
+    credentials = Credentials(
+        CredentialRules(), CredentialFiles((), interval=60), MasterKeys(file=tmp_path / "key", make_file=True)
+    )
+
+    endpoint = credentials.endpoint_of(provider)
+
+    assert headers_of(endpoint.check_call())["authorization"] == "Bearer first-token"
+    credentials.validate(provider)
