@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Sequence
 from typing import Any, Final
 
 import orjson
@@ -105,7 +106,27 @@ def dump_text(value: object, where: str) -> str:
         raise MalformedAnswerError(f"{where} is nested too deeply") from error
 
 
-def dump_exactly(value: object, source: bytes, *path: str | int) -> str:
+class ExactText:
+    """The text of an answer, which is read once more when the digits of a long integer are asked for."""
+
+    __slots__ = ("_text", "_value")
+
+    def __init__(self, text: bytes) -> None:
+        self._text: bytes | None = text
+        self._value: Any = None
+
+    def at(self, path: Sequence[str | int]) -> object:
+        """What stands at a place; raises ValueError or RecursionError when it cannot be read."""
+        if self._text is not None:
+            self._value = json.loads(self._text)
+            self._text = None
+        value = self._value
+        for step in path:
+            value = value[step]
+        return value
+
+
+def dump_exactly(value: object, source: ExactText, *path: str | int) -> str:
     """As dump_text, but integers keep all their digits: those that do not fit into 64 bits were rounded.
 
     ``value`` stands at ``path`` in ``source``, which is read again in the rare case.
@@ -117,9 +138,7 @@ def dump_exactly(value: object, source: bytes, *path: str | int) -> str:
     except RecursionError as error:
         raise MalformedAnswerError(f"{where} is nested too deeply") from error
     try:
-        exact = json.loads(source)
-        for step in path:
-            exact = exact[step]
+        exact = source.at(path)
         if not _holds_large_number(exact, int):
             return dump_text(value, where)
         return json.dumps(exact, ensure_ascii=False, separators=(",", ":"))

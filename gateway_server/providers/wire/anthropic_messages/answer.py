@@ -14,6 +14,7 @@ from gateway_server.providers.wire.anthropic_messages.fields import (
 )
 from gateway_server.providers.wire.faults import protocol_error
 from gateway_server.providers.wire.json_values import (
+    ExactText,
     JsonObject,
     MalformedAnswerError,
     as_object,
@@ -28,7 +29,7 @@ from gateway_server.providers.wire.json_values import (
 def parse_chat(body: bytes, target: Target) -> ChatCompletion:
     """The answer; raises what an error in its place stands for, or UPSTREAM_PROTOCOL_ERROR."""
     try:
-        return _read_answer(_parse(body, target), body, target)
+        return _read_answer(_parse(body, target), ExactText(body), target)
     except MalformedAnswerError as error:
         raise protocol_error(target.provider, error.cause) from error
 
@@ -56,7 +57,7 @@ def _read_count(answer: JsonObject) -> int:
     return get_count(answer, "input_tokens", "answer")
 
 
-def _read_answer(answer: JsonObject, body: bytes, target: Target) -> ChatCompletion:
+def _read_answer(answer: JsonObject, body: ExactText, target: Target) -> ChatCompletion:
     completion = ChatCompletion()
     completion.served_by.provider_response_id = get_text(answer, "id", "answer")
     completion.served_by.provider_model = get_text(answer, "model", "answer") or target.provider_model
@@ -72,7 +73,7 @@ def _read_answer(answer: JsonObject, body: bytes, target: Target) -> ChatComplet
     return completion
 
 
-def _read_choice(answer: JsonObject, body: bytes) -> Choice:
+def _read_choice(answer: JsonObject, body: ExactText) -> Choice:
     content = answer.get("content")
     if type(content) is not list:
         raise MalformedAnswerError("the answer has no content")

@@ -10,6 +10,7 @@ from aigateway.v1.usage_pb2 import TokenUsage, UsageState
 from gateway_server.providers.wire.anthropic_messages.citations import read_citation
 from gateway_server.providers.wire.anthropic_messages.context import PROVIDER_TYPE
 from gateway_server.providers.wire.json_values import (
+    ExactText,
     JsonObject,
     MalformedAnswerError,
     as_object,
@@ -92,7 +93,7 @@ def read_extras(source: JsonObject) -> JsonObject:
     return {key: value for key, value in source.items() if key not in ANSWER_KEYS and value is not None}
 
 
-def read_block(block: JsonObject, source: bytes, *path: str | int) -> ContentPart:
+def read_block(block: JsonObject, source: ExactText, *path: str | int) -> ContentPart:
     """One block of an answer, which stands at ``path`` in ``source``."""
     where = ".".join(map(str, path))
     part = ContentPart()

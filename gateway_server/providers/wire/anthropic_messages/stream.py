@@ -20,6 +20,7 @@ from gateway_server.providers.wire.anthropic_messages.fields import (
     to_provider_part,
 )
 from gateway_server.providers.wire.json_values import (
+    ExactText,
     JsonObject,
     MalformedAnswerError,
     as_object,
@@ -82,7 +83,7 @@ class AnthropicChatStream(SseChatStream):
             case "content_block_start":
                 if self._stop_reason is not None or not self._writer.started:
                     raise MalformedAnswerError("a block stands outside of the message")
-                self._blocks.begin(event, payload)
+                self._blocks.begin(event, ExactText(payload))
             case "content_block_stop":
                 self._blocks.end(event)
             case "message_delta":
@@ -158,10 +159,10 @@ class _BlockReader:
         self._part_index = 0
         #: The open block if it has no kind in the contract or is a tool call.
         self._block: JsonObject = {}
-        self._payload = b""
+        self._payload = ExactText(b"")
         self._pieces: list[str] = []
 
-    def begin(self, event: JsonObject, payload: bytes) -> None:
+    def begin(self, event: JsonObject, payload: ExactText) -> None:
         """Opens a block."""
         self.require_no_open_block()
         index = event.get("index")

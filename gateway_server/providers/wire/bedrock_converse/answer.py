@@ -22,6 +22,7 @@ from gateway_server.providers.wire.bedrock_converse.fields import (
 from gateway_server.providers.wire.bedrock_converse.thoughts import seal_signature, seal_thought
 from gateway_server.providers.wire.faults import protocol_error
 from gateway_server.providers.wire.json_values import (
+    ExactText,
     JsonObject,
     MalformedAnswerError,
     as_object,
@@ -40,7 +41,7 @@ _ANSWER_KEYS: Final = frozenset({"output", "stopReason", "usage"})
 def parse_chat(body: bytes, target: Target) -> ChatCompletion:
     """The answer; raises UPSTREAM_PROTOCOL_ERROR."""
     try:
-        return _read_answer(parse_object(body), body, target)
+        return _read_answer(parse_object(body), ExactText(body), target)
     except MalformedAnswerError as error:
         raise protocol_error(target.provider, error.cause) from error
 
@@ -58,7 +59,7 @@ def parse_count(body: bytes, target: Target) -> CountTokensResponse:
     return response
 
 
-def _read_answer(answer: JsonObject, body: bytes, target: Target) -> ChatCompletion:
+def _read_answer(answer: JsonObject, body: ExactText, target: Target) -> ChatCompletion:
     completion = ChatCompletion()
     completion.served_by.provider_model = read_routed_model(answer) or target.provider_model
     completion.choices.append(_read_choice(answer, body, target))
@@ -73,7 +74,7 @@ def _read_answer(answer: JsonObject, body: bytes, target: Target) -> ChatComplet
     return completion
 
 
-def _read_choice(answer: JsonObject, body: bytes, target: Target) -> Choice:
+def _read_choice(answer: JsonObject, body: ExactText, target: Target) -> Choice:
     output = get_object(answer, "output", "answer") or {}
     message = get_object(output, "message", "output")
     reason = get_text(answer, "stopReason", "answer")
@@ -94,7 +95,7 @@ def _read_choice(answer: JsonObject, body: bytes, target: Target) -> Choice:
     return choice
 
 
-def _read_block(block: JsonObject, body: bytes, index: int, target: Target) -> ContentPart:
+def _read_block(block: JsonObject, body: ExactText, index: int, target: Target) -> ContentPart:
     """A block, which is an object with one key: its kind."""
     where = f"content[{index}]"
     part = ContentPart()

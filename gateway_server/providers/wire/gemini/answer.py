@@ -19,6 +19,7 @@ from gateway_server.providers.wire.gemini.grounding import Grounding
 from gateway_server.providers.wire.gemini.parts import PartReader
 from gateway_server.providers.wire.gemini_errors import parse_error_in_answer
 from gateway_server.providers.wire.json_values import (
+    ExactText,
     JsonObject,
     MalformedAnswerError,
     as_object,
@@ -37,7 +38,7 @@ _ASSISTANT = Role.ROLE_ASSISTANT
 def parse_chat(body: bytes, target: Target) -> ChatCompletion:
     """The answer; raises what an error in its place stands for, or UPSTREAM_PROTOCOL_ERROR."""
     try:
-        return _read_answer(parse_answer(body, target), body, target)
+        return _read_answer(parse_answer(body, target), ExactText(body), target)
     except MalformedAnswerError as error:
         raise protocol_error(target.provider, error.cause) from error
 
@@ -64,7 +65,7 @@ def parse_answer(body: bytes, target: Target) -> JsonObject:
     return answer
 
 
-def _read_answer(answer: JsonObject, body: bytes, target: Target) -> ChatCompletion:
+def _read_answer(answer: JsonObject, body: ExactText, target: Target) -> ChatCompletion:
     completion = ChatCompletion()
     response_id = get_text(answer, "responseId", "answer")
     completion.served_by.provider_response_id = response_id
@@ -93,7 +94,9 @@ def _read_answer(answer: JsonObject, body: bytes, target: Target) -> ChatComplet
     return completion
 
 
-def _read_candidate(source: JsonObject, place: int, response_id: str, body: bytes, target: Target) -> Choice:
+def _read_candidate(
+    source: JsonObject, place: int, response_id: str, body: ExactText, target: Target
+) -> Choice:
     where = f"candidates[{place}]"
     choice = Choice(index=read_index(source, default=place))
     choice.message.role = _ASSISTANT

@@ -7,6 +7,7 @@ from aigateway.v1.content_pb2 import ContentPart, MediaSource
 from gateway_server.providers.wire.gemini.marks import make_call_id, seal_signature
 from gateway_server.providers.wire.gemini.partial_calls import PartialCall
 from gateway_server.providers.wire.json_values import (
+    ExactText,
     JsonObject,
     MalformedAnswerError,
     dump_exactly,
@@ -32,7 +33,7 @@ class PartReader:
         self._partial: PartialCall | None = None
 
     def read(
-        self, source: JsonObject, where: str, body: bytes, path: tuple[str | int, ...]
+        self, source: JsonObject, where: str, body: ExactText, path: tuple[str | int, ...]
     ) -> ContentPart | None:
         """The part, None when it says nothing. It stands at ``path`` in ``body``."""
         part = ContentPart()
@@ -72,7 +73,7 @@ class PartReader:
             raise MalformedAnswerError("the answer ended in the middle of a function call")
 
     def _read_call(
-        self, part: ContentPart, call: JsonObject, where: str, body: bytes, path: tuple[str | int, ...]
+        self, part: ContentPart, call: JsonObject, where: str, body: ExactText, path: tuple[str | int, ...]
     ) -> ContentPart | None:
         if self._partial is not None or "partialArgs" in call or call.get("willContinue") is True:
             return self._grow_call(part, call, where)

@@ -20,6 +20,7 @@ from gateway_server.providers.wire.gemini.grounding import Grounding
 from gateway_server.providers.wire.gemini.parts import PartReader
 from gateway_server.providers.wire.gemini_errors import parse_error_in_answer
 from gateway_server.providers.wire.json_values import (
+    ExactText,
     JsonObject,
     MalformedAnswerError,
     as_object,
@@ -60,9 +61,9 @@ class GeminiStream(SseChatStream):
             raise parse_error_in_answer(told["error"], self._target.provider)
         if type(chunk) is not dict:
             raise MalformedAnswerError("an event of the stream is not a JSON object")
-        self._take_chunk(chunk, payload)
+        self._take_chunk(chunk, ExactText(payload))
 
-    def _take_chunk(self, chunk: JsonObject, payload: bytes) -> None:
+    def _take_chunk(self, chunk: JsonObject, payload: ExactText) -> None:
         if not self._writer.started:
             self._response_id = get_text(chunk, "responseId", "chunk")
             self._writer.start(
@@ -114,7 +115,7 @@ class _CandidateReader:
         self._audio_index: int | None = None
         self._audio_type = ""
 
-    def take(self, candidate: JsonObject, place: int, payload: bytes) -> None:
+    def take(self, candidate: JsonObject, place: int, payload: ExactText) -> None:
         """Reads one chunk's share of the candidate, which is at ``place`` in it."""
         grounding = None
         if not candidate.keys() <= CANDIDATE_KEYS:
@@ -132,7 +133,7 @@ class _CandidateReader:
             self._finish_reason = get_text(candidate, "finishReason", self._where)
 
     def _take_content(
-        self, content: JsonObject, place: int, payload: bytes, grounding: Grounding | None
+        self, content: JsonObject, place: int, payload: ExactText, grounding: Grounding | None
     ) -> None:
         for number, part in enumerate(get_list(content, "parts", f"{self._where}.content")):
             if type(part) is dict and len(part) == 1 and type(part.get("text")) is str:
