@@ -141,6 +141,10 @@ def _parse(payload: bytes) -> JsonObject:
     return as_object(event, "an event of the stream")
 
 
+#: Blocks whose part begins with their announcement; without it their deltas have nowhere to go.
+_ANNOUNCED: Final = frozenset({"toolUse", "image"})
+
+
 class _BlockReader:
     """Reads the blocks of one message, which come one after another.
 
@@ -170,6 +174,8 @@ class _BlockReader:
         match kind:
             case "":
                 pass  # a text, as some versions announce it
+            case "text" | "citation" | "reasoningContent":
+                self._grow_rare(start)  # these begin with their first delta, wherever it stands
             case "toolUse":
                 self._begin_call(as_object(start[kind], f"{_START}.toolUse"))
             case "image":
@@ -227,7 +233,7 @@ class _BlockReader:
                 self._writer.inline_data(self._part_index, read_image_bytes(image, f"{_DELTA}.image"))
             case "toolResult" if self._kind == kind:
                 _join_results(self._block.setdefault("content", []), get_list(delta, kind, _DELTA))
-            case _ if self._kind in {"", kind}:
+            case _ if self._kind in {"", kind} and kind not in _ANNOUNCED:
                 self._grow_unknown(kind, delta)
             case _:
                 raise MalformedAnswerError("contentBlockDelta does not fit the open block")
