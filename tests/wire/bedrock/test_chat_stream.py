@@ -403,10 +403,10 @@ def fail(body: bytes) -> GatewayError:
         [START, delta({"text": 5}), END],
         [START, text("Hi"), END, {"metadata": {"usage": {"inputTokens": -1}}}],
         [START, text("Hi"), END, {"metadata": {"usage": [1]}}],
-        [
         [START, begin({}), delta({"toolUse": {"input": "{}"}}), stop(), END, METADATA],
         [START, delta({"toolUse": {"input": "{}"}}), stop(), END, METADATA],
         [START, delta({"image": {"source": {"bytes": "aGk="}}}), stop(), END, METADATA],
+        [
             START,
             begin({"toolUse": {"toolUseId": "s", "name": "n", "type": "server_tool_use"}}),
             delta({"toolUse": {"input": "{"}}),
