@@ -20,9 +20,11 @@ from gateway_server.bootstrap import Bootstrap
 from gateway_server.clock import SystemClock
 from gateway_server.errors import GatewayError
 from gateway_server.limits.admission import Admission
+from gateway_server.limits.budgets import Unbudgeted
+from gateway_server.limits.limiter import Unlimited
 from gateway_server.logs import set_up_logs
 from gateway_server.metrics import Metrics
-from gateway_server.pipeline.account import record_refusal
+from gateway_server.pipeline.account import Accounts, record_refusal
 from gateway_server.pipeline.chat import ChatPipeline
 from gateway_server.pipeline.count import CountPipeline
 from gateway_server.pipeline.embeddings import EmbeddingsPipeline
@@ -202,15 +204,15 @@ async def _start(settings: Settings, base: _Base, stack: AsyncExitStack) -> tupl
             max_response_bytes=settings.upstream_max_response_bytes,
         ),
     )
+    accounts = Accounts(ledger=ledger, metrics=metrics, limiter=Unlimited(), budgets=Unbudgeted())
     chat = ChatPipeline(
         router=router,
         upstream=upstream,
-        ledger=ledger,
-        metrics=metrics,
+        accounts=accounts,
         flush_seconds=settings.stream_flush_ms / 1000,
     )
-    embeddings = EmbeddingsPipeline(router=router, upstream=upstream, ledger=ledger, metrics=metrics)
-    counts = CountPipeline(router=router, upstream=upstream, ledger=ledger, metrics=metrics)
+    embeddings = EmbeddingsPipeline(router=router, upstream=upstream, accounts=accounts)
+    counts = CountPipeline(router=router, upstream=upstream, accounts=accounts)
     admission = Admission(settings.max_concurrent_calls)
     server = RpcServer(
         {
@@ -229,7 +231,7 @@ async def _start(settings: Settings, base: _Base, stack: AsyncExitStack) -> tupl
             default_timeout=settings.default_timeout_seconds,
             max_timeout=settings.max_timeout_seconds,
             stream_stall_timeout=settings.stream_stall_seconds,
-            record_refusal=lambda call, error: record_refusal(call, error, ledger=ledger, metrics=metrics),
+            record_refusal=lambda call, error: record_refusal(call, error, accounts=accounts),
         ),
         address=settings.listen,
         credentials=await _credentials(settings),

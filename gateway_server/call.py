@@ -1,9 +1,46 @@
 """What is known of one call while it is served, from the front door to the ledger."""
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from aigateway.v1.permission_pb2 import Scope
 from gateway_server.clock import Clock
+
+
+@dataclass(frozen=True, slots=True)
+class RateLimit:
+    """How much and how fast ``owner``, a resource name, may be used; None does not limit.
+
+    ``model`` is the name or glob of the models that it is for, empty when it is for all calls.
+    """
+
+    owner: str
+    model: str = ""
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
+    max_concurrent_requests: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetLimit:
+    """What a tenant, or one of its keys, may spend in each calendar day or month of ``time_zone``.
+
+    ``api_key_id`` is empty for the tenant's own.
+    """
+
+    tenant_id: str
+    api_key_id: str
+    period: Literal["day", "month"]
+    limit_nanos: int
+    time_zone: str
+    alert_percentages: tuple[int, ...] = ()
+    allow_unpriced_models: bool = False
+
+    @property
+    def owner(self) -> str:
+        """The resource that it belongs to."""
+        tenant = f"tenants/{self.tenant_id}"
+        return f"{tenant}/apiKeys/{self.api_key_id}" if self.api_key_id else tenant
 
 
 @dataclass(frozen=True, slots=True)
@@ -11,7 +48,8 @@ class Principal:
     """Who calls: a key of a tenant, and what both allow.
 
     ``allowed_models`` holds one tuple of globs for the tenant and one for the key, each empty when
-    everything is allowed; a model must fit both.
+    everything is allowed; a model must fit both. ``rate_limits`` and ``budgets`` are all that apply;
+    ``refuses_without_limiter`` is the tenant's closed policy for when the shared limiter is away.
     """
 
     tenant_id: str
@@ -20,6 +58,9 @@ class Principal:
     environment: str = ""
     allowed_models: tuple[tuple[str, ...], ...] = ()
     default_route: str = ""
+    rate_limits: tuple[RateLimit, ...] = ()
+    budgets: tuple[BudgetLimit, ...] = ()
+    refuses_without_limiter: bool = False
 
     @property
     def tenant(self) -> str:

@@ -1,8 +1,11 @@
-"""The accounts of one call: what each attempt did and cost, and the rows that the ledger gets of it."""
+"""The accounts of one call: its room in the rate limits, the money held for each attempt, what each did
+and cost, and the rows that the ledger gets of it.
+"""
 
 import asyncio
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Final, Self
 
@@ -15,11 +18,15 @@ from aigateway.v1.routing_pb2 import Attempt, ServedBy
 from aigateway.v1.usage_pb2 import Cost, TokenUsage
 from gateway_server.call import CallContext
 from gateway_server.errors import CODE_BY_REASON, GatewayError, deadline_exceeded, reason_name
+from gateway_server.limits.budgets import Budgets, Hold
+from gateway_server.limits.limiter import Grant, RateLimiter
 from gateway_server.metrics import Metrics
 from gateway_server.providers.base import Target
 from gateway_server.providers.failures import error_of_transport
 from gateway_server.providers.transport.errors import TransportError, TransportErrorKind
+from gateway_server.storage.budgets import WindowKey
 from gateway_server.storage.usage_records import CallRecord
+from gateway_server.usage.ceiling import TokenCeiling
 from gateway_server.usage.cost import price_usage
 from gateway_server.usage.ledger import Ledger
 
@@ -29,11 +36,27 @@ _DEADLINE_ROUNDING: Final = 0.01
 _CLOCK_SECONDS: Final = 0.01
 
 
+@dataclass(frozen=True, slots=True)
+class Accounts:
+    """What every call is accounted with."""
+
+    ledger: Ledger
+    metrics: Metrics
+    limiter: RateLimiter
+    budgets: Budgets
+
+    def open(
+        self, call: CallContext, *, model: str, labels: Mapping[str, str] | None = None, end_user_id: str = ""
+    ) -> "CallAccount":
+        """The account of one call, to be used as ``with``."""
+        return CallAccount(call, self, model=model, labels=labels or {}, end_user_id=end_user_id)
+
+
 class AttemptAccount:
     """One try at one target, used as ``with``. Turns the transport's failures into the caller's.
 
-    ``partial_usage`` is asked when an attempt ends early although the provider may bill it; it gives None
-    where a provider bills nothing.
+    ``hold`` is the money that was set aside for it. ``partial_usage`` is asked when an attempt ends early
+    although the provider may bill it; it gives None where a provider bills nothing.
     """
 
     def __init__(
@@ -41,9 +64,12 @@ class AttemptAccount:
         target: Target,
         call: CallContext,
         metrics: Metrics,
+        *,
+        hold: Hold,
         partial_usage: Callable[[], TokenUsage | None],
     ) -> None:
         self.target = target
+        self.hold = hold
         self.http_status = 0
         self.served_by = ServedBy(provider=target.provider)
         self.usage: TokenUsage | None = None
@@ -57,6 +83,11 @@ class AttemptAccount:
         self._metrics = metrics
         self._partial_usage = partial_usage
         self._message: Attempt | None = None
+
+    @property
+    def spent_nanos(self) -> int:
+        """What it cost, in billionths of a US dollar; 0 without a price."""
+        return 0 if self.cost is None else self.cost.total_nanos
 
     def take_served_by(self, served_by: ServedBy) -> None:
         """Adds what the wire format could not know to ``served_by``, and keeps a copy."""
@@ -86,12 +117,13 @@ class AttemptAccount:
             self.usage = self._partial_usage()
         if self.usage is not None and self.target.model.HasField("price"):
             self.cost = price_usage(self.usage, self.target.model.price)
+        self.hold.settle(self.spent_nanos)
         self._metrics.target(self.target.provider_id, self.target.provider_model).finish(
             self.reason,
             self.latency,
             first_token_seconds=self.first_token_latency,
             usage=self.usage,
-            cost_nanos=0 if self.cost is None else self.cost.total_nanos,
+            cost_nanos=self.spent_nanos,
         )
         if error is not None and error is not exc:
             raise error from None
@@ -139,24 +171,34 @@ class CallAccount:
     def __init__(
         self,
         call: CallContext,
+        accounts: Accounts,
         *,
-        ledger: Ledger,
-        metrics: Metrics,
         model: str,
         labels: Mapping[str, str],
         end_user_id: str,
     ) -> None:
         self.attempts: list[AttemptAccount] = []
         self._call = call
-        self._ledger = ledger
-        self._metrics = metrics
+        self._accounts = accounts
         self._model = model
         self._labels = dict(labels)
         self._end_user_id = end_user_id
+        self._grant: Grant | None = None
 
-    def attempt(self, target: Target, partial_usage: Callable[[], TokenUsage | None]) -> AttemptAccount:
-        """Opens the next attempt."""
-        attempt = AttemptAccount(target, self._call, self._metrics, partial_usage)
+    async def admit(self, model_names: tuple[str, ...], *, tokens: int) -> None:
+        """Takes room in all rate limits for a call of about so many tokens; raises what is in the way."""
+        self._grant = await self._accounts.limiter.admit(self._call, model_names=model_names, tokens=tokens)
+
+    async def attempt(
+        self, target: Target, ceiling: TokenCeiling, partial_usage: Callable[[], TokenUsage | None]
+    ) -> AttemptAccount:
+        """Opens the next attempt, to be entered at once: the money it may cost is held from here on.
+
+        Raises what keeps the caller from paying for it.
+        """
+        accounts = self._accounts
+        hold = await accounts.budgets.hold(self._call, target.model, ceiling)
+        attempt = AttemptAccount(target, self._call, accounts.metrics, hold=hold, partial_usage=partial_usage)
         self.attempts.append(attempt)
         return attempt
 
@@ -176,7 +218,7 @@ class CallAccount:
         closing.attempts.extend(each.message() for each in self.attempts)
 
     def __enter__(self) -> Self:
-        self._ledger.require_room()
+        self._accounts.ledger.require_room()
         return self
 
     def __exit__(
@@ -190,7 +232,10 @@ class CallAccount:
             exc.metadata["attempts"] = ",".join(
                 f"{attempt.target.label}={attempt.reason or 'OK'}" for attempt in self.attempts
             )
-        self._ledger.record(self._record(code, reason))
+        self._accounts.ledger.record(self._record(code, reason))
+        if self._grant is not None:
+            used = [attempt.usage.total_tokens for attempt in self.attempts if attempt.usage is not None]
+            self._grant.settle(sum(used) if used or code != code_pb2.OK else None)
 
     def _record(self, code: int, reason: str) -> CallRecord:
         call = self._call
@@ -216,7 +261,15 @@ class CallAccount:
             attempts=[attempt.message() for attempt in self.attempts],
             labels=self._labels,
             end_user_id=self._end_user_id,
+            charges=self._charges(),
         )
+
+    def _charges(self) -> dict[WindowKey, int]:
+        charges: dict[WindowKey, int] = {}
+        for attempt in self.attempts:
+            for window in attempt.hold.windows:
+                charges[window] = charges.get(window, 0) + attempt.spent_nanos
+        return charges
 
     def _time_to_first_token(self) -> int | None:
         """From the start of the call to the first content, in microseconds."""
@@ -226,10 +279,9 @@ class CallAccount:
         return None
 
 
-def record_refusal(call: CallContext, error: GatewayError, *, ledger: Ledger, metrics: Metrics) -> None:
+def record_refusal(call: CallContext, error: GatewayError, *, accounts: Accounts) -> None:
     """Puts a call on record that was refused before its request could be read."""
-    account = CallAccount(call, ledger=ledger, metrics=metrics, model="", labels={}, end_user_id="")
-    with suppress(GatewayError), account:
+    with suppress(GatewayError), accounts.open(call, model=""):
         raise error
 
 

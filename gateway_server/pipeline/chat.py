@@ -13,15 +13,14 @@ from aigateway.v1.model_pb2 import ModelCapability
 from aigateway.v1.usage_pb2 import TokenUsage, UsageState
 from gateway_server.call import CallContext
 from gateway_server.errors import feature_not_supported
-from gateway_server.metrics import Metrics
-from gateway_server.pipeline.account import CallAccount
+from gateway_server.pipeline.account import Accounts, CallAccount
 from gateway_server.pipeline.relay import ChatRelay
 from gateway_server.pipeline.upstream import Upstream, read_error_body
 from gateway_server.providers.base import ChatFormat
 from gateway_server.router.catalog import Candidate
 from gateway_server.router.router import Router, options_of
-from gateway_server.usage.estimate import answer_characters, estimate_chat_usage
-from gateway_server.usage.ledger import Ledger
+from gateway_server.usage.ceiling import chat_ceiling
+from gateway_server.usage.estimate import answer_characters, estimate_chat_usage, expected_chat_tokens
 
 _CHAT: Final = ModelCapability.MODEL_CAPABILITY_CHAT
 
@@ -32,12 +31,11 @@ class ChatPipeline:
     """Serves chat calls: choose a target, ask it, tell the caller, settle."""
 
     def __init__(
-        self, *, router: Router, upstream: Upstream, ledger: Ledger, metrics: Metrics, flush_seconds: float
+        self, *, router: Router, upstream: Upstream, accounts: Accounts, flush_seconds: float
     ) -> None:
         self._router = router
         self._upstream = upstream
-        self._ledger = ledger
-        self._metrics = metrics
+        self._accounts = accounts
         self._flush_seconds = flush_seconds
 
     async def complete(self, request: CreateChatCompletionRequest, call: CallContext) -> ChatCompletion:
@@ -46,10 +44,17 @@ class ChatPipeline:
             candidate, chat_format = self._choose(request, call)
             target = candidate.target
             body = chat_format.render_chat(request, target, stream=False)
-            http_call = candidate.endpoint.chat_call(
-                target, body, stream=False, options=request.provider_options
+            await account.admit(candidate.names, tokens=expected_chat_tokens(request, target.model))
+            attempt = await account.attempt(
+                target, chat_ceiling(request, target.model), lambda: _cut_usage(request, None, 0)
             )
-            with account.attempt(target, lambda: _cut_usage(request, None, 0)) as attempt:
+            with attempt:
+                if attempt.hold.max_output_tokens is not None:
+                    limited = _limited(request, attempt.hold.max_output_tokens)
+                    body = chat_format.render_chat(limited, target, stream=False)
+                http_call = candidate.endpoint.chat_call(
+                    target, body, stream=False, options=request.provider_options
+                )
                 async with await self._upstream.send(http_call, call) as response:
                     attempt.http_status = response.status
                     if response.status != 200:
@@ -70,9 +75,7 @@ class ChatPipeline:
             candidate, chat_format = self._choose(request, call)
             target = candidate.target
             body = chat_format.render_chat(request, target, stream=True)
-            http_call = candidate.endpoint.chat_call(
-                target, body, stream=True, options=request.provider_options
-            )
+            await account.admit(candidate.names, tokens=expected_chat_tokens(request, target.model))
             parser = chat_format.chat_stream(target)
 
             def introduce(start: StreamStart) -> None:
@@ -82,8 +85,18 @@ class ChatPipeline:
             relay = ChatRelay(
                 parser, emit, introduce=introduce, flush_seconds=self._flush_seconds, clock=call.clock
             )
-            attempt = account.attempt(target, lambda: _cut_usage(request, parser.usage, relay.characters))
+            attempt = await account.attempt(
+                target,
+                chat_ceiling(request, target.model),
+                lambda: _cut_usage(request, parser.usage, relay.characters),
+            )
             with attempt:
+                if attempt.hold.max_output_tokens is not None:
+                    limited = _limited(request, attempt.hold.max_output_tokens)
+                    body = chat_format.render_chat(limited, target, stream=True)
+                http_call = candidate.endpoint.chat_call(
+                    target, body, stream=True, options=request.provider_options
+                )
                 async with await self._upstream.send(http_call, call) as response:
                     attempt.http_status = response.status
                     if response.status != 200:
@@ -95,13 +108,8 @@ class ChatPipeline:
             await emit(ChatCompletionChunk(events=last_events))
 
     def _account(self, request: CreateChatCompletionRequest, call: CallContext) -> CallAccount:
-        return CallAccount(
-            call,
-            ledger=self._ledger,
-            metrics=self._metrics,
-            model=request.model,
-            labels=request.labels,
-            end_user_id=request.end_user_id,
+        return self._accounts.open(
+            call, model=request.model, labels=request.labels, end_user_id=request.end_user_id
         )
 
     def _choose(
@@ -117,6 +125,14 @@ class ChatPipeline:
         if chat_format is None:
             raise feature_not_supported("chat", model=candidate.name)
         return candidate, chat_format
+
+
+def _limited(request: CreateChatCompletionRequest, max_output_tokens: int) -> CreateChatCompletionRequest:
+    """The request with another output limit: what the caller's money pays for."""
+    limited = CreateChatCompletionRequest()
+    limited.CopyFrom(request)
+    limited.generation_config.max_output_tokens = max_output_tokens
+    return limited
 
 
 def _counted_usage(request: CreateChatCompletionRequest, output_characters: int) -> TokenUsage:

@@ -5,13 +5,12 @@ from typing import Final
 from aigateway.v1.chat_service_pb2 import CountTokensRequest, CountTokensResponse
 from aigateway.v1.model_pb2 import ModelCapability
 from gateway_server.call import CallContext
-from gateway_server.metrics import Metrics
-from gateway_server.pipeline.account import CallAccount
+from gateway_server.pipeline.account import Accounts
 from gateway_server.pipeline.upstream import Upstream, read_error_body
 from gateway_server.providers.base import CountTokensEndpoint
 from gateway_server.router.router import Router, options_of
+from gateway_server.usage.ceiling import NOTHING
 from gateway_server.usage.estimate import estimate_input_tokens
-from gateway_server.usage.ledger import Ledger
 
 _CHAT: Final = ModelCapability.MODEL_CAPABILITY_CHAT
 
@@ -19,22 +18,19 @@ _CHAT: Final = ModelCapability.MODEL_CAPABILITY_CHAT
 class CountPipeline:
     """Serves counts: choose a target, ask it or estimate, settle. Providers bill nothing for a count."""
 
-    def __init__(self, *, router: Router, upstream: Upstream, ledger: Ledger, metrics: Metrics) -> None:
+    def __init__(self, *, router: Router, upstream: Upstream, accounts: Accounts) -> None:
         self._router = router
         self._upstream = upstream
-        self._ledger = ledger
-        self._metrics = metrics
+        self._accounts = accounts
 
     async def count(self, request: CountTokensRequest, call: CallContext) -> CountTokensResponse:
         """The input tokens of the conversation."""
-        account = CallAccount(
-            call, ledger=self._ledger, metrics=self._metrics, model=request.model, labels={}, end_user_id=""
-        )
-        with account:
+        with self._accounts.open(call, model=request.model) as account:
             candidate = self._router.choose(
                 request.model, call.principal, options=options_of(request), capability=_CHAT
             )
             endpoint, target = candidate.endpoint, candidate.target
+            await account.admit(candidate.names, tokens=0)
             if not isinstance(endpoint, CountTokensEndpoint):
                 answer = CountTokensResponse(
                     input_tokens=estimate_input_tokens(request.messages, request.tools), estimated=True
@@ -45,7 +41,7 @@ class CountPipeline:
             count_format = endpoint.count_format
             body = count_format.render_count(request, target)
             http_call = endpoint.count_call(target, body, options=request.provider_options)
-            with account.attempt(target, lambda: None) as attempt:
+            with await account.attempt(target, NOTHING, lambda: None) as attempt:
                 async with await self._upstream.send(http_call, call) as response:
                     attempt.http_status = response.status
                     if response.status != 200:

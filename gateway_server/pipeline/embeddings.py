@@ -5,34 +5,26 @@ from aigateway.v1.model_pb2 import ModelCapability
 from aigateway.v1.usage_pb2 import UsageState
 from gateway_server.call import CallContext
 from gateway_server.errors import feature_not_supported
-from gateway_server.metrics import Metrics
-from gateway_server.pipeline.account import CallAccount
+from gateway_server.pipeline.account import Accounts
 from gateway_server.pipeline.upstream import Upstream, read_error_body
 from gateway_server.router.router import Router, options_of
+from gateway_server.usage.ceiling import embeddings_ceiling
 from gateway_server.usage.estimate import estimate_embeddings_usage
-from gateway_server.usage.ledger import Ledger
 
 
 class EmbeddingsPipeline:
     """Serves embeddings calls: choose a target, ask it, tell the caller, settle."""
 
-    def __init__(self, *, router: Router, upstream: Upstream, ledger: Ledger, metrics: Metrics) -> None:
+    def __init__(self, *, router: Router, upstream: Upstream, accounts: Accounts) -> None:
         self._router = router
         self._upstream = upstream
-        self._ledger = ledger
-        self._metrics = metrics
+        self._accounts = accounts
 
     async def create(self, request: CreateEmbeddingsRequest, call: CallContext) -> CreateEmbeddingsResponse:
         """One embedding for each input, in order."""
-        account = CallAccount(
-            call,
-            ledger=self._ledger,
-            metrics=self._metrics,
-            model=request.model,
-            labels=request.labels,
-            end_user_id=request.end_user_id,
-        )
-        with account:
+        with self._accounts.open(
+            call, model=request.model, labels=request.labels, end_user_id=request.end_user_id
+        ) as account:
             candidate = self._router.choose(
                 request.model,
                 call.principal,
@@ -45,9 +37,10 @@ class EmbeddingsPipeline:
                 raise feature_not_supported("embeddings", model=candidate.name)
             body = embeddings_format.render_embeddings(request, target)
             http_call = candidate.endpoint.embeddings_call(target, body)
-            attempt = account.attempt(
-                target, lambda: estimate_embeddings_usage(request, UsageState.USAGE_STATE_PARTIAL)
-            )
+            ceiling = embeddings_ceiling(request, target.model)
+            expected = estimate_embeddings_usage(request, UsageState.USAGE_STATE_PARTIAL)
+            await account.admit(candidate.names, tokens=expected.total_tokens)
+            attempt = await account.attempt(target, ceiling, lambda: expected)
             with attempt:
                 async with await self._upstream.send(http_call, call) as response:
                     attempt.http_status = response.status

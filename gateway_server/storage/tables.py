@@ -136,6 +136,68 @@ facts: Final = Table(
     PrimaryKeyConstraint("name"),
 )
 
+#: Processes of the gateway, while they live or have left something behind: see docs/decisions/money.md.
+#: ``journal_position`` is up to where the process's journal is in the ledger; ``swept`` says that its leases
+#: count as spent because nobody heard of it for too long. Times are by the database's clock.
+gateways: Final = Table(
+    "gateways",
+    metadata,
+    Column("gateway_id", _UID, nullable=False),
+    Column("start_time", BigInteger, nullable=False),
+    Column("seen_time", BigInteger, nullable=False),
+    Column("journal_position", BigInteger, nullable=False),
+    Column("swept", Boolean, nullable=False),
+    PrimaryKeyConstraint("gateway_id"),
+    Index(None, "seen_time"),
+)
+
+
+def _window_columns() -> tuple[Column[str] | Column[int], ...]:
+    """Which budget, and which day or month of it; ``api_key_id`` is empty for the tenant's own."""
+    return (
+        Column("tenant_id", _ID, nullable=False),
+        Column("api_key_id", _ID, nullable=False),
+        Column("period", String(8), nullable=False),
+        Column("start_time", BigInteger, nullable=False, autoincrement=False),
+    )
+
+
+#: What each budget has spent, and leased to processes, in one day or month. ``recall_time`` is when somebody
+#: last found no room while others had leases.
+budget_windows: Final = Table(
+    "budget_windows",
+    metadata,
+    *_window_columns(),
+    Column("end_time", BigInteger, nullable=False),
+    Column("spent_nanos", BigInteger, nullable=False),
+    Column("leased_nanos", BigInteger, nullable=False),
+    Column("recall_time", BigInteger),
+    PrimaryKeyConstraint("tenant_id", "api_key_id", "period", "start_time"),
+    Index(None, "end_time"),
+)
+
+#: Who has how much of ``leased_nanos``. The sum over all processes is ``leased_nanos`` but for swept ones,
+#: whose leases are in ``spent_nanos``.
+budget_leases: Final = Table(
+    "budget_leases",
+    metadata,
+    Column("gateway_id", _UID, nullable=False),
+    *_window_columns(),
+    Column("leased_nanos", BigInteger, nullable=False),
+    PrimaryKeyConstraint("gateway_id", "tenant_id", "api_key_id", "period", "start_time"),
+    Index(None, "tenant_id", "api_key_id", "period", "start_time"),
+)
+
+#: Alerts that were raised: each share of a budget once a window.
+budget_alerts: Final = Table(
+    "budget_alerts",
+    metadata,
+    *_window_columns(),
+    Column("percentage", Integer, nullable=False, autoincrement=False),
+    Column("raise_time", BigInteger, nullable=False),
+    PrimaryKeyConstraint("tenant_id", "api_key_id", "period", "start_time", "percentage"),
+)
+
 
 def _usage_columns() -> tuple[Column[int] | Column[bool] | Column[bytes], ...]:
     """Tokens and cost. Tokens are null when none are known, cost is null when there is no price."""

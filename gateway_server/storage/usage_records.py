@@ -16,6 +16,7 @@ from aigateway.v1.routing_pb2 import Attempt, GuardrailResult
 from aigateway.v1.usage_pb2 import Cost, TokenUsage
 from aigateway.v1.usage_service_pb2 import UsageRecord
 from gateway_server.resource_names import api_key_name, parse_api_key, provider_name, usage_record_name
+from gateway_server.storage.budgets import WindowKey
 from gateway_server.storage.engine import Store
 from gateway_server.storage.paging import Page, PageRequest, decode_page_token, encode_page_token
 from gateway_server.storage.tables import usage_attempts, usage_records
@@ -39,6 +40,7 @@ class CallRecord:
 
     ``request_id`` is the gateway's own: a record whose id the ledger has already is not written again.
     ``cost`` is None without a price, ``usage`` when no tokens are known. ``attempts`` have their own.
+    ``charges`` is what the attempts cost by the budget windows where it was held.
     """
 
     request_id: str
@@ -61,6 +63,24 @@ class CallRecord:
     labels: Mapping[str, str] = field(default_factory=dict)
     end_user_id: str = ""
     environment: str = ""
+    charges: Mapping[WindowKey, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class OpenAttempt:
+    """An attempt that is about to be sent: what is needed to settle it if this process dies.
+
+    ``record`` is the call as far as it is known; ``estimate`` what the attempt may use, and
+    ``held_nanos`` the most that it can cost, held on each of ``windows``.
+    """
+
+    record: CallRecord
+    attempt_number: int
+    provider_id: str
+    provider_model: str
+    estimate: TokenUsage
+    held_nanos: int | None
+    windows: tuple[WindowKey, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,12 +39,17 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_MODEL_NOT_FOUND: _ErrorReason.ValueType  # 5
     """NOT_FOUND, caller. No such model or route. metadata: model."""
     ERROR_REASON_RATE_LIMIT_EXCEEDED: _ErrorReason.ValueType  # 6
-    """RESOURCE_EXHAUSTED, caller, with RetryInfo. metadata: limit, whose limit,
-    unit, reset_time.
+    """RESOURCE_EXHAUSTED, caller. With RetryInfo when waiting that long is
+    enough: not for concurrent requests, which end when they end, nor for a
+    request that is larger than the limit. metadata: owner, whose limit it is,
+    a resource name; kind, as in LimitKind without its prefix; limit;
+    limiter, "local_share" while the shared store cannot be reached.
     """
     ERROR_REASON_BUDGET_EXCEEDED: _ErrorReason.ValueType  # 7
-    """RESOURCE_EXHAUSTED, caller, not worth a retry. metadata: limit,
-    remaining_nanos, reset_time.
+    """RESOURCE_EXHAUSTED, caller, not worth a retry before reset_time. metadata:
+    owner, whose budget it is, a resource name; kind, as in LimitKind without
+    its prefix; limit_nanos; remaining_nanos; needed_nanos, the least that the
+    call can be held to; reset_time, RFC 3339.
     """
     ERROR_REASON_GUARDRAIL_BLOCKED: _ErrorReason.ValueType  # 8
     """INVALID_ARGUMENT, caller. metadata: guardrail_profile, rule, findings."""
@@ -125,6 +130,19 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """CANCELLED, caller. It went away. Seen on usage records only. metadata:
     none.
     """
+    ERROR_REASON_MODEL_UNPRICED: _ErrorReason.ValueType  # 30
+    """FAILED_PRECONDITION, operator. The model has no price, and a budget
+    applies that does not allow such models. metadata: model, owner.
+    """
+    ERROR_REASON_LIMITER_UNAVAILABLE: _ErrorReason.ValueType  # 31
+    """UNAVAILABLE, operator, with RetryInfo. The shared store of rate limits
+    cannot be reached, and the tenant's limiter_failure_policy is closed.
+    metadata: tenant.
+    """
+    ERROR_REASON_INTERRUPTED: _ErrorReason.ValueType  # 32
+    """UNAVAILABLE, gateway. The process died during the call, which is settled
+    at the most it may have cost. Seen on usage records only. metadata: none.
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Values of google.rpc.ErrorInfo.reason in the domain "aigateway", without
@@ -154,12 +172,17 @@ ERROR_REASON_MODEL_NOT_ALLOWED: ErrorReason.ValueType  # 4
 ERROR_REASON_MODEL_NOT_FOUND: ErrorReason.ValueType  # 5
 """NOT_FOUND, caller. No such model or route. metadata: model."""
 ERROR_REASON_RATE_LIMIT_EXCEEDED: ErrorReason.ValueType  # 6
-"""RESOURCE_EXHAUSTED, caller, with RetryInfo. metadata: limit, whose limit,
-unit, reset_time.
+"""RESOURCE_EXHAUSTED, caller. With RetryInfo when waiting that long is
+enough: not for concurrent requests, which end when they end, nor for a
+request that is larger than the limit. metadata: owner, whose limit it is,
+a resource name; kind, as in LimitKind without its prefix; limit;
+limiter, "local_share" while the shared store cannot be reached.
 """
 ERROR_REASON_BUDGET_EXCEEDED: ErrorReason.ValueType  # 7
-"""RESOURCE_EXHAUSTED, caller, not worth a retry. metadata: limit,
-remaining_nanos, reset_time.
+"""RESOURCE_EXHAUSTED, caller, not worth a retry before reset_time. metadata:
+owner, whose budget it is, a resource name; kind, as in LimitKind without
+its prefix; limit_nanos; remaining_nanos; needed_nanos, the least that the
+call can be held to; reset_time, RFC 3339.
 """
 ERROR_REASON_GUARDRAIL_BLOCKED: ErrorReason.ValueType  # 8
 """INVALID_ARGUMENT, caller. metadata: guardrail_profile, rule, findings."""
@@ -239,5 +262,18 @@ id. metadata: none.
 ERROR_REASON_CANCELLED: ErrorReason.ValueType  # 29
 """CANCELLED, caller. It went away. Seen on usage records only. metadata:
 none.
+"""
+ERROR_REASON_MODEL_UNPRICED: ErrorReason.ValueType  # 30
+"""FAILED_PRECONDITION, operator. The model has no price, and a budget
+applies that does not allow such models. metadata: model, owner.
+"""
+ERROR_REASON_LIMITER_UNAVAILABLE: ErrorReason.ValueType  # 31
+"""UNAVAILABLE, operator, with RetryInfo. The shared store of rate limits
+cannot be reached, and the tenant's limiter_failure_policy is closed.
+metadata: tenant.
+"""
+ERROR_REASON_INTERRUPTED: ErrorReason.ValueType  # 32
+"""UNAVAILABLE, gateway. The process died during the call, which is settled
+at the most it may have cost. Seen on usage records only. metadata: none.
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -3,6 +3,7 @@
 isort:skip_file
 """
 
+from aigateway.v1 import tenant_pb2 as _tenant_pb2
 from aigateway.v1 import usage_pb2 as _usage_pb2
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
@@ -114,6 +115,7 @@ class Model(_message.Message):
     PRICE_FIELD_NUMBER: _builtins.int
     QUALITY_SCORE_FIELD_NUMBER: _builtins.int
     DISABLED_FIELD_NUMBER: _builtins.int
+    RATE_LIMITS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Format: providers/{provider}/models/{model}. Callers name it by its last
     two ids ("openai/gpt-4o") or by its last alone ("gpt-4o").
@@ -162,6 +164,10 @@ class Model(_message.Message):
     def price(self) -> Global___Price:
         """What it costs. Unset means not known, and its calls have no cost."""
 
+    @_builtins.property
+    def rate_limits(self) -> _tenant_pb2.RateLimits:
+        """How much and how fast it may be used by all tenants together."""
+
     def __init__(
         self,
         *,
@@ -180,10 +186,11 @@ class Model(_message.Message):
         price: Global___Price | None = ...,
         quality_score: _builtins.float | None = ...,
         disabled: _builtins.bool = ...,
+        rate_limits: _tenant_pb2.RateLimits | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_quality_score", b"_quality_score", "create_time", b"create_time", "price", b"price", "quality_score", b"quality_score", "update_time", b"update_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_quality_score", b"_quality_score", "create_time", b"create_time", "price", b"price", "quality_score", b"quality_score", "rate_limits", b"rate_limits", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_quality_score", b"_quality_score", "capabilities", b"capabilities", "context_window_tokens", b"context_window_tokens", "create_time", b"create_time", "disabled", b"disabled", "display_name", b"display_name", "etag", b"etag", "input_modalities", b"input_modalities", "labels", b"labels", "max_output_tokens", b"max_output_tokens", "name", b"name", "output_modalities", b"output_modalities", "price", b"price", "provider_model", b"provider_model", "quality_score", b"quality_score", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_quality_score", b"_quality_score", "capabilities", b"capabilities", "context_window_tokens", b"context_window_tokens", "create_time", b"create_time", "disabled", b"disabled", "display_name", b"display_name", "etag", b"etag", "input_modalities", b"input_modalities", "labels", b"labels", "max_output_tokens", b"max_output_tokens", "name", b"name", "output_modalities", b"output_modalities", "price", b"price", "provider_model", b"provider_model", "quality_score", b"quality_score", "rate_limits", b"rate_limits", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__quality_score: _TypeAlias = _typing.Literal["quality_score"]  # noqa: Y015
     _WhichOneofArgType__quality_score: _TypeAlias = _typing.Literal["_quality_score", b"_quality_score"]  # noqa: Y015

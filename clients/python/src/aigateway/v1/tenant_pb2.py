@@ -28,7 +28,7 @@ from google.api import resource_pb2 as google_dot_api_dot_resource__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19\x61igateway/v1/tenant.proto\x12\x0c\x61igateway.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/resource.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc7\x07\n\x06Tenant\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x08\x12\x1e\n\x0c\x64isplay_name\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\x12I\n\x06labels\x18\x03 \x03(\x0b\x32 .aigateway.v1.Tenant.LabelsEntryB\x17\xbaH\x14\x9a\x01\x11\x10@\"\x06r\x04\x10\x01\x18@*\x05r\x03\x18\x80\x02\x12\x35\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x35\n\x0bupdate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x0c\n\x04\x65tag\x18\x06 \x01(\t\x12\x19\n\x05\x65mail\x18\x07 \x01(\tB\n\xbaH\x07r\x02`\x01\xd8\x01\x01\x12\x33\n\x05state\x18\x08 \x01(\x0e\x32\x1a.aigateway.v1.Tenant.StateB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12-\n\x0brate_limits\x18\t \x01(\x0b\x32\x18.aigateway.v1.RateLimits\x12$\n\x06\x62udget\x18\n \x01(\x0b\x32\x14.aigateway.v1.Budget\x12*\n\x0e\x61llowed_models\x18\x0b \x03(\tB\x12\xbaH\x0f\x92\x01\x0c\x10\x80\x02\"\x07r\x05\x10\x01\x18\x80\x02\x12:\n\x11guardrail_profile\x18\x0c \x01(\tB\x1f\xfa\x41\x1c\n\x1a\x61igateway/GuardrailProfile\x12+\n\rdefault_route\x18\r \x01(\tB\x14\xfa\x41\x11\n\x0f\x61igateway/Route\x12S\n\x16limiter_failure_policy\x18\x0e \x01(\x0e\x32).aigateway.v1.Tenant.LimiterFailurePolicyB\x08\xbaH\x05\x82\x01\x02\x10\x01\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"E\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x10\n\x0cSTATE_ACTIVE\x10\x01\x12\x13\n\x0fSTATE_SUSPENDED\x10\x02\"\x82\x01\n\x14LimiterFailurePolicy\x12&\n\"LIMITER_FAILURE_POLICY_UNSPECIFIED\x10\x00\x12\x1f\n\x1bLIMITER_FAILURE_POLICY_OPEN\x10\x01\x12!\n\x1dLIMITER_FAILURE_POLICY_CLOSED\x10\x02:8\xea\x41\x35\n\x10\x61igateway/Tenant\x12\x10tenants/{tenant}*\x07tenants2\x06tenant\"\xd9\x01\n\nRateLimits\x12)\n\x13requests_per_minute\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00H\x00\x88\x01\x01\x12\'\n\x11tokens_per_minute\x18\x02 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00H\x01\x88\x01\x01\x12-\n\x17max_concurrent_requests\x18\x03 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00H\x02\x88\x01\x01\x42\x16\n\x14_requests_per_minuteB\x14\n\x12_tokens_per_minuteB\x1a\n\x18_max_concurrent_requests\"\xdc\x01\n\x06\x42udget\x12!\n\x0b\x64\x61ily_nanos\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00H\x00\x88\x01\x01\x12#\n\rmonthly_nanos\x18\x02 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00H\x01\x88\x01\x01\x12\x1a\n\ttime_zone\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12-\n\x11\x61lert_percentages\x18\x04 \x03(\x05\x42\x12\xbaH\x0f\x92\x01\x0c\x10\x08\x18\x01\"\x06\x1a\x04\x18\x64 \x00\x12\x1d\n\x15\x61llow_unpriced_models\x18\x05 \x01(\x08\x42\x0e\n\x0c_daily_nanosB\x10\n\x0e_monthly_nanosB+Z)aigateway/gen/go/aigateway/v1;aigatewayv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19\x61igateway/v1/tenant.proto\x12\x0c\x61igateway.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/resource.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x8b\x08\n\x06Tenant\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x08\x12\x1e\n\x0c\x64isplay_name\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\x12I\n\x06labels\x18\x03 \x03(\x0b\x32 .aigateway.v1.Tenant.LabelsEntryB\x17\xbaH\x14\x9a\x01\x11\x10@\"\x06r\x04\x10\x01\x18@*\x05r\x03\x18\x80\x02\x12\x35\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x35\n\x0bupdate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x0c\n\x04\x65tag\x18\x06 \x01(\t\x12\x19\n\x05\x65mail\x18\x07 \x01(\tB\n\xbaH\x07r\x02`\x01\xd8\x01\x01\x12\x33\n\x05state\x18\x08 \x01(\x0e\x32\x1a.aigateway.v1.Tenant.StateB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12-\n\x0brate_limits\x18\t \x01(\x0b\x32\x18.aigateway.v1.RateLimits\x12$\n\x06\x62udget\x18\n \x01(\x0b\x32\x14.aigateway.v1.Budget\x12*\n\x0e\x61llowed_models\x18\x0b \x03(\tB\x12\xbaH\x0f\x92\x01\x0c\x10\x80\x02\"\x07r\x05\x10\x01\x18\x80\x02\x12:\n\x11guardrail_profile\x18\x0c \x01(\tB\x1f\xfa\x41\x1c\n\x1a\x61igateway/GuardrailProfile\x12+\n\rdefault_route\x18\r \x01(\tB\x14\xfa\x41\x11\n\x0f\x61igateway/Route\x12S\n\x16limiter_failure_policy\x18\x0e \x01(\x0e\x32).aigateway.v1.Tenant.LimiterFailurePolicyB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12\x42\n\x11model_rate_limits\x18\x0f \x03(\x0b\x32\x1d.aigateway.v1.ModelRateLimitsB\x08\xbaH\x05\x92\x01\x02\x10@\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"E\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x10\n\x0cSTATE_ACTIVE\x10\x01\x12\x13\n\x0fSTATE_SUSPENDED\x10\x02\"\x82\x01\n\x14LimiterFailurePolicy\x12&\n\"LIMITER_FAILURE_POLICY_UNSPECIFIED\x10\x00\x12\x1f\n\x1bLIMITER_FAILURE_POLICY_OPEN\x10\x01\x12!\n\x1dLIMITER_FAILURE_POLICY_CLOSED\x10\x02:8\xea\x41\x35\n\x10\x61igateway/Tenant\x12\x10tenants/{tenant}*\x07tenants2\x06tenant\"\xd9\x01\n\nRateLimits\x12)\n\x13requests_per_minute\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00H\x00\x88\x01\x01\x12\'\n\x11tokens_per_minute\x18\x02 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00H\x01\x88\x01\x01\x12-\n\x17max_concurrent_requests\x18\x03 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00H\x02\x88\x01\x01\x42\x16\n\x14_requests_per_minuteB\x14\n\x12_tokens_per_minuteB\x1a\n\x18_max_concurrent_requests\"c\n\x0fModelRateLimits\x12\x19\n\x05model\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x02\x12\x35\n\x0brate_limits\x18\x02 \x01(\x0b\x32\x18.aigateway.v1.RateLimitsB\x06\xbaH\x03\xc8\x01\x01\"\xdc\x01\n\x06\x42udget\x12!\n\x0b\x64\x61ily_nanos\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00H\x00\x88\x01\x01\x12#\n\rmonthly_nanos\x18\x02 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00H\x01\x88\x01\x01\x12\x1a\n\ttime_zone\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12-\n\x11\x61lert_percentages\x18\x04 \x03(\x05\x42\x12\xbaH\x0f\x92\x01\x0c\x10\x08\x18\x01\"\x06\x1a\x04\x18\x64 \x00\x12\x1d\n\x15\x61llow_unpriced_models\x18\x05 \x01(\x08\x42\x0e\n\x0c_daily_nanosB\x10\n\x0e_monthly_nanosB+Z)aigateway/gen/go/aigateway/v1;aigatewayv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -60,6 +60,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TENANT'].fields_by_name['default_route']._serialized_options = b'\372A\021\n\017aigateway/Route'
   _globals['_TENANT'].fields_by_name['limiter_failure_policy']._loaded_options = None
   _globals['_TENANT'].fields_by_name['limiter_failure_policy']._serialized_options = b'\272H\005\202\001\002\020\001'
+  _globals['_TENANT'].fields_by_name['model_rate_limits']._loaded_options = None
+  _globals['_TENANT'].fields_by_name['model_rate_limits']._serialized_options = b'\272H\005\222\001\002\020@'
   _globals['_TENANT']._loaded_options = None
   _globals['_TENANT']._serialized_options = b'\352A5\n\020aigateway/Tenant\022\020tenants/{tenant}*\007tenants2\006tenant'
   _globals['_RATELIMITS'].fields_by_name['requests_per_minute']._loaded_options = None
@@ -68,6 +70,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RATELIMITS'].fields_by_name['tokens_per_minute']._serialized_options = b'\272H\004\"\002(\000'
   _globals['_RATELIMITS'].fields_by_name['max_concurrent_requests']._loaded_options = None
   _globals['_RATELIMITS'].fields_by_name['max_concurrent_requests']._serialized_options = b'\272H\004\"\002(\000'
+  _globals['_MODELRATELIMITS'].fields_by_name['model']._loaded_options = None
+  _globals['_MODELRATELIMITS'].fields_by_name['model']._serialized_options = b'\272H\007r\005\020\001\030\200\002'
+  _globals['_MODELRATELIMITS'].fields_by_name['rate_limits']._loaded_options = None
+  _globals['_MODELRATELIMITS'].fields_by_name['rate_limits']._serialized_options = b'\272H\003\310\001\001'
   _globals['_BUDGET'].fields_by_name['daily_nanos']._loaded_options = None
   _globals['_BUDGET'].fields_by_name['daily_nanos']._serialized_options = b'\272H\004\"\002(\000'
   _globals['_BUDGET'].fields_by_name['monthly_nanos']._loaded_options = None
@@ -77,15 +83,17 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_BUDGET'].fields_by_name['alert_percentages']._loaded_options = None
   _globals['_BUDGET'].fields_by_name['alert_percentages']._serialized_options = b'\272H\017\222\001\014\020\010\030\001\"\006\032\004\030d \000'
   _globals['_TENANT']._serialized_start=166
-  _globals['_TENANT']._serialized_end=1133
-  _globals['_TENANT_LABELSENTRY']._serialized_start=826
-  _globals['_TENANT_LABELSENTRY']._serialized_end=871
-  _globals['_TENANT_STATE']._serialized_start=873
-  _globals['_TENANT_STATE']._serialized_end=942
-  _globals['_TENANT_LIMITERFAILUREPOLICY']._serialized_start=945
-  _globals['_TENANT_LIMITERFAILUREPOLICY']._serialized_end=1075
-  _globals['_RATELIMITS']._serialized_start=1136
-  _globals['_RATELIMITS']._serialized_end=1353
-  _globals['_BUDGET']._serialized_start=1356
-  _globals['_BUDGET']._serialized_end=1576
+  _globals['_TENANT']._serialized_end=1201
+  _globals['_TENANT_LABELSENTRY']._serialized_start=894
+  _globals['_TENANT_LABELSENTRY']._serialized_end=939
+  _globals['_TENANT_STATE']._serialized_start=941
+  _globals['_TENANT_STATE']._serialized_end=1010
+  _globals['_TENANT_LIMITERFAILUREPOLICY']._serialized_start=1013
+  _globals['_TENANT_LIMITERFAILUREPOLICY']._serialized_end=1143
+  _globals['_RATELIMITS']._serialized_start=1204
+  _globals['_RATELIMITS']._serialized_end=1421
+  _globals['_MODELRATELIMITS']._serialized_start=1423
+  _globals['_MODELRATELIMITS']._serialized_end=1522
+  _globals['_BUDGET']._serialized_start=1525
+  _globals['_BUDGET']._serialized_end=1745
 # @@protoc_insertion_point(module_scope)

@@ -108,6 +108,7 @@ class Tenant(_message.Message):
     GUARDRAIL_PROFILE_FIELD_NUMBER: _builtins.int
     DEFAULT_ROUTE_FIELD_NUMBER: _builtins.int
     LIMITER_FAILURE_POLICY_FIELD_NUMBER: _builtins.int
+    MODEL_RATE_LIMITS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Format: tenants/{tenant}"""
     display_name: _builtins.str
@@ -156,6 +157,12 @@ class Tenant(_message.Message):
         "openai/*". Empty means all.
         """
 
+    @_builtins.property
+    def model_rate_limits(self) -> _containers.RepeatedCompositeFieldContainer[Global___ModelRateLimits]:
+        """Limits of its calls to some models, besides the limits of all its calls.
+        A call that fits several of them must have room in each.
+        """
+
     def __init__(
         self,
         *,
@@ -173,10 +180,11 @@ class Tenant(_message.Message):
         guardrail_profile: _builtins.str = ...,
         default_route: _builtins.str = ...,
         limiter_failure_policy: Global___Tenant.LimiterFailurePolicy.ValueType = ...,
+        model_rate_limits: _abc.Iterable[Global___ModelRateLimits] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["budget", b"budget", "create_time", b"create_time", "rate_limits", b"rate_limits", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allowed_models", b"allowed_models", "budget", b"budget", "create_time", b"create_time", "default_route", b"default_route", "display_name", b"display_name", "email", b"email", "etag", b"etag", "guardrail_profile", b"guardrail_profile", "labels", b"labels", "limiter_failure_policy", b"limiter_failure_policy", "name", b"name", "rate_limits", b"rate_limits", "state", b"state", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allowed_models", b"allowed_models", "budget", b"budget", "create_time", b"create_time", "default_route", b"default_route", "display_name", b"display_name", "email", b"email", "etag", b"etag", "guardrail_profile", b"guardrail_profile", "labels", b"labels", "limiter_failure_policy", b"limiter_failure_policy", "model_rate_limits", b"model_rate_limits", "name", b"name", "rate_limits", b"rate_limits", "state", b"state", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -184,7 +192,7 @@ Global___Tenant: _TypeAlias = Tenant  # noqa: Y015
 
 @_typing.final
 class RateLimits(_message.Message):
-    """How much and how fast a tenant, a key or a provider may be used. A field
+    """How much and how fast a tenant, a key, a model or a provider may be used. A field
     that is not set does not limit.
     """
 
@@ -224,6 +232,36 @@ class RateLimits(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__tokens_per_minute) -> _WhichOneofReturnType__tokens_per_minute | None: ...
 
 Global___RateLimits: _TypeAlias = RateLimits  # noqa: Y015
+
+@_typing.final
+class ModelRateLimits(_message.Message):
+    """How much and how fast some models may be used by a tenant."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    RATE_LIMITS_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """The models: a name or a glob, as in allowed_models. All that fit share
+    these limits.
+    """
+    @_builtins.property
+    def rate_limits(self) -> Global___RateLimits:
+        """The limits."""
+
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        rate_limits: Global___RateLimits | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["rate_limits", b"rate_limits"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "rate_limits", b"rate_limits"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ModelRateLimits: _TypeAlias = ModelRateLimits  # noqa: Y015
 
 @_typing.final
 class Budget(_message.Message):

@@ -662,6 +662,7 @@ class LimitUsage(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     OWNER_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
     KIND_FIELD_NUMBER: _builtins.int
     USED_FIELD_NUMBER: _builtins.int
     HELD_FIELD_NUMBER: _builtins.int
@@ -671,6 +672,8 @@ class LimitUsage(_message.Message):
     """Whose limit.
     Format: tenants/{tenant} or tenants/{tenant}/apiKeys/{api_key}
     """
+    model: _builtins.str
+    """The models that it is for: a name or a glob. Empty means all."""
     kind: Global___LimitKind.ValueType
     """Which limit."""
     used: _builtins.int
@@ -687,6 +690,7 @@ class LimitUsage(_message.Message):
         self,
         *,
         owner: _builtins.str = ...,
+        model: _builtins.str = ...,
         kind: Global___LimitKind.ValueType = ...,
         used: _builtins.int = ...,
         held: _builtins.int = ...,
@@ -695,7 +699,7 @@ class LimitUsage(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["reset_time", b"reset_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["held", b"held", "kind", b"kind", "limit", b"limit", "owner", b"owner", "reset_time", b"reset_time", "used", b"used"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["held", b"held", "kind", b"kind", "limit", b"limit", "model", b"model", "owner", b"owner", "reset_time", b"reset_time", "used", b"used"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
