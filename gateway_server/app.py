@@ -19,8 +19,9 @@ from gateway_server.auth.keys import PepperError, Peppers, check_peppers, load_p
 from gateway_server.bootstrap import Bootstrap
 from gateway_server.clock import SystemClock
 from gateway_server.errors import GatewayError
+from gateway_server.ids import new_id
 from gateway_server.limits.admission import Admission
-from gateway_server.limits.budgets import Unbudgeted
+from gateway_server.limits.budget_book import BudgetBook
 from gateway_server.limits.limiter import Unlimited
 from gateway_server.logs import set_up_logs
 from gateway_server.metrics import Metrics
@@ -47,22 +48,31 @@ from gateway_server.rpc.server import RpcServer, read_credentials
 from gateway_server.rpc.usage import UsageServicer
 from gateway_server.settings import Settings, SettingsError
 from gateway_server.storage.api_keys import ApiKeyRepository
+from gateway_server.storage.budgets import BudgetRepository
 from gateway_server.storage.catalog import load_catalog
 from gateway_server.storage.changes import ChangeFeed, Changes
 from gateway_server.storage.engine import Store, StoreUrlError, open_store, require_database
+from gateway_server.storage.facts import settle_fact
+from gateway_server.storage.gateways import GatewayRepository
 from gateway_server.storage.models import ModelRepository
 from gateway_server.storage.providers import ProviderRepository, Rekeyed
 from gateway_server.storage.schema import DatabaseVersionError, upgrade
 from gateway_server.storage.sealing import MasterKeyError, MasterKeys
+from gateway_server.storage.settlement import Settlements
 from gateway_server.storage.tenants import TenantRepository
 from gateway_server.storage.usage_records import UsageRepository
+from gateway_server.usage.journal import Journal
 from gateway_server.usage.ledger import Ledger
+from gateway_server.usage.recovery import recover_journals
+from gateway_server.usage.registry import Registry
 
 _log: Final = logging.getLogger(__name__)
 
 _HEALTH_INTERVAL_SECONDS: Final = 2.0
 _PEPPER_FILE: Final = "key-pepper"
 _MASTER_KEY_FILE: Final = "master-key"
+_JOURNAL_FOLDER: Final = "journal"
+_STORE_ID: Final = "store_id"
 
 #: For answers that are on their way when the last call has ended.
 _GOODBYE_SECONDS: Final = 1.0
@@ -188,7 +198,10 @@ async def run(
 async def _start(settings: Settings, base: _Base, stack: AsyncExitStack) -> tuple[RpcServer, Admission]:
     """Starts everything that runs beside calls, binds the port last, and puts the reverse on ``stack``."""
     metrics = Metrics()
-    ledger = Ledger(UsageRepository(base.store))
+    registry, journal = await _register(settings, base)
+    budgets = BudgetBook(BudgetRepository(base.store), registry.gateway_id, clock=base.clock, metrics=metrics)
+    settlements = Settlements(base.store)
+    ledger = Ledger(settlements, journal, registry.gateway_id, budgets=budgets)
     feed = ChangeFeed(base.store, base.clock, interval=settings.refresh_seconds)
     authenticator = Authenticator(
         ApiKeyRepository(base.store, base.clock), base.peppers, feed, clock=base.clock
@@ -204,7 +217,7 @@ async def _start(settings: Settings, base: _Base, stack: AsyncExitStack) -> tupl
             max_response_bytes=settings.upstream_max_response_bytes,
         ),
     )
-    accounts = Accounts(ledger=ledger, metrics=metrics, limiter=Unlimited(), budgets=Unbudgeted())
+    accounts = Accounts(ledger=ledger, metrics=metrics, limiter=Unlimited(), budgets=budgets)
     chat = ChatPipeline(
         router=router,
         upstream=upstream,
@@ -238,9 +251,12 @@ async def _start(settings: Settings, base: _Base, stack: AsyncExitStack) -> tupl
         max_request_bytes=settings.max_request_bytes,
         max_response_bytes=settings.upstream_max_response_bytes,
     )
-    for part in (feed, authenticator, base.credential_files, ledger):
+    feed.subscribe(budgets.on_changes)
+    stack.push_async_callback(_end_process, ledger, settlements, journal, registry.gateway_id)
+    for part in (feed, authenticator, base.credential_files, ledger, budgets, registry):
         await part.start()
-        stack.push_async_callback(part.close)
+        if part is not ledger:
+            stack.push_async_callback(part.close)
     if settings.metrics_listen:
         stack.callback(_serve_metrics(settings.metrics_listen, metrics))
     await server.start()
@@ -248,6 +264,34 @@ async def _start(settings: Settings, base: _Base, stack: AsyncExitStack) -> tupl
     watch = asyncio.create_task(_watch_health(base.store, ledger, server), name="health")
     stack.callback(watch.cancel)
     return server, admission
+
+
+async def _register(settings: Settings, base: _Base) -> tuple[Registry, Journal]:
+    """Makes this process known and opens its journal, once what killed ones left here is settled."""
+    store_id = await settle_fact(base.store, _STORE_ID, new_id())
+    root = settings.state_dir / _JOURNAL_FOLDER
+    gateways, settlements = GatewayRepository(base.store), Settlements(base.store)
+
+    async def recover() -> int:
+        return await recover_journals(root, store_id=store_id, gateways=gateways, settlements=settlements)
+
+    await recover()
+    gateway_id = new_id()
+    await gateways.register(gateway_id)
+    journal = await asyncio.to_thread(Journal.open, root, gateway_id, store_id=store_id)
+    return Registry(gateways, gateway_id, recover=recover), journal
+
+
+async def _end_process(ledger: Ledger, settlements: Settlements, journal: Journal, gateway_id: str) -> None:
+    """Writes the last rows and takes leave; what cannot be written stays for the next process."""
+    left = await ledger.close()
+    try:
+        if not left:
+            await settlements.finish(gateway_id)
+    except GatewayError as error:
+        _log.warning("the next process here ends what this one began: %s", error.message)
+        left = 1
+    await asyncio.to_thread(journal.close, delete=not left)
 
 
 def _admin(base: _Base, feed: ChangeFeed) -> AdminServicer:

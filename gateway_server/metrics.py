@@ -90,6 +90,17 @@ class Metrics:
         self._cost = Counter(
             "aigateway_cost_nanos", "Cost in billionths of a US dollar.", target, registry=self.registry
         )
+        self._budget_alerts = Counter(
+            "aigateway_budget_alerts",
+            "Shares of budgets that were reached, each counted once over all processes.",
+            ("period",),
+            registry=self.registry,
+        )
+        self._budget_overruns = Counter(
+            "aigateway_budget_overruns",
+            "Attempts that cost more than the most that was thought possible.",
+            registry=self.registry,
+        )
         self._targets: dict[tuple[str, str], TargetObserver] = {}
 
     def rpc(self, *, service: str, method: str, streaming: bool) -> RpcObserver:
@@ -97,6 +108,14 @@ class Metrics:
         return RpcObserver(
             self, service=service, method=method, kind="server_stream" if streaming else "unary"
         )
+
+    def count_budget_alert(self, period: str) -> None:
+        """A share of a budget for each ``period``, day or month, was reached."""
+        self._budget_alerts.labels(period).inc()
+
+    def count_budget_overrun(self) -> None:
+        """An attempt cost more than was held for it."""
+        self._budget_overruns.inc()
 
     def target(self, provider: str, model: str) -> "TargetObserver":
         """The counters of one model at one provider."""

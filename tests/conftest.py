@@ -46,6 +46,8 @@ def no_blocking_calls() -> Iterator[None]:
     # A lock held for microseconds by another thread (metrics, logs) is no fault and would fail at random.
     for name in ("threading.Lock.acquire", "threading.Lock.acquire_lock"):
         del guard.functions[name]
+    # Some hundred bytes into the page cache, measured at microseconds: see docs/decisions/money.md.
+    guard.functions["os.write"].can_block_in("gateway_server/usage/journal.py", "append")
     guard.activate()
     yield
     guard.deactivate()

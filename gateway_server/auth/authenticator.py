@@ -15,6 +15,7 @@ from aigateway.v1.error_reason_pb2 import ErrorReason
 from aigateway.v1.permission_pb2 import Scope
 from aigateway.v1.tenant_pb2 import Tenant
 from gateway_server.auth.keys import Peppers, is_well_formed
+from gateway_server.auth.limits import budget_limits
 from gateway_server.call import Principal
 from gateway_server.clock import Clock
 from gateway_server.errors import GatewayError
@@ -268,6 +269,7 @@ def _entry_of(found: FoundKey) -> _Entry | None:
             environment=api_key.environment,
             allowed_models=(tuple(tenant.allowed_models), tuple(api_key.allowed_models_override)),
             default_route=tenant.default_route,
+            budgets=budget_limits(tenant, api_key),
         ),
         suspended=tenant.state == Tenant.STATE_SUSPENDED,
         expire_time=min(ends) / _MICROS if ends else None,

@@ -1,5 +1,6 @@
 """What the pipeline asks of budgets: money for one attempt, held before it is sent, settled when it ended."""
 
+from collections.abc import Callable
 from typing import Protocol
 
 from aigateway.v1.model_pb2 import Model
@@ -8,27 +9,34 @@ from gateway_server.storage.budgets import WindowKey
 from gateway_server.usage.ceiling import TokenCeiling
 
 
-class Hold(Protocol):
-    """Money set aside for one attempt, on every window that applies."""
+class Hold:
+    """Money set aside for one attempt: ``nanos`` billionths of a US dollar on each of ``windows``.
 
-    @property
-    def windows(self) -> tuple[WindowKey, ...]:
-        """Where it is held; empty when no budget applies."""
-        ...
+    ``max_output_tokens`` is what the output has to be limited to for that to be enough; None when that needs
+    no telling.
+    """
 
-    @property
-    def nanos(self) -> int:
-        """How much is held on each window, in billionths of a US dollar."""
-        ...
+    __slots__ = ("_end", "max_output_tokens", "nanos", "windows")
 
-    @property
-    def max_output_tokens(self) -> int | None:
-        """What the output has to be limited to for the hold to be enough; None when that needs no telling."""
-        ...
+    def __init__(
+        self,
+        nanos: int = 0,
+        *,
+        windows: tuple[WindowKey, ...] = (),
+        max_output_tokens: int | None = None,
+        end: Callable[[int], None] | None = None,
+    ) -> None:
+        """``end`` is called once, with what was spent."""
+        self.nanos = nanos
+        self.windows = windows
+        self.max_output_tokens = max_output_tokens
+        self._end = end
 
-    def settle(self, nanos: int) -> None:
-        """Ends the hold: ``nanos`` were spent. The second time does nothing. Never waits, never fails."""
-        ...
+    def settle(self, spent_nanos: int) -> None:
+        """Ends the hold. The second time does nothing. Never waits."""
+        end, self._end = self._end, None
+        if end is not None:
+            end(spent_nanos)
 
 
 class Budgets(Protocol):
@@ -42,18 +50,9 @@ class Budgets(Protocol):
         ...
 
 
-class _Nothing:
-    windows: tuple[WindowKey, ...] = ()
-    nanos = 0
-    max_output_tokens: int | None = None
-
-    def settle(self, nanos: int) -> None:
-        pass
-
-
 class Unbudgeted:
     """Budgets of callers who have none."""
 
     async def hold(self, call: CallContext, model: Model, ceiling: TokenCeiling) -> Hold:
         """A hold of nothing."""
-        return _Nothing()
+        return Hold()

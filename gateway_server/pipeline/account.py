@@ -25,9 +25,10 @@ from gateway_server.providers.base import Target
 from gateway_server.providers.failures import error_of_transport
 from gateway_server.providers.transport.errors import TransportError, TransportErrorKind
 from gateway_server.storage.budgets import WindowKey
-from gateway_server.storage.usage_records import CallRecord
-from gateway_server.usage.ceiling import TokenCeiling
+from gateway_server.storage.usage_records import CallRecord, attempt_rows
+from gateway_server.usage.ceiling import TokenCeiling, most_nanos
 from gateway_server.usage.cost import price_usage
+from gateway_server.usage.entries import OpenAttempt
 from gateway_server.usage.ledger import Ledger
 
 #: How much later than a caller's own clock says a deadline may be, as a share of it: gRPC's C core tells
@@ -184,6 +185,7 @@ class CallAccount:
         self._labels = dict(labels)
         self._end_user_id = end_user_id
         self._grant: Grant | None = None
+        self._is_settled = False
 
     async def admit(self, model_names: tuple[str, ...], *, tokens: int) -> None:
         """Takes room in all rate limits for a call of about so many tokens; raises what is in the way."""
@@ -198,9 +200,38 @@ class CallAccount:
         """
         accounts = self._accounts
         hold = await accounts.budgets.hold(self._call, target.model, ceiling)
+        try:
+            accounts.ledger.open_attempt(self._open_attempt(target, ceiling, hold))
+        except GatewayError:
+            hold.settle(0)
+            raise
         attempt = AttemptAccount(target, self._call, accounts.metrics, hold=hold, partial_usage=partial_usage)
         self.attempts.append(attempt)
         return attempt
+
+    def _open_attempt(self, target: Target, ceiling: TokenCeiling, hold: Hold) -> OpenAttempt:
+        call = self._call
+        price = target.model.price if target.model.HasField("price") else None
+        most = hold.nanos or (None if price is None else most_nanos(ceiling, price))
+        return OpenAttempt(
+            request_id=call.request_id,
+            tenant_id=call.principal.tenant_id,
+            api_key_id=call.principal.api_key_id,
+            environment=call.principal.environment,
+            method=call.method,
+            model=self._model,
+            start_time=_micros(call.start_time),
+            labels=self._labels,
+            end_user_id=self._end_user_id,
+            provider_id=target.provider_id,
+            provider_model=target.provider_model,
+            input_tokens=ceiling.input_tokens,
+            output_tokens=(hold.max_output_tokens or ceiling.output_tokens) * ceiling.choices,
+            most_nanos=most,
+            windows=hold.windows,
+            ended=attempt_rows(self._record(code_pb2.UNAVAILABLE, "")) if self.attempts else (),
+            charges=self._charges(),
+        )
 
     def introduce(self, opening: ChatCompletion | StreamStart | CreateEmbeddingsResponse) -> None:
         """Puts in what the gateway, not the provider, says of an answer."""
@@ -227,11 +258,22 @@ class CallAccount:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        code, reason = outcome_of(exc, self._call)
         if isinstance(exc, GatewayError) and self.attempts:
             exc.metadata["attempts"] = ",".join(
                 f"{attempt.target.label}={attempt.reason or 'OK'}" for attempt in self.attempts
             )
+        if not self._is_settled:
+            self._settle(*outcome_of(exc, self._call))
+
+    def settle(self) -> None:
+        """Settles a call that has served, before its caller is told the end of the answer.
+
+        So nobody has an answer that a crash could take out of the ledger.
+        """
+        self._settle(code_pb2.OK, "")
+
+    def _settle(self, code: int, reason: str) -> None:
+        self._is_settled = True
         self._accounts.ledger.record(self._record(code, reason))
         if self._grant is not None:
             used = [attempt.usage.total_tokens for attempt in self.attempts if attempt.usage is not None]

@@ -105,6 +105,7 @@ class ChatPipeline:
                     last_events = await relay.run(response, on_first_content=attempt.mark_first_token)
                 attempt.usage = parser.usage or _counted_usage(request, relay.characters)
             account.conclude(last_events[-1].end)
+            account.settle()
             await emit(ChatCompletionChunk(events=last_events))
 
     def _account(self, request: CreateChatCompletionRequest, call: CallContext) -> CallAccount:

@@ -1,7 +1,45 @@
-"""Rows of budgets: windows, and what is leased of them to which process. See docs/decisions/money.md."""
+"""Rows of budgets: windows, and what is leased of them to which process. See docs/decisions/money.md.
 
-from dataclasses import dataclass
-from typing import Literal
+The functions on a ``Connection`` are steps of somebody else's transaction; the repository has its own. All of
+them lock windows in the order of their keys.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal
+
+from sqlalchemy import (
+    BigInteger,
+    FromClause,
+    Row,
+    bindparam,
+    delete,
+    func,
+    literal_column,
+    select,
+    text,
+    tuple_,
+    update,
+)
+from sqlalchemy.engine import Connection
+from sqlalchemy.sql.elements import ColumnElement
+
+from gateway_server.storage.engine import Store
+from gateway_server.storage.inserts import insert_once
+from gateway_server.storage.tables import (
+    budget_alerts,
+    budget_leases,
+    budget_windows,
+    gateways,
+    usage_records,
+)
+
+#: On PostgreSQL, held by every transaction that settles (shared) and by one that makes a window (alone), so
+#: that a window begins with all that is settled; any number that nobody else uses.
+_SETTLING_LOCK: Final = 5_005_100_002
+
+#: Of what is left in a window, a process gets at most this share ahead of its need, divided by all processes.
+_SHARE_OF_ROOM: Final = 4
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -14,3 +52,451 @@ class WindowKey:
     api_key_id: str
     period: Literal["day", "month"]
     start_time: int
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseWant:
+    """What a process wants of one window.
+
+    ``leased_nanos`` is what it counts on having now: what the store has beyond that was granted without being
+    heard of, and is taken back. Either ``need_nanos`` more are granted, or nothing on any window; ahead of
+    the need, up to ``ahead_nanos`` if there is plenty.
+    """
+
+    window: WindowKey
+    end_time: int
+    limit_nanos: int
+    leased_nanos: int
+    need_nanos: int
+    ahead_nanos: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class WindowState:
+    """A window as a transaction left it. ``granted_nanos`` is what this process got more."""
+
+    spent_nanos: int
+    leased_nanos: int
+    own_leased_nanos: int
+    granted_nanos: int = 0
+
+    @property
+    def others_leased_nanos(self) -> int:
+        """What other processes have."""
+        return self.leased_nanos - self.own_leased_nanos
+
+
+@dataclass(frozen=True, slots=True)
+class Spending:
+    """What one settled call cost, and on which windows it was held."""
+
+    tenant_id: str
+    api_key_id: str
+    start_time: int
+    nanos: int
+    charges: Mapping[WindowKey, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Alert:
+    """A share of a budget that was reached for the first time in a window."""
+
+    window: WindowKey
+    percentage: int
+
+
+class BudgetRepository:
+    """Rows of ``budget_windows`` and ``budget_leases``."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    async def extend(self, gateway_id: str, wants: Sequence[LeaseWant]) -> dict[WindowKey, WindowState]:
+        """Leases more of some windows, all or none; gives them as they are then.
+
+        Nothing was granted where ``granted_nanos`` is 0 although something was needed.
+        """
+        return await self._store.write_batch(lambda connection: _extend(connection, gateway_id, wants))
+
+    async def keep(self, gateway_id: str, leases: Mapping[WindowKey, int]) -> None:
+        """Gives back what the store has of these leases beyond what the process still counts on."""
+
+        def give_back(connection: Connection) -> None:
+            _unsweep_if_swept(connection, gateway_id)
+            _lock_windows(connection, leases)
+            for window, row in _own_leases(connection, gateway_id, leases).items():
+                _lower_lease(connection, gateway_id, window, row, to=leases[window])
+
+        if leases:
+            await self._store.write_batch(give_back)
+
+    async def recall(self, window: WindowKey) -> None:
+        """Asks all processes to give back what they do not hold of a window."""
+        async with self._store.write() as connection:
+            await connection.execute(
+                update(budget_windows)
+                .where(_is(budget_windows, window))
+                .values(recall_time=database_now(self._store.dialect))
+            )
+
+    async def read_recalls(self, gateway_id: str) -> dict[WindowKey, int]:
+        """When windows that this process has leases on were last recalled."""
+        columns = budget_windows.c
+        statement = (
+            select(budget_windows)
+            .join(budget_leases, _same_window(budget_leases, budget_windows))
+            .where(budget_leases.c.gateway_id == gateway_id, columns.recall_time.is_not(None))
+        )
+        async with self._store.read() as connection:
+            rows = (await connection.execute(statement)).all()
+        return {_key_of(row): row.recall_time for row in rows}
+
+    async def states(self, gateway_id: str, windows: Sequence[WindowKey]) -> dict[WindowKey, WindowState]:
+        """The windows as they are now; those that nobody has used yet are left out."""
+        if not windows:
+            return {}
+        own = budget_leases.alias("own")
+        statement = (
+            select(budget_windows, own.c.leased_nanos.label("own_leased_nanos"))
+            .outerjoin(own, _same_window(own, budget_windows) & (own.c.gateway_id == gateway_id))
+            .where(_among(budget_windows, windows))
+        )
+        async with self._store.read() as connection:
+            rows = (await connection.execute(statement)).all()
+        return {
+            _key_of(row): WindowState(row.spent_nanos, row.leased_nanos, row.own_leased_nanos or 0)
+            for row in rows
+        }
+
+
+def lock_for_settling(connection: Connection) -> None:
+    """Keeps windows from being made until the transaction ends: to be taken before rows are written."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("SELECT pg_advisory_xact_lock_shared(:n)"), {"n": _SETTLING_LOCK})
+
+
+def settle_spendings(connection: Connection, gateway_id: str, spendings: Sequence[Spending]) -> None:
+    """Counts what calls cost: where it was held, out of the process's leases; on their other windows on top.
+
+    What is more than was leased only adds to what is spent.
+    """
+    costly = [spending for spending in spendings if spending.nanos]
+    if not costly:
+        return
+    leased: dict[WindowKey, int] = {}
+    for spending in costly:
+        for window, nanos in spending.charges.items():
+            leased[window] = leased.get(window, 0) + nanos
+    costs = dict(leased)
+    for window, nanos in _unheld(connection, costly):
+        costs[window] = costs.get(window, 0) + nanos
+    if not costs:
+        return
+    _unsweep_if_swept(connection, gateway_id)
+    _lock_windows(connection, costs)
+    own = _own_leases(connection, gateway_id, leased)
+    connection.execute(
+        update(budget_windows)
+        .where(_is_bound(budget_windows))
+        .values(
+            spent_nanos=budget_windows.c.spent_nanos + bindparam("spent"),
+            leased_nanos=budget_windows.c.leased_nanos - bindparam("returned"),
+        ),
+        [
+            {**_bound(window), "spent": nanos, "returned": min(own.get(window, 0), leased.get(window, 0))}
+            for window, nanos in sorted(costs.items())
+        ],
+    )
+    returned = {window: min(has, leased[window]) for window, has in own.items()}
+    if returned:
+        connection.execute(
+            update(budget_leases)
+            .where(budget_leases.c.gateway_id == gateway_id, _is_bound(budget_leases))
+            .values(leased_nanos=budget_leases.c.leased_nanos - bindparam("returned")),
+            [{**_bound(window), "returned": nanos} for window, nanos in sorted(returned.items())],
+        )
+
+
+def raise_alerts(
+    connection: Connection, thresholds: Mapping[WindowKey, Sequence[tuple[int, int]]]
+) -> list[Alert]:
+    """Notes which shares of budgets have been reached by now; gives those that nobody noted before.
+
+    ``thresholds`` are percentages with their nanos. To be called after the windows were charged.
+    """
+    if not thresholds:
+        return []
+    rows = connection.execute(select(budget_windows).where(_among(budget_windows, list(thresholds)))).all()
+    reached = [
+        Alert(window, percentage)
+        for row in rows
+        for window in [_key_of(row)]
+        for percentage, nanos in thresholds[window]
+        if row.spent_nanos >= nanos
+    ]
+    if not reached:
+        return []
+    known = {
+        Alert(_key_of(row), row.percentage)
+        for row in connection.execute(select(budget_alerts).where(_among(budget_alerts, list(thresholds))))
+    }
+    fresh = [alert for alert in reached if alert not in known]
+    raised = []
+    now = database_now(connection.dialect.name)
+    for alert in sorted(fresh, key=lambda each: (each.window, each.percentage)):
+        statement = insert_once(budget_alerts, connection.dialect.name).values(
+            **_columns(alert.window), percentage=alert.percentage, raise_time=now
+        )
+        if connection.execute(statement).rowcount == 1:  # else another process was first
+            raised.append(alert)
+    return raised
+
+
+def release_leases(connection: Connection, gateway_id: str) -> None:
+    """Gives back all that a process had leased: it has ended, and all it spent is settled."""
+    _unsweep_if_swept(connection, gateway_id)
+    leases = _all_leases(connection, gateway_id)
+    _lock_windows(connection, leases)
+    _add(connection, leases, leased=-1)
+    connection.execute(delete(budget_leases).where(budget_leases.c.gateway_id == gateway_id))
+
+
+def sweep(connection: Connection, gateway_id: str) -> None:
+    """Counts all that a process had leased as spent, as nobody knows better; ``unsweep`` is the reverse."""
+    _move_all(connection, gateway_id, spent=1, leased=-1)
+    connection.execute(update(gateways).where(gateways.c.gateway_id == gateway_id).values(swept=True))
+
+
+def unsweep(connection: Connection, gateway_id: str) -> None:
+    """Takes a sweep back: the process, or its journal, is there after all."""
+    _move_all(connection, gateway_id, spent=-1, leased=1)
+    connection.execute(update(gateways).where(gateways.c.gateway_id == gateway_id).values(swept=False))
+
+
+def database_now(dialect: str) -> ColumnElement[int]:
+    """The database's own clock, in microseconds since the epoch, as an expression."""
+    if dialect == "postgresql":
+        return literal_column("(extract(epoch from clock_timestamp()) * 1000000)::bigint", BigInteger)
+    return literal_column("CAST((julianday('now') - 2440587.5) * 86400000000 AS INTEGER)", BigInteger)
+
+
+def _extend(
+    connection: Connection, gateway_id: str, wants: Sequence[LeaseWant]
+) -> dict[WindowKey, WindowState]:
+    wanted = {want.window: want for want in wants}
+    _unsweep_if_swept(connection, gateway_id)
+    _make_windows(connection, wants)
+    rows = _lock_windows(connection, wanted)
+    own = _own_leases(connection, gateway_id, wanted)
+    states: dict[WindowKey, WindowState] = {}
+    for window, want in sorted(wanted.items()):
+        unheard = max(own.get(window, 0) - want.leased_nanos, 0)
+        if unheard:
+            _lower_lease(connection, gateway_id, window, own[window], to=want.leased_nanos)
+        row = rows[window]
+        states[window] = WindowState(
+            row.spent_nanos, row.leased_nanos - unheard, own.get(window, 0) - unheard
+        )
+    if any(
+        want.limit_nanos - states[window].spent_nanos - states[window].leased_nanos < want.need_nanos
+        for window, want in wanted.items()
+    ):
+        return states
+    processes = _count_living(connection)
+    for window, want in sorted(wanted.items()):
+        state = states[window]
+        room = want.limit_nanos - state.spent_nanos - state.leased_nanos
+        granted = max(want.need_nanos, min(want.ahead_nanos, room // (_SHARE_OF_ROOM * processes)))
+        if granted:
+            _raise_lease(connection, gateway_id, window, granted)
+        states[window] = WindowState(
+            state.spent_nanos, state.leased_nanos + granted, state.own_leased_nanos + granted, granted
+        )
+    return states
+
+
+def _count_living(connection: Connection) -> int:
+    statement = select(func.count()).select_from(gateways).where(gateways.c.swept.is_(False))
+    return max(connection.execute(statement).scalar_one(), 1)
+
+
+def _make_windows(connection: Connection, wants: Iterable[LeaseWant]) -> None:
+    """Makes windows that are not there, with what the ledger has of them."""
+    wanted = {want.window: want for want in wants}
+    rows = connection.execute(select(budget_windows).where(_among(budget_windows, list(wanted))))
+    there = {_key_of(row) for row in rows}
+    missing = sorted(wanted.keys() - there)
+    if not missing:
+        return
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("SELECT pg_advisory_xact_lock(:n)"), {"n": _SETTLING_LOCK})
+    for window in missing:
+        connection.execute(
+            insert_once(budget_windows, connection.dialect.name).values(
+                **_columns(window),
+                end_time=wanted[window].end_time,
+                spent_nanos=_spent_before(connection, wanted[window]),
+                leased_nanos=0,
+            )
+        )
+
+
+def _spent_before(connection: Connection, want: LeaseWant) -> int:
+    columns = usage_records.c
+    statement = select(func.coalesce(func.sum(columns.cost_nanos), 0)).where(
+        columns.tenant_id == want.window.tenant_id,
+        columns.start_time >= want.window.start_time,
+        columns.start_time < want.end_time,
+    )
+    if want.window.api_key_id:
+        statement = statement.where(columns.api_key_id == want.window.api_key_id)
+    return int(connection.execute(statement).scalar_one())
+
+
+def _unheld(connection: Connection, spendings: Sequence[Spending]) -> list[tuple[WindowKey, int]]:
+    """What calls cost on windows that they began in without money being held there: those are newer."""
+    statement = select(budget_windows).where(
+        budget_windows.c.tenant_id.in_({spending.tenant_id for spending in spendings}),
+        budget_windows.c.end_time > min(spending.start_time for spending in spendings),
+    )
+    rows_of: dict[str, list[Row[Any]]] = {}
+    for row in connection.execute(statement):
+        rows_of.setdefault(row.tenant_id, []).append(row)
+    return [
+        (window, spending.nanos)
+        for spending in spendings
+        for row in rows_of.get(spending.tenant_id, ())
+        if row.api_key_id in {"", spending.api_key_id}
+        and row.start_time <= spending.start_time < row.end_time
+        for window in [_key_of(row)]
+        if window not in spending.charges
+    ]
+
+
+def _lock_windows(connection: Connection, windows: Iterable[WindowKey]) -> dict[WindowKey, Row[Any]]:
+    """The windows, which nobody else changes until the transaction ends."""
+    statement = (
+        select(budget_windows)
+        .where(_among(budget_windows, list(windows)))
+        .order_by(*_key_columns(budget_windows))
+        .with_for_update()
+    )
+    return {_key_of(row): row for row in connection.execute(statement)}
+
+
+def _own_leases(
+    connection: Connection, gateway_id: str, windows: Iterable[WindowKey]
+) -> dict[WindowKey, int]:
+    statement = select(budget_leases).where(
+        budget_leases.c.gateway_id == gateway_id, _among(budget_leases, list(windows))
+    )
+    return {_key_of(row): row.leased_nanos for row in connection.execute(statement)}
+
+
+def _all_leases(connection: Connection, gateway_id: str) -> dict[WindowKey, int]:
+    statement = select(budget_leases).where(budget_leases.c.gateway_id == gateway_id)
+    return {_key_of(row): row.leased_nanos for row in connection.execute(statement)}
+
+
+def _lower_lease(connection: Connection, gateway_id: str, window: WindowKey, leased: int, *, to: int) -> None:
+    returned = leased - to
+    if returned <= 0:
+        return
+    _add(connection, {window: returned}, leased=-1)
+    own = (budget_leases.c.gateway_id == gateway_id) & _is(budget_leases, window)
+    if to:
+        connection.execute(update(budget_leases).where(own).values(leased_nanos=to))
+    else:
+        connection.execute(delete(budget_leases).where(own))
+
+
+def _raise_lease(connection: Connection, gateway_id: str, window: WindowKey, nanos: int) -> None:
+    _add(connection, {window: nanos}, leased=1)
+    insert = insert_once(budget_leases, connection.dialect.name).values(
+        gateway_id=gateway_id, **_columns(window), leased_nanos=nanos
+    )
+    if connection.execute(insert).rowcount != 1:
+        connection.execute(
+            update(budget_leases)
+            .where(budget_leases.c.gateway_id == gateway_id, _is(budget_leases, window))
+            .values(leased_nanos=budget_leases.c.leased_nanos + nanos)
+        )
+
+
+def _unsweep_if_swept(connection: Connection, gateway_id: str) -> None:
+    statement = select(gateways.c.swept).where(gateways.c.gateway_id == gateway_id)
+    if connection.execute(statement).scalar_one_or_none():
+        unsweep(connection, gateway_id)
+
+
+def _move_all(connection: Connection, gateway_id: str, *, spent: int, leased: int) -> None:
+    leases = _all_leases(connection, gateway_id)
+    _lock_windows(connection, leases)
+    _add(connection, leases, spent=spent, leased=leased)
+
+
+def _add(
+    connection: Connection, amounts: Mapping[WindowKey, int], *, spent: int = 0, leased: int = 0
+) -> None:
+    """Adds each window's amount, times the factors, to what is spent and leased."""
+    if amounts:
+        connection.execute(
+            update(budget_windows)
+            .where(_is_bound(budget_windows))
+            .values(
+                spent_nanos=budget_windows.c.spent_nanos + bindparam("spent"),
+                leased_nanos=budget_windows.c.leased_nanos + bindparam("leased"),
+            ),
+            [
+                {**_bound(window), "spent": spent * nanos, "leased": leased * nanos}
+                for window, nanos in sorted(amounts.items())
+            ],
+        )
+
+
+def _key_of(row: Row[Any]) -> WindowKey:
+    return WindowKey(row.tenant_id, row.api_key_id, row.period, row.start_time)
+
+
+def _columns(window: WindowKey) -> dict[str, Any]:
+    return {
+        "tenant_id": window.tenant_id,
+        "api_key_id": window.api_key_id,
+        "period": window.period,
+        "start_time": window.start_time,
+    }
+
+
+def _bound(window: WindowKey) -> dict[str, Any]:
+    """A window as parameters of ``_is_bound``."""
+    return {f"b_{name}": value for name, value in _columns(window).items()}
+
+
+def _key_columns(table: FromClause) -> tuple[ColumnElement[Any], ...]:
+    return table.c.tenant_id, table.c.api_key_id, table.c.period, table.c.start_time
+
+
+def _is_bound(table: FromClause) -> ColumnElement[bool]:
+    tenant_id, api_key_id, period, start_time = _key_columns(table)
+    return (
+        (tenant_id == bindparam("b_tenant_id"))
+        & (api_key_id == bindparam("b_api_key_id"))
+        & (period == bindparam("b_period"))
+        & (start_time == bindparam("b_start_time"))
+    )
+
+
+def _is(table: FromClause, window: WindowKey) -> ColumnElement[bool]:
+    return tuple_(*_key_columns(table)) == tuple_(*_columns(window).values())
+
+
+def _among(table: FromClause, windows: Sequence[WindowKey]) -> ColumnElement[bool]:
+    return tuple_(*_key_columns(table)).in_([tuple(_columns(window).values()) for window in windows])
+
+
+def _same_window(one: FromClause, other: FromClause) -> ColumnElement[bool]:
+    pairs = zip(_key_columns(one), _key_columns(other), strict=True)
+    first, *rest = (left == right for left, right in pairs)
+    for condition in rest:
+        first &= condition
+    return first

@@ -4,11 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, TypeVar
 
-from sqlalchemy import ColumnElement, Row, Table, and_, func, not_, select, tuple_
-from sqlalchemy.dialects.postgresql import Insert as PostgresqlInsert
-from sqlalchemy.dialects.postgresql import insert as postgresql_insert
-from sqlalchemy.dialects.sqlite import Insert as SqliteInsert
-from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+from sqlalchemy import ColumnElement, Row, and_, func, not_, select, tuple_
 from sqlalchemy.engine import Connection
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -16,8 +12,9 @@ from aigateway.v1.routing_pb2 import Attempt, GuardrailResult
 from aigateway.v1.usage_pb2 import Cost, TokenUsage
 from aigateway.v1.usage_service_pb2 import UsageRecord
 from gateway_server.resource_names import api_key_name, parse_api_key, provider_name, usage_record_name
-from gateway_server.storage.budgets import WindowKey
+from gateway_server.storage.budgets import Spending, WindowKey
 from gateway_server.storage.engine import Store
+from gateway_server.storage.inserts import insert_once
 from gateway_server.storage.paging import Page, PageRequest, decode_page_token, encode_page_token
 from gateway_server.storage.tables import usage_attempts, usage_records
 from gateway_server.storage.times import (
@@ -67,20 +64,37 @@ class CallRecord:
 
 
 @dataclass(frozen=True, slots=True)
-class OpenAttempt:
-    """An attempt that is about to be sent: what is needed to settle it if this process dies.
+class CallRows:
+    """A settled call as it is written: its row, those of its attempts, and what it cost by budget window."""
 
-    ``record`` is the call as far as it is known; ``estimate`` what the attempt may use, and
-    ``held_nanos`` the most that it can cost, held on each of ``windows``.
-    """
+    record: dict[str, Any]
+    attempts: list[dict[str, Any]]
+    charges: Mapping[WindowKey, int]
 
-    record: CallRecord
-    attempt_number: int
-    provider_id: str
-    provider_model: str
-    estimate: TokenUsage
-    held_nanos: int | None
-    windows: tuple[WindowKey, ...]
+    @property
+    def spending(self) -> Spending:
+        """What budgets have to know of it."""
+        return Spending(
+            tenant_id=self.record["tenant_id"],
+            api_key_id=self.record["api_key_id"],
+            start_time=self.record["start_time"],
+            nanos=sum(attempt["cost_nanos"] or 0 for attempt in self.attempts),
+            charges=self.charges,
+        )
+
+
+def rows_of(record: CallRecord) -> CallRows:
+    """The rows of a call."""
+    return CallRows(_record_row(record), attempt_rows(record), record.charges)
+
+
+def insert_calls(connection: Connection, calls: Sequence[CallRows]) -> None:
+    """Writes calls and their attempts; those that are there already stay as they are."""
+    dialect = connection.dialect.name
+    connection.execute(insert_once(usage_records, dialect), [call.record for call in calls])
+    attempts = [attempt for call in calls for attempt in call.attempts]
+    if attempts:
+        connection.execute(insert_once(usage_attempts, dialect), attempts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,20 +140,6 @@ class UsageRepository:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._insert_records = _insert_once(usage_records, store.dialect)
-        self._insert_attempts = _insert_once(usage_attempts, store.dialect)
-
-    async def add(self, records: Sequence[CallRecord]) -> None:
-        """Writes the calls and their attempts in one transaction; those that are there already stay."""
-
-        def insert(connection: Connection) -> None:
-            connection.execute(self._insert_records, [_record_row(record) for record in records])
-            attempts = [row for record in records for row in _attempt_rows(record)]
-            if attempts:
-                connection.execute(self._insert_attempts, attempts)
-
-        if records:
-            await self._store.write_batch(insert)
 
     async def list_page(self, query: UsageQuery, page: PageRequest = FIRST_PAGE) -> Page[UsageRecord]:
         """One page of calls, the last begun first."""
@@ -163,16 +163,6 @@ class UsageRepository:
         if len(rows) > limit:
             token = encode_page_token((shown[-1].start_time, shown[-1].request_id), key)
         return Page(tuple(_message_of(row, attempts.get(row.request_id, ())) for row in shown), token)
-
-
-def _insert_once(table: Table, dialect: str) -> SqliteInsert | PostgresqlInsert:
-    """An insert that leaves rows alone whose key is there already."""
-    match dialect:
-        case "sqlite":
-            return sqlite_insert(table).on_conflict_do_nothing()
-        case "postgresql":
-            return postgresql_insert(table).on_conflict_do_nothing()
-    raise ValueError(f"no insert for {dialect}")
 
 
 def _where(query: UsageQuery) -> list[ColumnElement[bool]]:
@@ -221,7 +211,7 @@ async def _attempts_of(connection: AsyncConnection, records: Sequence[Row[Any]])
     return found
 
 
-def _record_row(record: CallRecord) -> dict[str, object]:
+def _record_row(record: CallRecord) -> dict[str, Any]:
     return {
         "start_day": day_of_micros(record.start_time),
         "request_id": record.request_id,
@@ -245,7 +235,8 @@ def _record_row(record: CallRecord) -> dict[str, object]:
     }
 
 
-def _attempt_rows(record: CallRecord) -> list[dict[str, object]]:
+def attempt_rows(record: CallRecord) -> list[dict[str, Any]]:
+    """The rows of a call's attempts."""
     day = day_of_micros(record.start_time)
     return [
         {

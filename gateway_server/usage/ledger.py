@@ -1,49 +1,69 @@
-"""The way of settled calls into the store: a queue in memory and one writer, off the calls' path.
+"""The way of calls into the store: a journal that survives the process, a queue, and one writer.
 
-A record is never dropped while the process lives. When the store does not take them, records queue up and
-the writer tries again; once the queue is full, new calls are refused before they cost anything, and those
-under way still get in. What a killed process had in its queue is lost: a queue that survives can take the
-place of this class, which callers know by ``require_room`` and ``record`` alone.
+Nothing is dropped. When the store does not take settled calls, they wait and the writer tries again; once
+the queue is full, new calls are refused before they cost anything, and those under way still get in. What a
+killed process had in its queue is in its journal: see ``usage/recovery.py``.
 """
 
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, Protocol
 
 from gateway_server.errors import GatewayError
+from gateway_server.storage.budgets import Alert, WindowKey
 from gateway_server.storage.engine import store_unavailable
-from gateway_server.storage.usage_records import CallRecord
+from gateway_server.storage.settlement import Thresholds
+from gateway_server.storage.usage_records import CallRecord, CallRows, rows_of
+from gateway_server.usage.entries import OpenAttempt, encode_open, encode_settled
+from gateway_server.usage.journal import Journal, JournalError
+from gateway_server.usage.settling import BATCH, Placed, SettlementStore, settle_batch, total_charges
 
 _LOG: Final = logging.getLogger(__name__)
 
-#: What one transaction writes at most. More would hold the lock longer and gain little.
-_BATCH: Final = 500
 _FIRST_RETRY_SECONDS: Final = 0.1
 _LAST_RETRY_SECONDS: Final = 5.0
 
 
-class RecordStore(Protocol):
-    """Where the records end up."""
+class BudgetListener(Protocol):
+    """Who wants to know what the store has counted."""
 
-    async def add(self, records: Sequence[CallRecord]) -> None:
-        """Writes all of them or none; those that are there already stay as they are."""
+    def thresholds(self, windows: Iterable[WindowKey]) -> Thresholds:
+        """At how many nanos which percentages of these windows are reached."""
+        ...
+
+    def settled(self, charges: Mapping[WindowKey, int], alerts: Sequence[Alert] = ()) -> None:
+        """The store has counted these charges, which raised these alerts."""
         ...
 
 
 class Ledger:
     """Takes the record of every call. Its owner starts and closes it; safe on one event loop."""
 
-    def __init__(self, store: RecordStore, *, capacity: int = 20_000, linger_seconds: float = 0.05) -> None:
-        """``capacity`` is how many records may wait before new calls are refused.
+    def __init__(
+        self,
+        store: SettlementStore,
+        journal: Journal,
+        gateway_id: str,
+        *,
+        budgets: BudgetListener,
+        capacity: int = 20_000,
+        linger_seconds: float = 0.05,
+    ) -> None:
+        """``capacity`` is how many settled calls may wait before new ones are refused.
 
-        ``linger_seconds`` is how long the first record of a batch waits for others.
+        ``linger_seconds`` is how long the first of a batch waits for others.
         """
         self._store = store
+        self._journal = journal
+        self._gateway_id = gateway_id
+        self._budgets = budgets
         self._capacity = capacity
         self._linger = linger_seconds
-        self._queue: deque[CallRecord] = deque()
+        self._queue: deque[Placed] = deque()
+        #: Calls under way by request id: the position behind their last entry, and the entry.
+        self._open: dict[str, tuple[int, bytes]] = {}
         self._filled = asyncio.Event()
         self._full_batch = asyncio.Event()
         self._progress = asyncio.Condition()
@@ -52,26 +72,27 @@ class Ledger:
         self._rejected = 0
         self._flushing = 0
         self._healthy = True
+        self._journalled = True
         self._writer: asyncio.Task[None] | None = None
 
     @property
     def healthy(self) -> bool:
-        """Whether the last write succeeded."""
-        return self._healthy
+        """Whether the last write succeeded, to the store and to the journal."""
+        return self._healthy and self._journalled
 
     @property
     def backlog(self) -> int:
-        """Records that are not in the store yet."""
+        """Settled calls that are not in the store yet."""
         return len(self._queue)
 
     @property
     def written_count(self) -> int:
-        """Records that are in the store."""
+        """Calls that are in the store."""
         return self._settled - self._rejected
 
     @property
     def rejected_count(self) -> int:
-        """Records that the store cannot hold; each is in the log."""
+        """Calls that the store cannot hold; each is in the log."""
         return self._rejected
 
     def require_room(self) -> None:
@@ -79,12 +100,29 @@ class Ledger:
         if len(self._queue) >= self._capacity:
             raise store_unavailable()
 
+    def open_attempt(self, attempt: OpenAttempt) -> None:
+        """Notes an attempt before it is sent. Raises STORE_UNAVAILABLE when it must not be sent."""
+        entry = encode_open(attempt)
+        try:
+            self._open[attempt.request_id] = self._journal.append(entry), entry
+        except JournalError as error:
+            self._tell_journal(error)
+            raise store_unavailable() from None
+        self._tell_journal(None)
+
     def record(self, record: CallRecord) -> None:
         """Takes the record of a settled call; never fails and never waits."""
-        self._queue.append(record)
+        call = rows_of(record)
+        try:
+            position = self._journal.append(encode_settled(call))
+        except (JournalError, TypeError) as error:  # it is still in memory, and on its way
+            self._tell_journal(error)
+            position = self._journal.position
+        self._open.pop(record.request_id, None)
+        self._queue.append((position, call))
         self._recorded += 1
         self._filled.set()
-        if len(self._queue) >= _BATCH:
+        if len(self._queue) >= BATCH:
             self._full_batch.set()
 
     async def start(self) -> None:
@@ -103,21 +141,24 @@ class Ledger:
             self._flushing -= 1
 
     async def close(self, *, drain_seconds: float = 30.0) -> int:
-        """Writes what is left and stops; how many records could not be written in ``drain_seconds``.
+        """Writes what is left and stops; how many calls could not be written in ``drain_seconds``.
 
-        Those are in the log, one line each.
+        Those are in the journal, for the next process that starts here.
         """
         if self._writer is not None:
             try:
                 async with asyncio.timeout(drain_seconds):
                     await self.flush()
             except TimeoutError:
-                _LOG.error("the ledger could not be written for %g s; giving up", drain_seconds)
+                _LOG.error(
+                    "the store took nothing for %g s: %d settled calls stay in %s",
+                    drain_seconds,
+                    len(self._queue),
+                    self._journal.folder,
+                )
             self._writer.cancel()
             await asyncio.wait([self._writer])
             self._writer = None
-        for record in self._queue:
-            _LOG.error("this record did not reach the database: %s", _line_of(record))
         return len(self._queue)
 
     async def _write_for_ever(self) -> None:
@@ -125,28 +166,33 @@ class Ledger:
         while True:
             await self._filled.wait()
             await self._gather_batch()
-            batch = [self._queue[place] for place in range(min(_BATCH, len(self._queue)))]
+            batch = [self._queue[place] for place in range(min(BATCH, len(self._queue)))]
+            charges = total_charges([call for _, call in batch])
             try:
-                rejected = await self._write(batch)
+                outcome = await settle_batch(
+                    self._store, self._gateway_id, batch, thresholds=self._budgets.thresholds(charges)
+                )
             except GatewayError as error:
                 if self._healthy:
-                    _LOG.error("the ledger cannot be written, %d records wait: %s", self.backlog, error)
+                    _LOG.error("the ledger cannot be written, %d calls wait: %s", self.backlog, error)
                 self._healthy = False
                 await asyncio.sleep(retry_after)
                 retry_after = min(2 * retry_after, _LAST_RETRY_SECONDS)
                 continue
             if not self._healthy:
-                _LOG.warning("the ledger is written again, %d records wait", self.backlog)
+                _LOG.warning("the ledger is written again, %d calls wait", self.backlog)
             self._healthy = True
             retry_after = _FIRST_RETRY_SECONDS
-            for record, kind in rejected:
-                _LOG.error("the database cannot hold this record (%s): %s", kind, _line_of(record))
-            self._rejected += len(rejected)
+            for call, kind in outcome.rejected:
+                _LOG.error("the database cannot hold this record (%s): %s", kind, _line_of(call))
+            self._rejected += len(outcome.rejected)
             await self._settle(len(batch))
+            self._budgets.settled(charges, outcome.alerts)
+            await self._tend_journal()
 
     async def _gather_batch(self) -> None:
-        """Waits a moment for more records, unless there are enough, somebody waits or the store was away."""
-        if self._flushing or not self._healthy or len(self._queue) >= _BATCH:
+        """Waits a moment for more calls, unless there are enough, somebody waits or the store was away."""
+        if self._flushing or not self._healthy or len(self._queue) >= BATCH:
             return
         self._full_batch.clear()
         try:
@@ -154,22 +200,6 @@ class Ledger:
                 await self._full_batch.wait()
         except TimeoutError:
             pass
-
-    async def _write(self, batch: list[CallRecord]) -> list[tuple[CallRecord, str]]:
-        """Writes the batch but for records that the store cannot hold; gives those and the kinds of fault.
-
-        Raises STORE_UNAVAILABLE; what was written until then comes again and is left alone.
-        """
-        try:
-            await self._store.add(batch)
-        except GatewayError:
-            raise
-        except Exception as error:  # noqa: BLE001 -- one bad record must not hold up all others for ever
-            if len(batch) == 1:
-                return [(batch[0], type(error).__name__)]
-            middle = len(batch) // 2
-            return [*await self._write(batch[:middle]), *await self._write(batch[middle:])]
-        return []
 
     async def _settle(self, count: int) -> None:
         for _ in range(count):
@@ -180,13 +210,35 @@ class Ledger:
             self._settled += count
             self._progress.notify_all()
 
+    async def _tend_journal(self) -> None:
+        """Begins a new segment when it is time, takes calls under way along, and drops what is settled."""
+        try:
+            if not await self._journal.rotate():
+                return
+            for request_id, (_, entry) in list(self._open.items()):
+                position = self._journal.append(entry)
+                if request_id in self._open:
+                    self._open[request_id] = position, entry
+            self._tell_journal(None)
+            first = self._queue[0][0] if self._queue else self._journal.position
+            await self._journal.forget(before=first - 1)
+        except (JournalError, OSError) as error:
+            self._tell_journal(error)
 
-def _line_of(record: CallRecord) -> str:
+    def _tell_journal(self, error: Exception | None) -> None:
+        if self._journalled != (error is None):
+            self._journalled = error is None
+            if error is not None:
+                _LOG.error("calls are refused, as they could not be settled after a crash: %s", error)
+            else:
+                _LOG.warning("the journal is written again")
+
+
+def _line_of(call: CallRows) -> str:
     """What is needed to enter a record by hand; no label, no end user."""
-    tokens = "unknown" if record.usage is None else str(record.usage.total_tokens)
-    cost = "none" if record.cost is None else str(record.cost.total_nanos)
+    row = call.record
     return (
-        f"request_id={record.request_id} tenant={record.tenant_id} api_key={record.api_key_id} "
-        f"method={record.method} provider={record.provider_id} start_time={record.start_time} "
-        f"status_code={record.status_code} total_tokens={tokens} cost_nanos={cost}"
+        f"request_id={row['request_id']} tenant={row['tenant_id']} api_key={row['api_key_id']} "
+        f"method={row['method']} provider={row['provider_id']} start_time={row['start_time']} "
+        f"status_code={row['status_code']} total_tokens={row['total_tokens']} cost_nanos={row['cost_nanos']}"
     )

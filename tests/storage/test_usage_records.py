@@ -19,6 +19,7 @@ from gateway_server.storage.paging import PageRequest
 from gateway_server.storage.tables import usage_attempts, usage_records
 from gateway_server.storage.times import duration_of_micros
 from gateway_server.storage.usage_records import CallRecord, Condition, UsageQuery, UsageRepository
+from tests.support.ledgers import add_calls
 from tests.support.stores import fresh_store
 
 START = 1_760_000_000_000_000
@@ -90,7 +91,8 @@ async def test_a_call_is_read_back_as_it_was_settled(store: Store) -> None:
     guardrail = GuardrailResult(
         rule="pii", action=GuardrailAction.GUARDRAIL_ACTION_LOG, findings={"EMAIL": 2}
     )
-    await usage.add(
+    await add_calls(
+        store,
         [
             call(
                 "r1",
@@ -106,7 +108,7 @@ async def test_a_call_is_read_back_as_it_was_settled(store: Store) -> None:
                 end_user_id="u-1",
                 environment="production",
             )
-        ]
+        ],
     )
     (record,) = (await usage.list_page(UsageQuery("acme"))).items
     assert record.name == "tenants/acme/usageRecords/r1"
@@ -137,7 +139,7 @@ def attempts_with_wait(attempts: list[Attempt]) -> list[Attempt]:
 
 async def test_what_is_not_known_stays_unset(store: Store) -> None:
     usage = UsageRepository(store)
-    await usage.add([call("r1", status_code=5, error_reason="MODEL_NOT_FOUND")])
+    await add_calls(store, [call("r1", status_code=5, error_reason="MODEL_NOT_FOUND")])
     (record,) = (await usage.list_page(UsageQuery("acme"))).items
     for field in ("served_by", "time_to_first_token", "usage", "cost"):
         assert not record.HasField(field)
@@ -148,7 +150,7 @@ async def test_what_is_not_known_stays_unset(store: Store) -> None:
 async def test_a_usage_of_zero_is_not_unknown(store: Store) -> None:
     usage = UsageRepository(store)
     zero = TokenUsage(state=UsageState.USAGE_STATE_ESTIMATED)
-    await usage.add([call("r1", usage=zero, cost=Cost(currency_code="USD"))])
+    await add_calls(store, [call("r1", usage=zero, cost=Cost(currency_code="USD"))])
     (record,) = (await usage.list_page(UsageQuery("acme"))).items
     assert record.usage == zero
     assert record.HasField("cost")
@@ -157,8 +159,8 @@ async def test_a_usage_of_zero_is_not_unknown(store: Store) -> None:
 async def test_a_replayed_record_is_ignored_whatever_it_says(store: Store) -> None:
     usage = UsageRepository(store)
     attempt = Attempt(provider="providers/p", provider_model="m")
-    await usage.add([call("r1", attempts=[attempt])])
-    await usage.add([call("r1", model="other", attempts=[attempt, attempt]), call("r2")])
+    await add_calls(store, [call("r1", attempts=[attempt])])
+    await add_calls(store, [call("r1", model="other", attempts=[attempt, attempt]), call("r2")])
     assert names(await usage.list_page(UsageQuery("acme"))) == ["r2", "r1"]
     async with store.read() as connection:
         models = (await connection.execute(select(usage_records.c.model))).scalars().all()
@@ -169,7 +171,7 @@ async def test_no_row_of_a_failed_batch_stays(store: Store) -> None:
     usage = UsageRepository(store)
     broken = call("r2", usage=None, latency=2**70)
     with pytest.raises(Exception, match=r"int|range"):
-        await usage.add([call("r1", attempts=[Attempt(provider="providers/p")]), broken])
+        await add_calls(store, [call("r1", attempts=[Attempt(provider="providers/p")]), broken])
     async with store.read() as connection:
         for table in (usage_records, usage_attempts):
             count = (await connection.execute(select(func.count()).select_from(table))).scalar_one()
@@ -178,7 +180,7 @@ async def test_no_row_of_a_failed_batch_stays(store: Store) -> None:
 
 async def test_a_tenant_sees_its_own_calls_only(store: Store) -> None:
     usage = UsageRepository(store)
-    await usage.add([call("r1"), call("r2", tenant_id="other")])
+    await add_calls(store, [call("r1"), call("r2", tenant_id="other")])
     assert names(await usage.list_page(UsageQuery("acme"))) == ["r1"]
     assert names(await usage.list_page(UsageQuery("other"))) == ["r2"]
     assert names(await usage.list_page(UsageQuery(None))) == ["r2", "r1"]
@@ -187,7 +189,7 @@ async def test_a_tenant_sees_its_own_calls_only(store: Store) -> None:
 
 async def test_the_interval_has_its_start_and_not_its_end(store: Store) -> None:
     usage = UsageRepository(store)
-    await usage.add([call(f"r{n}", start_time=START + n * DAY) for n in range(4)])
+    await add_calls(store, [call(f"r{n}", start_time=START + n * DAY) for n in range(4)])
     query = UsageQuery("acme", start_time=START + DAY, end_time=START + 3 * DAY)
     assert names(await usage.list_page(query)) == ["r2", "r1"]
 
@@ -225,7 +227,7 @@ async def test_conditions_split_the_calls_in_two(
     store: Store, condition: Condition, equal: list[str], different: list[str]
 ) -> None:
     usage = UsageRepository(store)
-    await usage.add(CALLS)
+    await add_calls(store, CALLS)
     assert names(await usage.list_page(UsageQuery(None, conditions=(condition,)))) == equal
     unlike = replace(condition, equal=False)
     assert names(await usage.list_page(UsageQuery(None, conditions=(unlike,)))) == different
@@ -234,7 +236,7 @@ async def test_conditions_split_the_calls_in_two(
 
 async def test_a_token_is_refused_when_the_query_has_changed(store: Store) -> None:
     usage = UsageRepository(store)
-    await usage.add([call(f"r{n}") for n in range(3)])
+    await add_calls(store, [call(f"r{n}") for n in range(3)])
     query = UsageQuery("acme", start_time=START)
     token = (await usage.list_page(query, PageRequest(1))).next_page_token
     assert names(await usage.list_page(query, PageRequest(2, token))) == ["r1", "r0"]
@@ -275,7 +277,7 @@ def test_pages_together_are_the_whole_ledger(
         async with fresh_store("sqlite", tmp_path_factory.mktemp("usage")) as store:
             usage = UsageRepository(store)
             if starts:
-                await usage.add([call(f"r{n:02}", start_time=START + s) for n, s in enumerate(starts)])
+                await add_calls(store, [call(f"r{n:02}", start_time=START + s) for n, s in enumerate(starts)])
             expected = [f"r{n:02}" for _, n in sorted(((s, n) for n, s in enumerate(starts)), reverse=True)]
             seen: list[str] = []
             token = ""
@@ -286,7 +288,7 @@ def test_pages_together_are_the_whole_ledger(
                 if not token:
                     break
                 if inserts:
-                    await usage.add([call(f"new{step}", start_time=START + 1000 + step)])
+                    await add_calls(store, [call(f"new{step}", start_time=START + 1000 + step)])
             assert seen == expected
 
     asyncio.run(check())

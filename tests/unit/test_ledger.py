@@ -12,11 +12,13 @@ import pytest
 from aigateway.v1.error_reason_pb2 import ErrorReason
 from aigateway.v1.usage_pb2 import TokenUsage
 from gateway_server.errors import GatewayError
+from gateway_server.storage.budgets import Alert
 from gateway_server.storage.engine import Store, store_unavailable
 from gateway_server.storage.paging import PageRequest
-from gateway_server.storage.usage_records import CallRecord, UsageQuery, UsageRepository
+from gateway_server.storage.settlement import Settlements, Thresholds
+from gateway_server.storage.usage_records import CallRecord, CallRows, UsageQuery, UsageRepository
 from gateway_server.usage import ledger as module
-from gateway_server.usage.ledger import Ledger
+from tests.support.ledgers import new_ledger
 from tests.support.stores import fresh_store
 
 
@@ -39,21 +41,26 @@ class FlakyStore:
     """The real repository behind a door that can be shut, and that remembers the batches."""
 
     def __init__(self, store: Store) -> None:
+        self.inner = store
         self._usage = UsageRepository(store)
+        self._settlements = Settlements(store)
         self.batches: list[int] = []
         self.shut = False
         self.fail_after_commit = False
         self.tried = asyncio.Event()
 
-    async def add(self, records: Sequence[CallRecord]) -> None:
+    async def settle(
+        self, gateway_id: str, position: int, calls: Sequence[CallRows], *, thresholds: Thresholds
+    ) -> list[Alert]:
         self.tried.set()
         if self.shut:
             raise store_unavailable()
-        await self._usage.add(records)
-        self.batches.append(len(records))
+        await self._settlements.settle(gateway_id, position, calls, thresholds=thresholds)
+        self.batches.append(len(calls))
         if self.fail_after_commit:
             self.fail_after_commit = False
             raise store_unavailable()
+        return []
 
     async def ids(self) -> list[str]:
         found: list[str] = []
@@ -78,8 +85,8 @@ async def store(tmp_path: Path) -> AsyncIterator[FlakyStore]:
         yield FlakyStore(opened)
 
 
-async def test_what_was_recorded_is_there_after_a_flush(store: FlakyStore) -> None:
-    ledger = Ledger(store, linger_seconds=60)
+async def test_what_was_recorded_is_there_after_a_flush(store: FlakyStore, tmp_path: Path) -> None:
+    ledger = await new_ledger(store.inner, tmp_path, settlements=store, linger_seconds=60)
     await ledger.start()
     for number in range(3):
         ledger.record(call(number))
@@ -90,8 +97,8 @@ async def test_what_was_recorded_is_there_after_a_flush(store: FlakyStore) -> No
     assert await ledger.close() == 0
 
 
-async def test_records_are_written_without_being_asked_for(store: FlakyStore) -> None:
-    ledger = Ledger(store, linger_seconds=0.01)
+async def test_records_are_written_without_being_asked_for(store: FlakyStore, tmp_path: Path) -> None:
+    ledger = await new_ledger(store.inner, tmp_path, settlements=store, linger_seconds=0.01)
     await ledger.start()
     ledger.record(call(1))
     async with asyncio.timeout(5):
@@ -100,8 +107,8 @@ async def test_records_are_written_without_being_asked_for(store: FlakyStore) ->
     assert await store.ids() == ["r00001"]
 
 
-async def test_records_that_come_together_are_written_together(store: FlakyStore) -> None:
-    ledger = Ledger(store, linger_seconds=60)
+async def test_records_that_come_together_are_written_together(store: FlakyStore, tmp_path: Path) -> None:
+    ledger = await new_ledger(store.inner, tmp_path, settlements=store, linger_seconds=60)
     await ledger.start()
     for number in range(1200):
         ledger.record(call(number))
@@ -110,24 +117,26 @@ async def test_records_that_come_together_are_written_together(store: FlakyStore
     await ledger.close()
 
 
-async def test_a_flush_with_nothing_to_do_returns(store: FlakyStore) -> None:
-    ledger = Ledger(store)
+async def test_a_flush_with_nothing_to_do_returns(store: FlakyStore, tmp_path: Path) -> None:
+    ledger = await new_ledger(store.inner, tmp_path, settlements=store)
     await ledger.start()
     await ledger.flush()
     assert await ledger.close() == 0
     assert store.batches == []
 
 
-async def test_close_writes_what_is_left(store: FlakyStore) -> None:
-    ledger = Ledger(store, linger_seconds=60)
+async def test_close_writes_what_is_left(store: FlakyStore, tmp_path: Path) -> None:
+    ledger = await new_ledger(store.inner, tmp_path, settlements=store, linger_seconds=60)
     await ledger.start()
     ledger.record(call(1))
     assert await ledger.close() == 0
     assert await store.ids() == ["r00001"]
 
 
-async def test_a_dead_store_loses_nothing_and_refuses_new_calls_at_the_bound(store: FlakyStore) -> None:
-    ledger = Ledger(store, capacity=3, linger_seconds=0.001)
+async def test_a_dead_store_loses_nothing_and_refuses_new_calls_at_the_bound(
+    store: FlakyStore, tmp_path: Path
+) -> None:
+    ledger = await new_ledger(store.inner, tmp_path, settlements=store, capacity=3, linger_seconds=0.001)
     await ledger.start()
     store.shut = True
     for number in range(3):
@@ -149,8 +158,10 @@ async def test_a_dead_store_loses_nothing_and_refuses_new_calls_at_the_bound(sto
     await ledger.close()
 
 
-async def test_a_batch_whose_commit_was_not_heard_of_is_not_counted_twice(store: FlakyStore) -> None:
-    ledger = Ledger(store, linger_seconds=0.001)
+async def test_a_batch_whose_commit_was_not_heard_of_is_not_counted_twice(
+    store: FlakyStore, tmp_path: Path
+) -> None:
+    ledger = await new_ledger(store.inner, tmp_path, settlements=store, linger_seconds=0.001)
     await ledger.start()
     store.fail_after_commit = True
     ledger.record(call(1))
@@ -162,9 +173,9 @@ async def test_a_batch_whose_commit_was_not_heard_of_is_not_counted_twice(store:
 
 
 async def test_a_record_that_cannot_be_stored_holds_up_no_other_and_is_logged(
-    store: FlakyStore, caplog: pytest.LogCaptureFixture
+    store: FlakyStore, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    ledger = Ledger(store, linger_seconds=60)
+    ledger = await new_ledger(store.inner, tmp_path, settlements=store, linger_seconds=60)
     await ledger.start()
     for number in range(10):
         ledger.record(call(number, latency=2**70 if number == 6 else 1))
@@ -179,20 +190,20 @@ async def test_a_record_that_cannot_be_stored_holds_up_no_other_and_is_logged(
     await ledger.close()
 
 
-async def test_what_cannot_be_written_before_the_end_is_counted_and_logged(
-    store: FlakyStore, caplog: pytest.LogCaptureFixture
+async def test_what_cannot_be_written_before_the_end_is_counted_and_stays_in_the_journal(
+    store: FlakyStore, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    ledger = Ledger(store, linger_seconds=0.001)
+    ledger = await new_ledger(store.inner, tmp_path, settlements=store, linger_seconds=0.001)
     await ledger.start()
     store.shut = True
     ledger.record(call(1))
     with caplog.at_level(logging.ERROR):
         assert await ledger.close(drain_seconds=0.05) == 1
-    assert "request_id=r00001 tenant=acme" in caplog.text
+    assert "1 settled calls stay in" in caplog.text
 
 
-async def test_recording_from_many_calls_at_once_loses_none(store: FlakyStore) -> None:
-    ledger = Ledger(store, linger_seconds=0.001)
+async def test_recording_from_many_calls_at_once_loses_none(store: FlakyStore, tmp_path: Path) -> None:
+    ledger = await new_ledger(store.inner, tmp_path, settlements=store, linger_seconds=0.001)
     await ledger.start()
 
     async def caller(first: int) -> None:

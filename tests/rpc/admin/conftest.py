@@ -38,6 +38,7 @@ from gateway_server.storage.sealing import MasterKeys
 from gateway_server.storage.tenants import TenantRepository
 from gateway_server.storage.usage_records import UsageRepository
 from gateway_server.usage.ledger import Ledger
+from tests.support.ledgers import new_ledger
 from tests.support.statuses import Failure, read_failure
 from tests.support.stores import fresh_store
 
@@ -114,7 +115,7 @@ async def gateway(tmp_path: Path) -> AsyncIterator[Gateway]:
             TenantRepository(store, clock),
             UsageRepository(store),
         )
-        feed, ledger = ChangeFeed(store, clock, interval=3600), Ledger(usage)
+        feed, ledger = ChangeFeed(store, clock, interval=3600), await new_ledger(store, tmp_path)
         authenticator = Authenticator(keys, peppers, feed, clock=clock)
         server = RpcServer(
             {

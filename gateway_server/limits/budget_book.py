@@ -1,0 +1,420 @@
+"""The budgets of one process: what is leased to it, what its calls hold of that, and what they used up.
+
+In every window, ``used + held <= leased`` here and ``spent + leased <= limit`` in the store; so what is spent
+and held never exceeds a limit, whatever dies when. See docs/decisions/money.md.
+"""
+
+import asyncio
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final
+
+from aigateway.v1.error_reason_pb2 import ErrorReason
+from aigateway.v1.model_pb2 import Model
+from aigateway.v1.usage_service_pb2 import LimitKind, LimitUsage
+from gateway_server.call import BudgetLimit, CallContext
+from gateway_server.clock import Clock
+from gateway_server.errors import GatewayError
+from gateway_server.limits.budgets import Hold
+from gateway_server.limits.windows import window_of
+from gateway_server.metrics import Metrics
+from gateway_server.storage.budgets import Alert, BudgetRepository, LeaseWant, WindowKey, WindowState
+from gateway_server.storage.changes import Changes
+from gateway_server.storage.times import micros_of_seconds, timestamp_of_micros
+from gateway_server.usage.ceiling import NOTHING, TokenCeiling, least_nanos, limit_output, most_nanos
+
+_LOG: Final = logging.getLogger(__name__)
+
+_TICK_SECONDS: Final = 0.25
+#: How long a lease is kept that nobody holds.
+_IDLE_SECONDS: Final = 2.0
+#: How long a call waits for leases that others do not hold, and how often it looks.
+_RECALL_SECONDS: Final = 2.0
+_RECALL_POLL_SECONDS: Final = 0.1
+#: After a wait for nothing, calls do not wait for so long: the others hold what they have.
+_RECALL_PAUSE_SECONDS: Final = 2.0
+#: A lease goes ahead of its need by what was spent in so many seconds.
+_AHEAD_SECONDS: Final = 2.0
+
+_KINDS: Final = {"day": LimitKind.LIMIT_KIND_DAILY_BUDGET, "month": LimitKind.LIMIT_KIND_MONTHLY_BUDGET}
+
+
+@dataclass(slots=True)
+class _Window:
+    """One window as this process has it; all amounts in nanos."""
+
+    key: WindowKey
+    end_time: int
+    limit: BudgetLimit
+    leased: int = 0
+    used: int = 0
+    held: int = 0
+    touched_at: float = 0.0
+    #: The store may have more leased to this process than ``leased``.
+    unheard: bool = False
+    #: Leases were put right while a batch that lowers them may have been on its way: once more, after it.
+    crossed: bool = False
+    recalled: int = 0
+    no_recall_until: float = 0.0
+    #: What was spent in the second before the current one, and in it.
+    second: int = 0
+    spent_before: int = 0
+    spent_now: int = 0
+
+    @property
+    def free(self) -> int:
+        return self.leased - self.used - self.held
+
+    def note_spent(self, nanos: int, now: float) -> None:
+        second = int(now)
+        if second != self.second:
+            self.spent_before = self.spent_now if second == self.second + 1 else 0
+            self.spent_now = 0
+            self.second = second
+        self.spent_now += nanos
+
+    def ahead(self) -> int:
+        """What is worth leasing beyond a need."""
+        return round(max(self.spent_before, self.spent_now) * _AHEAD_SECONDS)
+
+
+class BudgetBook:
+    """Holds money for calls. Its owner starts and closes it; safe on one event loop."""
+
+    def __init__(
+        self, repository: BudgetRepository, gateway_id: str, *, clock: Clock, metrics: Metrics
+    ) -> None:
+        self._repository = repository
+        self._gateway_id = gateway_id
+        self._clock = clock
+        self._metrics = metrics
+        self._windows: dict[WindowKey, _Window] = {}
+        #: One lease operation at a time for each tenant: see ``BudgetRepository.extend``.
+        self._leasing: dict[str, asyncio.Lock] = {}
+        self._operations: set[asyncio.Task[dict[WindowKey, WindowState]]] = set()
+        self._ticker: asyncio.Task[None] | None = None
+
+    async def hold(self, call: CallContext, model: Model, ceiling: TokenCeiling) -> Hold:
+        """As in Budgets."""
+        budgets = call.principal.budgets
+        if not budgets or ceiling is NOTHING:
+            return Hold()
+        if not model.HasField("price"):
+            _check_unpriced(budgets, model)
+            return Hold()
+        most = most_nanos(ceiling, model.price)
+        if not most:
+            return Hold()
+        windows = self._windows_of(budgets, micros_of_seconds(call.start_time))
+        if min(window.free for window in windows) < most:
+            limited = await self._make_room(call, windows, model, ceiling)
+            if limited is not ceiling:
+                ceiling, most = limited, most_nanos(limited, model.price)
+        # No await since there was room.
+        now = self._clock.monotonic()
+        for window in windows:
+            window.held += most
+            window.touched_at = now
+
+        def end(spent_nanos: int) -> None:
+            self._end_hold(windows, most, spent_nanos)
+
+        return Hold(
+            most,
+            windows=tuple(window.key for window in windows),
+            max_output_tokens=None if ceiling.is_known_upstream else ceiling.output_tokens,
+            end=end,
+        )
+
+    def thresholds(self, windows: Iterable[WindowKey]) -> dict[WindowKey, list[tuple[int, int]]]:
+        """At how many nanos which percentages of these windows are reached."""
+        found = {}
+        for key in windows:
+            window = self._windows.get(key)
+            if window is not None and window.limit.alert_percentages:
+                found[key] = [
+                    (percentage, window.limit.limit_nanos * percentage // 100)
+                    for percentage in window.limit.alert_percentages
+                ]
+        return found
+
+    def settled(self, charges: Mapping[WindowKey, int], alerts: Sequence[Alert] = ()) -> None:
+        """Hears that the store has counted what calls spent, and took it out of the leases."""
+        for key, nanos in charges.items():
+            window = self._windows.get(key)
+            if window is not None:
+                window.used -= nanos
+                window.leased = max(window.leased - nanos, 0)
+        for alert in alerts:
+            window = self._windows.get(alert.window)
+            owner = window.limit.owner if window is not None else alert.window.tenant_id
+            _LOG.warning(
+                "budget alert: %s has spent %d%% of its %s", owner, alert.percentage, alert.window.period
+            )
+            self._metrics.count_budget_alert(alert.window.period)
+
+    async def usage(self, budgets: Sequence[BudgetLimit], now_micros: int) -> list[LimitUsage]:
+        """How much of each of these budgets is used up."""
+        keys = {
+            budget: (WindowKey(budget.tenant_id, budget.api_key_id, budget.period, start), end)
+            for budget in budgets
+            for start, end in [window_of(now_micros, period=budget.period, time_zone=budget.time_zone)]
+        }
+        states = await self._repository.states(self._gateway_id, [key for key, _ in keys.values()])
+        found = []
+        for budget, (key, end) in keys.items():
+            state = states.get(key, WindowState(0, 0, 0))
+            window = self._windows.get(key)
+            used, held = (window.used, window.held) if window is not None else (0, 0)
+            found.append(
+                LimitUsage(
+                    owner=budget.owner,
+                    kind=_KINDS[budget.period],
+                    used=state.spent_nanos + used,
+                    held=held + state.others_leased_nanos,
+                    limit=budget.limit_nanos,
+                    reset_time=timestamp_of_micros(end),
+                )
+            )
+        return found
+
+    async def on_changes(self, changes: Changes) -> None:
+        """Gives back what nobody holds of budgets that may have changed: it was leased under the old ones."""
+        tenants = {name.split("/")[1] for name in changes.resources if name.startswith("tenants/")}
+        for window in self._windows.values():
+            if not changes.complete or window.key.tenant_id in tenants:
+                _drop_free(window)
+
+    async def start(self) -> None:
+        """Begins to give back what is recalled or idle."""
+        self._ticker = asyncio.create_task(self._tick_for_ever(), name="budgets")
+
+    async def close(self) -> None:
+        """Stops, and waits for what is under way; the leases go with the process's registration."""
+        if self._ticker is not None:
+            self._ticker.cancel()
+            await asyncio.wait([self._ticker])
+            self._ticker = None
+        if self._operations:
+            await asyncio.wait(self._operations)
+
+    async def tick(self) -> None:
+        """Gives back what was recalled, what is idle, and what windows had that have ended."""
+        leased = [window for window in self._windows.values() if window.leased or window.unheard]
+        if leased:
+            recalls = await self._repository.read_recalls(self._gateway_id)
+            now = self._clock.monotonic()
+            for window in leased:
+                recall = recalls.get(window.key, 0)
+                if recall > window.recalled:
+                    window.recalled, window.unheard = recall, True
+                    _drop_free(window)
+                elif now - window.touched_at > _IDLE_SECONDS:
+                    _drop_free(window)
+            by_tenant: dict[str, list[_Window]] = {}
+            for window in leased:
+                if window.unheard:
+                    by_tenant.setdefault(window.key.tenant_id, []).append(window)
+            for tenant_id, windows in by_tenant.items():
+                await self._keep(tenant_id, windows)
+        self._forget_ended()
+
+    def _windows_of(self, budgets: Sequence[BudgetLimit], micros: int) -> list[_Window]:
+        windows = []
+        for budget in budgets:
+            start, end = window_of(micros, period=budget.period, time_zone=budget.time_zone)
+            key = WindowKey(budget.tenant_id, budget.api_key_id, budget.period, start)
+            window = self._windows.get(key)
+            if window is None:
+                window = self._windows[key] = _Window(key, end, budget)
+            elif window.limit != budget:
+                if budget.limit_nanos < window.limit.limit_nanos:
+                    _drop_free(window)
+                window.limit = budget
+            windows.append(window)
+        return windows
+
+    async def _make_room(
+        self, call: CallContext, windows: list[_Window], model: Model, ceiling: TokenCeiling
+    ) -> TokenCeiling:
+        """Returns, without an await after there was room for it, the ceiling that the budgets pay for.
+
+        Raises BUDGET_EXCEEDED.
+        """
+        most = most_nanos(ceiling, model.price)
+        least = least_nanos(ceiling, model.price)
+        give_up_at = self._clock.monotonic() + min(_RECALL_SECONDS, call.remaining() / 2)
+        need, limited = most, ceiling
+        while True:
+            states = await self._lease(windows, need)
+            if min(window.free for window in windows) >= need:
+                return limited
+            if not states:
+                continue  # there was room, and somebody else was quicker
+            rooms = {window.key: _room_of(window, states[window.key]) for window in windows}
+            if await self._recall(
+                [window for window in windows if rooms[window.key] < most], states, give_up_at
+            ):
+                need, limited = most, ceiling
+                continue
+            affordable = limit_output(ceiling, model.price, min(rooms.values()))
+            if affordable is None:
+                tightest = min(windows, key=lambda window: rooms[window.key])
+                raise _exceeded(tightest, remaining=max(rooms[tightest.key], 0), needed=least)
+            limited, need = affordable, most_nanos(affordable, model.price)
+
+    async def _recall(
+        self, tight: list[_Window], states: Mapping[WindowKey, WindowState], give_up_at: float
+    ) -> bool:
+        """Asks others for what they have of windows without room and waits a moment; False if no use."""
+        now = self._clock.monotonic()
+        elsewhere = [
+            window
+            for window in tight
+            if states[window.key].others_leased_nanos > 0 and now >= window.no_recall_until
+        ]
+        if not elsewhere:
+            return False
+        if now >= give_up_at:
+            for window in elsewhere:
+                window.no_recall_until = now + _RECALL_PAUSE_SECONDS
+            return False
+        for window in elsewhere:
+            await self._repository.recall(window.key)
+        await asyncio.sleep(_RECALL_POLL_SECONDS)
+        return True
+
+    async def _lease(self, windows: list[_Window], need: int) -> dict[WindowKey, WindowState]:
+        """Leases what is missing for ``need`` on all windows, or on none; how the windows stand."""
+        operation = asyncio.create_task(self._lease_in_turn(windows, need), name="budget lease")
+        self._operations.add(operation)
+        operation.add_done_callback(self._forget_operation)
+        return await asyncio.shield(operation)  # a caller that leaves must not lose what was granted
+
+    def _forget_operation(self, operation: asyncio.Task[dict[WindowKey, WindowState]]) -> None:
+        self._operations.discard(operation)
+        if not operation.cancelled():
+            operation.exception()  # whoever waited has it; nobody may have
+
+    async def _lease_in_turn(self, windows: list[_Window], need: int) -> dict[WindowKey, WindowState]:
+        async with self._lock_of(windows[0].key.tenant_id):
+            if min(window.free for window in windows) >= need:
+                return {}
+            wants = [
+                LeaseWant(
+                    window=window.key,
+                    end_time=window.end_time,
+                    limit_nanos=window.limit.limit_nanos,
+                    leased_nanos=window.leased,
+                    need_nanos=max(need - window.free, 0),
+                    ahead_nanos=max(need - window.free, 0) + window.ahead(),
+                )
+                for window in windows
+            ]
+            for window in windows:
+                window.crossed = window.crossed or (window.unheard and window.used > 0)
+                window.unheard = True
+            states = await self._repository.extend(self._gateway_id, wants)
+            now = self._clock.monotonic()
+            for window, want in zip(windows, wants, strict=True):
+                window.unheard = window.leased < want.leased_nanos
+                window.leased += states[window.key].granted_nanos
+                window.touched_at = now
+            return states
+
+    async def _keep(self, tenant_id: str, windows: list[_Window]) -> None:
+        async with self._lock_of(tenant_id):
+            kept = {window.key: window.leased for window in windows}
+            for window in windows:
+                window.crossed = window.used > 0
+            await self._repository.keep(self._gateway_id, kept)
+            for window in windows:
+                window.unheard = window.leased < kept[window.key]
+
+    def _lock_of(self, tenant_id: str) -> asyncio.Lock:
+        return self._leasing.setdefault(tenant_id, asyncio.Lock())
+
+    def _end_hold(self, windows: list[_Window], held: int, spent: int) -> None:
+        now = self._clock.monotonic()
+        for window in windows:
+            window.held -= held
+            window.used += spent
+            window.note_spent(spent, now)
+        if spent > held:
+            self._metrics.count_budget_overrun()
+            _LOG.error(
+                "an attempt of tenants/%s cost %d nanos and was held to %d",
+                windows[0].key.tenant_id,
+                spent,
+                held,
+            )
+
+    def _forget_ended(self) -> None:
+        now = micros_of_seconds(self._clock.now())
+        ended = [
+            window.key
+            for window in self._windows.values()
+            if not (window.leased or window.used or window.held or window.unheard)
+            and (window.end_time <= now or self._clock.monotonic() - window.touched_at > _IDLE_SECONDS)
+        ]
+        for key in ended:
+            del self._windows[key]
+        if ended:
+            tenants = {key.tenant_id for key in self._windows}
+            for tenant_id in [each for each, lock in self._leasing.items() if not lock.locked()]:
+                if tenant_id not in tenants:
+                    del self._leasing[tenant_id]
+
+    async def _tick_for_ever(self) -> None:
+        while True:
+            await asyncio.sleep(_TICK_SECONDS)
+            try:
+                await self.tick()
+            except GatewayError as error:
+                _LOG.warning("leases on budgets cannot be given back yet: %s", error.message)
+            except Exception:  # noqa: BLE001 -- without this task, others would wait for idle leases
+                _LOG.exception("giving back leases on budgets failed")
+
+
+def _drop_free(window: _Window) -> None:
+    """Counts no longer on what nobody holds; the store hears of it at the next lease or tick."""
+    if window.free > 0:
+        window.leased = window.used + window.held
+        window.unheard = True
+
+
+def _room_of(window: _Window, state: WindowState) -> int:
+    """What could be held on the window now: free here, or not leased to anybody."""
+    left = window.limit.limit_nanos - state.spent_nanos - state.leased_nanos
+    return window.free + max(left, 0)
+
+
+def _check_unpriced(budgets: Sequence[BudgetLimit], model: Model) -> None:
+    for budget in budgets:
+        if not budget.allow_unpriced_models:
+            raise GatewayError(
+                ErrorReason.ERROR_REASON_MODEL_UNPRICED,
+                f"{model.name} has no price, and the budget of {budget.owner} does not allow such models",
+                metadata={"model": model.name, "owner": budget.owner},
+            )
+
+
+def _exceeded(window: _Window, *, remaining: int, needed: int) -> GatewayError:
+    budget = window.limit
+    kind = LimitKind.Name(_KINDS[budget.period]).removeprefix("LIMIT_KIND_")
+    reset = datetime.fromtimestamp(window.end_time / 1_000_000, UTC).isoformat().replace("+00:00", "Z")
+    return GatewayError(
+        ErrorReason.ERROR_REASON_BUDGET_EXCEEDED,
+        f"the call may cost {needed} nanos and the {kind} of {budget.owner} has {remaining} of "
+        f"{budget.limit_nanos} left until {reset}",
+        metadata={
+            "owner": budget.owner,
+            "kind": kind,
+            "limit_nanos": str(budget.limit_nanos),
+            "remaining_nanos": str(remaining),
+            "needed_nanos": str(needed),
+            "reset_time": reset,
+        },
+    )

@@ -1,0 +1,92 @@
+"""The processes of the gateway: who lives, and up to where each one's journal is in the ledger."""
+
+from typing import Final
+
+from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy.engine import Connection
+
+from gateway_server.storage.budgets import database_now, release_leases, sweep
+from gateway_server.storage.engine import Store
+from gateway_server.storage.tables import gateways
+
+_MICROS: Final = 1_000_000
+
+
+class GatewayRepository:
+    """Rows of ``gateways``. Times are the database's own, so that clocks of machines do not matter."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._now = database_now(store.dialect)
+
+    async def register(self, gateway_id: str) -> None:
+        """Makes a process known, before it leases or writes anything."""
+        async with self._store.write() as connection:
+            await connection.execute(
+                insert(gateways).values(
+                    gateway_id=gateway_id,
+                    start_time=self._now,
+                    seen_time=self._now,
+                    journal_position=0,
+                    swept=False,
+                )
+            )
+
+    async def refresh(self, gateway_id: str, *, dead_after_seconds: float) -> tuple[str, ...]:
+        """Tells that a process lives, and sweeps those not heard of for so long; gives their ids."""
+
+        def work(connection: Connection) -> tuple[str, ...]:
+            connection.execute(
+                update(gateways).where(gateways.c.gateway_id == gateway_id).values(seen_time=self._now)
+            )
+            dead = connection.execute(
+                select(gateways.c.gateway_id)
+                .where(
+                    gateways.c.swept.is_(False),
+                    gateways.c.seen_time < self._now - round(dead_after_seconds * _MICROS),
+                )
+                .order_by(gateways.c.gateway_id)
+                .with_for_update(skip_locked=True)
+            ).scalars()
+            swept = tuple(dead)
+            for each in swept:
+                sweep(connection, each)
+            return swept
+
+        return await self._store.write_batch(work)
+
+    async def count_living(self) -> int:
+        """How many processes share the store, this one included."""
+        async with self._store.read() as connection:
+            statement = select(func.count()).select_from(gateways).where(gateways.c.swept.is_(False))
+            return max(int((await connection.execute(statement)).scalar_one()), 1)
+
+    async def journal_position(self, gateway_id: str) -> int | None:
+        """Up to where the journal of a process is in the ledger; None when nothing of it is left to do."""
+        async with self._store.read() as connection:
+            statement = select(gateways.c.journal_position).where(gateways.c.gateway_id == gateway_id)
+            position: int | None = (await connection.execute(statement)).scalar_one_or_none()
+            return position
+
+
+def take_position(connection: Connection, gateway_id: str, position: int) -> bool:
+    """Notes that a journal is settled up to ``position``; False when it was already, or its process is gone.
+
+    The row stays locked, so that nobody else settles the same journal meanwhile.
+    """
+    statement = (
+        select(gateways.c.journal_position).where(gateways.c.gateway_id == gateway_id).with_for_update()
+    )
+    known = connection.execute(statement).scalar_one_or_none()
+    if known is None or known >= position:
+        return False
+    connection.execute(
+        update(gateways).where(gateways.c.gateway_id == gateway_id).values(journal_position=position)
+    )
+    return True
+
+
+def forget(connection: Connection, gateway_id: str) -> None:
+    """Ends a process that has settled all it did: its leases are free, nothing is left of it."""
+    release_leases(connection, gateway_id)
+    connection.execute(delete(gateways).where(gateways.c.gateway_id == gateway_id))

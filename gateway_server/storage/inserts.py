@@ -1,0 +1,17 @@
+"""Inserts that leave rows alone whose key is there already, in each database's own words."""
+
+from sqlalchemy import Table
+from sqlalchemy.dialects.postgresql import Insert as PostgresqlInsert
+from sqlalchemy.dialects.postgresql import insert as postgresql_insert
+from sqlalchemy.dialects.sqlite import Insert as SqliteInsert
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+
+
+def insert_once(table: Table, dialect: str) -> SqliteInsert | PostgresqlInsert:
+    """An insert that does nothing where a key is taken."""
+    match dialect:
+        case "sqlite":
+            return sqlite_insert(table).on_conflict_do_nothing()
+        case "postgresql":
+            return postgresql_insert(table).on_conflict_do_nothing()
+    raise ValueError(f"no insert for {dialect}")

@@ -1,0 +1,66 @@
+"""The transaction that settles calls: the ledger's rows, budgets, the place in the journal, all or nothing.
+
+A journal is settled once up to each position, however often a commit is tried again and whoever tries it.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from sqlalchemy.engine import Connection
+
+from gateway_server.storage.budgets import (
+    Alert,
+    WindowKey,
+    lock_for_settling,
+    raise_alerts,
+    settle_spendings,
+)
+from gateway_server.storage.engine import Store
+from gateway_server.storage.gateways import forget, take_position
+from gateway_server.storage.usage_records import CallRows, insert_calls
+
+#: At how many nanos which percentages of some windows are reached.
+Thresholds = Mapping[WindowKey, Sequence[tuple[int, int]]]
+
+#: Beyond every position in a journal.
+_END: Final = 2**63 - 1
+
+
+class Settlements:
+    """Writes what processes have settled."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    async def settle(
+        self, gateway_id: str, position: int, calls: Sequence[CallRows], *, thresholds: Thresholds
+    ) -> list[Alert]:
+        """Writes calls that the journal of a process has up to ``position``, unless that is done already.
+
+        Gives the alerts that this raised. Raises STORE_UNAVAILABLE; it may be written all the same then.
+        """
+
+        def work(connection: Connection) -> list[Alert]:
+            if not take_position(connection, gateway_id, position):
+                return []
+            _write(connection, gateway_id, calls)
+            return raise_alerts(connection, thresholds)
+
+        return await self._store.write_batch(work)
+
+    async def finish(self, gateway_id: str, calls: Sequence[CallRows] = ()) -> None:
+        """Writes the last calls of a process and ends it: its leases are free. Nothing if it has ended."""
+
+        def work(connection: Connection) -> None:
+            if take_position(connection, gateway_id, _END):
+                _write(connection, gateway_id, calls)
+                forget(connection, gateway_id)
+
+        await self._store.write_batch(work)
+
+
+def _write(connection: Connection, gateway_id: str, calls: Sequence[CallRows]) -> None:
+    if calls:
+        lock_for_settling(connection)
+        insert_calls(connection, calls)
+        settle_spendings(connection, gateway_id, [call.spending for call in calls])
