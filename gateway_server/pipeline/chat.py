@@ -16,7 +16,7 @@ from gateway_server.errors import feature_not_supported
 from gateway_server.pipeline.account import Accounts, CallAccount
 from gateway_server.pipeline.relay import ChatRelay
 from gateway_server.pipeline.upstream import Upstream, read_error_body
-from gateway_server.providers.base import ChatFormat
+from gateway_server.providers.base import ChatFormat, HttpCall
 from gateway_server.router.catalog import Candidate
 from gateway_server.router.router import Router, options_of
 from gateway_server.usage.ceiling import chat_ceiling
@@ -43,7 +43,7 @@ class ChatPipeline:
         with self._account(request, call) as account:
             candidate, chat_format = self._choose(request, call)
             target = candidate.target
-            body = chat_format.render_chat(request, target, stream=False)
+            http_call = _http_call(candidate, chat_format, request, stream=False)
             await account.admit(candidate.names, tokens=expected_chat_tokens(request, target.model))
             attempt = await account.attempt(
                 target, chat_ceiling(request, target.model), lambda: _cut_usage(request, None, 0)
@@ -51,10 +51,7 @@ class ChatPipeline:
             with attempt:
                 if attempt.hold.max_output_tokens is not None:
                     limited = _limited(request, attempt.hold.max_output_tokens)
-                    body = chat_format.render_chat(limited, target, stream=False)
-                http_call = candidate.endpoint.chat_call(
-                    target, body, stream=False, options=request.provider_options
-                )
+                    http_call = _http_call(candidate, chat_format, limited, stream=False)
                 async with await self._upstream.send(http_call, call) as response:
                     attempt.http_status = response.status
                     if response.status != 200:
@@ -74,7 +71,7 @@ class ChatPipeline:
         with self._account(request, call) as account:
             candidate, chat_format = self._choose(request, call)
             target = candidate.target
-            body = chat_format.render_chat(request, target, stream=True)
+            http_call = _http_call(candidate, chat_format, request, stream=True)
             await account.admit(candidate.names, tokens=expected_chat_tokens(request, target.model))
             parser = chat_format.chat_stream(target)
 
@@ -93,10 +90,7 @@ class ChatPipeline:
             with attempt:
                 if attempt.hold.max_output_tokens is not None:
                     limited = _limited(request, attempt.hold.max_output_tokens)
-                    body = chat_format.render_chat(limited, target, stream=True)
-                http_call = candidate.endpoint.chat_call(
-                    target, body, stream=True, options=request.provider_options
-                )
+                    http_call = _http_call(candidate, chat_format, limited, stream=True)
                 async with await self._upstream.send(http_call, call) as response:
                     attempt.http_status = response.status
                     if response.status != 200:
@@ -126,6 +120,15 @@ class ChatPipeline:
         if chat_format is None:
             raise feature_not_supported("chat", model=candidate.name)
         return candidate, chat_format
+
+
+def _http_call(
+    candidate: Candidate, chat_format: ChatFormat, request: CreateChatCompletionRequest, *, stream: bool
+) -> HttpCall:
+    body = chat_format.render_chat(request, candidate.target, stream=stream)
+    return candidate.endpoint.chat_call(
+        candidate.target, body, stream=stream, options=request.provider_options
+    )
 
 
 def _limited(request: CreateChatCompletionRequest, max_output_tokens: int) -> CreateChatCompletionRequest:

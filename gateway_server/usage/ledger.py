@@ -115,8 +115,11 @@ class Ledger:
         call = rows_of(record)
         try:
             position = self._journal.append(encode_settled(call))
-        except (JournalError, TypeError) as error:  # it is still in memory, and on its way
+        except JournalError as error:  # it is still in memory, and on its way
             self._tell_journal(error)
+            position = self._journal.position
+        except TypeError as error:  # the database will have none of it either
+            _LOG.error("this record cannot be journalled (%s): %s", error, _line_of(call))
             position = self._journal.position
         self._open.pop(record.request_id, None)
         self._queue.append((position, call))

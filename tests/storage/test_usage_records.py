@@ -168,7 +168,6 @@ async def test_a_replayed_record_is_ignored_whatever_it_says(store: Store) -> No
 
 
 async def test_no_row_of_a_failed_batch_stays(store: Store) -> None:
-    usage = UsageRepository(store)
     broken = call("r2", usage=None, latency=2**70)
     with pytest.raises(Exception, match=r"int|range"):
         await add_calls(store, [call("r1", attempts=[Attempt(provider="providers/p")]), broken])
