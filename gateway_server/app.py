@@ -22,13 +22,15 @@ from gateway_server.errors import GatewayError
 from gateway_server.ids import new_id
 from gateway_server.limits.admission import Admission
 from gateway_server.limits.budget_book import BudgetBook
-from gateway_server.limits.limiter import Unlimited
+from gateway_server.limits.limiter import RateLimiter
+from gateway_server.limits.redis_limits import RedisLimits
 from gateway_server.logs import set_up_logs
 from gateway_server.metrics import Metrics
 from gateway_server.pipeline.account import Accounts, record_refusal
 from gateway_server.pipeline.chat import ChatPipeline
 from gateway_server.pipeline.count import CountPipeline
 from gateway_server.pipeline.embeddings import EmbeddingsPipeline
+from gateway_server.pipeline.limit_usage import LimitUsageReader
 from gateway_server.pipeline.upstream import Upstream, UpstreamLimits
 from gateway_server.providers.base import Endpoint
 from gateway_server.providers.check import OpenEndpoint, ProviderChecker
@@ -217,7 +219,15 @@ async def _start(settings: Settings, base: _Base, stack: AsyncExitStack) -> tupl
             max_response_bytes=settings.upstream_max_response_bytes,
         ),
     )
-    accounts = Accounts(ledger=ledger, metrics=metrics, limiter=Unlimited(), budgets=budgets)
+    shared_limits = None
+    if redis_url := settings.redis_url.get_secret_value():
+        shared_limits = RedisLimits(redis_url, clock=base.clock, metrics=metrics)
+        await shared_limits.start()
+        stack.push_async_callback(shared_limits.close)
+    limiter = RateLimiter(
+        clock=base.clock, metrics=metrics, shared=shared_limits, processes=lambda: registry.living
+    )
+    accounts = Accounts(ledger=ledger, metrics=metrics, limiter=limiter, budgets=budgets)
     chat = ChatPipeline(
         router=router,
         upstream=upstream,
@@ -233,7 +243,16 @@ async def _start(settings: Settings, base: _Base, stack: AsyncExitStack) -> tupl
             "aigateway.v1.EmbeddingsService": EmbeddingsServicer(embeddings),
             "aigateway.v1.AdminService": _admin(base, feed),
             "aigateway.v1.UsageService": UsageServicer(
-                UsageRepository(base.store), TenantRepository(base.store, base.clock), ledger
+                UsageRepository(base.store),
+                TenantRepository(base.store, base.clock),
+                ledger,
+                limit_usage=LimitUsageReader(
+                    tenants=TenantRepository(base.store, base.clock),
+                    api_keys=ApiKeyRepository(base.store, base.clock),
+                    limiter=limiter,
+                    budgets=budgets,
+                    clock=base.clock,
+                ).read,
             ),
         },
         Interceptors(

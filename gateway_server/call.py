@@ -20,6 +20,15 @@ class RateLimit:
     tokens_per_minute: int | None = None
     max_concurrent_requests: int | None = None
 
+    @property
+    def limits_something(self) -> bool:
+        """Whether there is any limit in it."""
+        return (
+            self.requests_per_minute is not None
+            or self.tokens_per_minute is not None
+            or self.max_concurrent_requests is not None
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class BudgetLimit:

@@ -90,6 +90,19 @@ class Metrics:
         self._cost = Counter(
             "aigateway_cost_nanos", "Cost in billionths of a US dollar.", target, registry=self.registry
         )
+        self._rate_limited = Counter(
+            "aigateway_rate_limited", "Calls refused by rate limits.", ("kind",), registry=self.registry
+        )
+        self._degraded_checks = Counter(
+            "aigateway_limiter_degraded_checks",
+            "Checks of rate limits made while the shared store could not be reached.",
+            registry=self.registry,
+        )
+        self.limiter_shared = Gauge(
+            "aigateway_limiter_shared",
+            "1 while rate limits are counted together with other processes, else 0.",
+            registry=self.registry,
+        )
         self._budget_alerts = Counter(
             "aigateway_budget_alerts",
             "Shares of budgets that were reached, each counted once over all processes.",
@@ -108,6 +121,14 @@ class Metrics:
         return RpcObserver(
             self, service=service, method=method, kind="server_stream" if streaming else "unary"
         )
+
+    def count_rate_limited(self, kind: str) -> None:
+        """A call was refused for want of room in a limit of ``kind``."""
+        self._rate_limited.labels(kind.removeprefix("LIMIT_KIND_").lower()).inc()
+
+    def count_degraded_check(self) -> None:
+        """Rate limits were checked without the shared store."""
+        self._degraded_checks.inc()
 
     def count_budget_alert(self, period: str) -> None:
         """A share of a budget for each ``period``, day or month, was reached."""

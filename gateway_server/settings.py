@@ -47,6 +47,11 @@ class Settings(BaseSettings):
         description="Folder of what the process keeps: database, pepper of the keys.",
     )
     database_url: str = Field("", description="SQLAlchemy URL of the store. Empty: SQLite in state_dir.")
+    redis_url: SecretStr = Field(
+        SecretStr(""),
+        description="Where several processes share their rate limits, for example redis://localhost:6379. "
+        "Empty: each process counts by itself.",
+    )
     admin_key: SecretStr = Field(
         SecretStr(""),
         description="The first admin key, sk-gw-... Empty: made at the first start, shown once.",
@@ -129,6 +134,13 @@ class Settings(BaseSettings):
             _, separator, port = value.rpartition(":")
             if not separator or not port.isdigit() or int(port) > 65535:
                 raise ValueError("must be host:port")
+        return value
+
+    @field_validator("redis_url")
+    @classmethod
+    def _check_redis_url(cls, value: SecretStr) -> SecretStr:
+        if not value.get_secret_value().startswith(("redis://", "rediss://", "unix://")) and value:
+            raise ValueError("must begin with redis://, rediss:// or unix://")
         return value
 
     @field_validator("credential_env", "credential_dirs", mode="before")

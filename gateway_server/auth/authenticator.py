@@ -15,7 +15,7 @@ from aigateway.v1.error_reason_pb2 import ErrorReason
 from aigateway.v1.permission_pb2 import Scope
 from aigateway.v1.tenant_pb2 import Tenant
 from gateway_server.auth.keys import Peppers, is_well_formed
-from gateway_server.auth.limits import budget_limits
+from gateway_server.auth.limits import budget_limits, rate_limits
 from gateway_server.call import Principal
 from gateway_server.clock import Clock
 from gateway_server.errors import GatewayError
@@ -24,6 +24,7 @@ from gateway_server.storage.api_keys import ApiKeyRepository, FoundKey
 from gateway_server.storage.changes import ChangeFeed, Changes
 from gateway_server.storage.engine import store_unavailable
 from gateway_server.storage.times import micros_of_timestamp
+from gateway_server.time_zones import load_time_zones
 
 _LOG: Final = logging.getLogger(__name__)
 
@@ -212,6 +213,7 @@ class Authenticator:
         entry = None
         if found is not None and any(hmac.compare_digest(found.hash, candidate) for candidate in hashes):
             entry = _entry_of(found)
+            await load_time_zones(found.tenant.budget.time_zone, found.api_key.budget.time_zone)
         if generation == self._generation:
             self._keep(digest, entry)
         return entry
@@ -269,7 +271,9 @@ def _entry_of(found: FoundKey) -> _Entry | None:
             environment=api_key.environment,
             allowed_models=(tuple(tenant.allowed_models), tuple(api_key.allowed_models_override)),
             default_route=tenant.default_route,
+            rate_limits=rate_limits(tenant, api_key),
             budgets=budget_limits(tenant, api_key),
+            refuses_without_limiter=tenant.limiter_failure_policy == Tenant.LIMITER_FAILURE_POLICY_CLOSED,
         ),
         suspended=tenant.state == Tenant.STATE_SUSPENDED,
         expire_time=min(ends) / _MICROS if ends else None,

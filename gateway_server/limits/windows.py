@@ -3,7 +3,8 @@
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Final, Literal
-from zoneinfo import ZoneInfo
+
+from gateway_server.time_zones import time_zone as time_zone_of
 
 _MICROS: Final = 1_000_000
 
@@ -12,10 +13,10 @@ def window_of(micros: int, *, period: Literal["day", "month"], time_zone: str) -
     """When the day or month begins that ``micros`` is in, and when the next one does.
 
     All in microseconds since the epoch; the first belongs to the window, the second does not. A day with a
-    change of clocks has 23 or 25 hours.
+    change of clocks has 23 or 25 hours. The zone must have been loaded.
     """
     hour = micros // (3600 * _MICROS)
-    for start, end in _windows_around(hour, period, time_zone or "UTC"):
+    for start, end in _windows_around(hour, period, time_zone):
         if start <= micros < end:
             return start, end
     raise ValueError(f"{micros} is outside the calendar")
@@ -26,7 +27,7 @@ def _windows_around(
     hour: int, period: Literal["day", "month"], time_zone: str
 ) -> tuple[tuple[int, int], ...]:
     """The windows that an hour since the epoch touches: two when a day begins within it."""
-    zone = ZoneInfo(time_zone)
+    zone = time_zone_of(time_zone)
     windows = []
     for micros in (hour * 3600 * _MICROS, (hour + 1) * 3600 * _MICROS - 1):
         local = datetime.fromtimestamp(micros / _MICROS, UTC).astimezone(zone)

@@ -5,7 +5,7 @@ and cost, and the rows that the ledger gets of it.
 import asyncio
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Final, Self
 
@@ -29,6 +29,7 @@ from gateway_server.storage.usage_records import CallRecord, attempt_rows
 from gateway_server.usage.ceiling import TokenCeiling, most_nanos
 from gateway_server.usage.cost import price_usage
 from gateway_server.usage.entries import OpenAttempt
+from gateway_server.usage.expectation import OutputExpectation
 from gateway_server.usage.ledger import Ledger
 
 #: How much later than a caller's own clock says a deadline may be, as a share of it: gRPC's C core tells
@@ -45,6 +46,7 @@ class Accounts:
     metrics: Metrics
     limiter: RateLimiter
     budgets: Budgets
+    expectation: OutputExpectation = field(default_factory=OutputExpectation)
 
     def open(
         self, call: CallContext, *, model: str, labels: Mapping[str, str] | None = None, end_user_id: str = ""
@@ -189,7 +191,15 @@ class CallAccount:
 
     async def admit(self, model_names: tuple[str, ...], *, tokens: int) -> None:
         """Takes room in all rate limits for a call of about so many tokens; raises what is in the way."""
-        self._grant = await self._accounts.limiter.admit(self._call, model_names=model_names, tokens=tokens)
+        principal = self._call.principal
+        self._grant = await self._accounts.limiter.admit(
+            self._call,
+            principal.rate_limits,
+            group=principal.tenant,
+            model_names=model_names,
+            tokens=tokens,
+            lease=self._call.request_id,
+        )
 
     async def attempt(
         self, target: Target, ceiling: TokenCeiling, partial_usage: Callable[[], TokenUsage | None]
@@ -275,6 +285,8 @@ class CallAccount:
     def _settle(self, code: int, reason: str) -> None:
         self._is_settled = True
         self._accounts.ledger.record(self._record(code, reason))
+        if code == code_pb2.OK and self.attempts and (usage := self.attempts[-1].usage) is not None:
+            self._accounts.expectation.learn(self.attempts[-1].target.label, usage.output_tokens)
         if self._grant is not None:
             used = [attempt.usage.total_tokens for attempt in self.attempts if attempt.usage is not None]
             self._grant.settle(sum(used) if used or code != code_pb2.OK else None)

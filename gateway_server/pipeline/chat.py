@@ -16,11 +16,11 @@ from gateway_server.errors import feature_not_supported
 from gateway_server.pipeline.account import Accounts, CallAccount
 from gateway_server.pipeline.relay import ChatRelay
 from gateway_server.pipeline.upstream import Upstream, read_error_body
-from gateway_server.providers.base import ChatFormat, HttpCall
+from gateway_server.providers.base import ChatFormat, HttpCall, Target
 from gateway_server.router.catalog import Candidate
 from gateway_server.router.router import Router, options_of
 from gateway_server.usage.ceiling import chat_ceiling
-from gateway_server.usage.estimate import answer_characters, estimate_chat_usage, expected_chat_tokens
+from gateway_server.usage.estimate import answer_characters, estimate_chat_usage, estimate_input_tokens
 
 _CHAT: Final = ModelCapability.MODEL_CAPABILITY_CHAT
 
@@ -44,7 +44,7 @@ class ChatPipeline:
             candidate, chat_format = self._choose(request, call)
             target = candidate.target
             http_call = _http_call(candidate, chat_format, request, stream=False)
-            await account.admit(candidate.names, tokens=expected_chat_tokens(request, target.model))
+            await account.admit(candidate.names, tokens=self._expected_tokens(request, target))
             attempt = await account.attempt(
                 target, chat_ceiling(request, target.model), lambda: _cut_usage(request, None, 0)
             )
@@ -72,7 +72,7 @@ class ChatPipeline:
             candidate, chat_format = self._choose(request, call)
             target = candidate.target
             http_call = _http_call(candidate, chat_format, request, stream=True)
-            await account.admit(candidate.names, tokens=expected_chat_tokens(request, target.model))
+            await account.admit(candidate.names, tokens=self._expected_tokens(request, target))
             parser = chat_format.chat_stream(target)
 
             def introduce(start: StreamStart) -> None:
@@ -106,6 +106,13 @@ class ChatPipeline:
         return self._accounts.open(
             call, model=request.model, labels=request.labels, end_user_id=request.end_user_id
         )
+
+    def _expected_tokens(self, request: CreateChatCompletionRequest, target: Target) -> int:
+        """About what a call will read and write together."""
+        output = self._accounts.expectation.of(
+            target.label, limit=request.generation_config.max_output_tokens
+        )
+        return estimate_input_tokens(request.messages, request.tools) + output
 
     def _choose(
         self, request: CreateChatCompletionRequest, call: CallContext

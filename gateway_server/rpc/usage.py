@@ -1,13 +1,20 @@
-"""UsageService as the gRPC front door serves it. Sums and limits have no handler yet: NOT_IMPLEMENTED."""
+"""UsageService as the gRPC front door serves it."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Final, Literal
 
 from aigateway.v1.error_reason_pb2 import ErrorReason
-from aigateway.v1.usage_service_pb2 import ListUsageRecordsRequest, ListUsageRecordsResponse
+from aigateway.v1.usage_service_pb2 import (
+    GetLimitUsageRequest,
+    GetLimitUsageResponse,
+    LimitUsage,
+    ListUsageRecordsRequest,
+    ListUsageRecordsResponse,
+)
 from gateway_server.call import CallContext
 from gateway_server.errors import GatewayError, invalid_request
-from gateway_server.resource_names import parse_tenant_or_any
+from gateway_server.resource_names import parse_api_key, parse_tenant_or_any
 from gateway_server.storage.paging import PageRequest
 from gateway_server.storage.resources import resource_not_found
 from gateway_server.storage.tenants import TenantRepository
@@ -23,13 +30,26 @@ _FIRST_SECOND: Final = -62_135_596_800
 _LAST_SECOND: Final = 253_402_300_799
 
 
+#: How much is used up of the limits of a tenant and, unless its id is empty, of a key of the tenant.
+#: Raises RESOURCE_NOT_FOUND.
+ReadLimitUsage = Callable[[str, str], Awaitable[list[LimitUsage]]]
+
+
 class UsageServicer:
     """Shows the ledger to those whose calls are in it, and to administrators."""
 
-    def __init__(self, usage: UsageRepository, tenants: TenantRepository, ledger: Ledger) -> None:
+    def __init__(
+        self,
+        usage: UsageRepository,
+        tenants: TenantRepository,
+        ledger: Ledger,
+        *,
+        limit_usage: ReadLimitUsage,
+    ) -> None:
         self._usage = usage
         self._tenants = tenants
         self._ledger = ledger
+        self._limit_usage = limit_usage
 
     async def ListUsageRecords(
         self, request: ListUsageRecordsRequest, call: CallContext
@@ -47,6 +67,19 @@ class UsageServicer:
             await self._catch_up()
         page = await self._usage.list_page(query, PageRequest(request.page_size, request.page_token))
         return ListUsageRecordsResponse(usage_records=page.items, next_page_token=page.next_page_token)
+
+    async def GetLimitUsage(self, request: GetLimitUsageRequest, call: CallContext) -> GetLimitUsageResponse:
+        """How much is used up of each limit of a tenant, and of one of its keys."""
+        tenant_id = await self._tenant_of(request.parent, call)
+        assert tenant_id is not None  # noqa: S101 -- the contract's pattern has no wildcard here
+        if request.api_key:
+            key_tenant_id, api_key_id = parse_api_key(request.api_key, field="api_key")
+            if key_tenant_id != tenant_id:
+                raise resource_not_found(request.api_key)
+        else:
+            is_own = tenant_id == call.principal.tenant_id
+            api_key_id = call.principal.api_key_id if is_own else ""
+        return GetLimitUsageResponse(limits=await self._limit_usage(tenant_id, api_key_id))
 
     async def _tenant_of(self, parent: str, call: CallContext) -> str | None:
         """Whose calls are asked for, None for all; another's tenant looks like one that does not exist."""

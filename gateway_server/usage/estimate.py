@@ -15,16 +15,12 @@ from aigateway.v1.chat_service_pb2 import (
 )
 from aigateway.v1.content_pb2 import ContentPart, Message
 from aigateway.v1.embeddings_service_pb2 import CreateEmbeddingsRequest, EmbeddingInput
-from aigateway.v1.model_pb2 import Model
 from aigateway.v1.usage_pb2 import TokenUsage, UsageState
 
 _CHARACTERS_A_TOKEN: Final = 4
 
 #: What one picture, sound or document counts as: about a small picture at OpenAI's low detail.
 _TOKENS_A_MEDIA_PART: Final = 85
-
-#: What an answer is expected to have when nobody knows better.
-_EXPECTED_OUTPUT_TOKENS: Final = 256
 
 
 def estimate_chat_usage(
@@ -33,12 +29,6 @@ def estimate_chat_usage(
     """The usage of an answer of which ``output_characters`` were read."""
     input_tokens = estimate_input_tokens(request.messages, request.tools)
     return make_usage(input_tokens, _tokens(output_characters), state)
-
-
-def expected_chat_tokens(request: CreateChatCompletionRequest, model: Model) -> int:
-    """About what a call will read and write together: for rate limits, which are corrected afterwards."""
-    limit = request.generation_config.max_output_tokens or model.max_output_tokens or _EXPECTED_OUTPUT_TOKENS
-    return estimate_input_tokens(request.messages, request.tools) + min(limit, _EXPECTED_OUTPUT_TOKENS)
 
 
 def estimate_input_tokens(messages: Iterable[Message], tools: Iterable[Tool]) -> int:

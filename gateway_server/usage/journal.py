@@ -66,10 +66,13 @@ class Journal:
         return (self._number << _SEGMENT_SHIFT) + self._offset
 
     def append(self, payload: bytes) -> int:
-        """Keeps an entry; the position behind it. Raises JournalError, and keeps nothing then."""
+        """Keeps an entry; the position behind it.
+
+        Raises JournalError, and keeps nothing then, nor later until ``rotate`` has begun another segment.
+        """
         frame = _FRAME.pack(len(payload), zlib.crc32(payload)) + payload
         if self._broken:
-            raise JournalError("the journal has a torn end")
+            raise JournalError("a write to it failed")
         try:
             written = os.write(self._file, frame)
         except OSError as error:
@@ -78,17 +81,10 @@ class Journal:
         else:
             reason = "the disk took only a part of it"
         if written != len(frame):
-            self._cut_off()
+            self._broken = True  # what came behind a torn entry could not be read: on with another segment
             raise JournalError(f"the journal cannot be written: {reason}")
         self._offset += len(frame)
         return self.position
-
-    def _cut_off(self) -> None:
-        """Takes away what may have been written of an entry, which would hide all that follows it."""
-        try:
-            os.ftruncate(self._file, self._offset)
-        except OSError:
-            self._broken = True
 
     async def rotate(self) -> bool:
         """Begins another segment when this one is long or torn; whether it did. Raises OSError."""

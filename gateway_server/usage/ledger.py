@@ -67,6 +67,7 @@ class Ledger:
         self._filled = asyncio.Event()
         self._full_batch = asyncio.Event()
         self._progress = asyncio.Condition()
+        self._last_position = journal.position
         self._recorded = 0
         self._settled = 0
         self._rejected = 0
@@ -113,14 +114,14 @@ class Ledger:
     def record(self, record: CallRecord) -> None:
         """Takes the record of a settled call; never fails and never waits."""
         call = rows_of(record)
+        position = self._last_position + 1  # what is only in memory has a place between its neighbours
         try:
             position = self._journal.append(encode_settled(call))
-        except JournalError as error:  # it is still in memory, and on its way
+        except JournalError as error:
             self._tell_journal(error)
-            position = self._journal.position
         except TypeError as error:  # the database will have none of it either
             _LOG.error("this record cannot be journalled (%s): %s", error, _line_of(call))
-            position = self._journal.position
+        self._last_position = position
         self._open.pop(record.request_id, None)
         self._queue.append((position, call))
         self._recorded += 1

@@ -23,13 +23,14 @@ from gateway_server.errors import invalid_request
 from gateway_server.ids import new_id
 from gateway_server.resource_names import parse_api_key, parse_tenant, parse_tenant_or_any
 from gateway_server.rpc.admin.base import AdminMethods
+from gateway_server.rpc.admin.budgets import check_budget
 from gateway_server.rpc.admin.masks import apply_update, check_create, field_rules
 from gateway_server.storage.paging import PageRequest
 
 _RULES: Final = field_rules(
     ApiKey.DESCRIPTOR,
     "api_key",
-    not_built=("rate_limits_override", "budget", "guardrail_profile_override"),
+    not_built=("guardrail_profile_override",),
 )
 
 
@@ -52,6 +53,7 @@ class ApiKeyMethods(AdminMethods):
         """Makes a key and shows its secret."""
         tenant_id = parse_tenant(request.parent, "parent")
         check_create(request.api_key, _RULES)
+        await check_budget(request.api_key.budget, "api_key.budget")
         if (
             request.api_key.HasField("expire_time")
             and request.api_key.expire_time.ToNanoseconds() <= self._clock.now() * 1e9
@@ -66,6 +68,7 @@ class ApiKeyMethods(AdminMethods):
 
     async def UpdateApiKey(self, request: UpdateApiKeyRequest, _: CallContext) -> ApiKey:
         """Changes the fields that the mask names."""
+        await check_budget(request.api_key.budget, "api_key.budget")
 
         def change(api_key: ApiKey) -> None:
             apply_update(api_key, request.api_key, request.update_mask, _RULES)

@@ -17,6 +17,7 @@ from gateway_server.call import CallContext
 from gateway_server.ids import new_id
 from gateway_server.resource_names import parse_tenant
 from gateway_server.rpc.admin.base import AdminMethods
+from gateway_server.rpc.admin.budgets import check_budget
 from gateway_server.rpc.admin.masks import apply_update, check_create, field_rules
 from gateway_server.storage.paging import PageRequest
 from gateway_server.storage.resources import resource_in_use, resource_not_found
@@ -24,7 +25,7 @@ from gateway_server.storage.resources import resource_in_use, resource_not_found
 _RULES: Final = field_rules(
     Tenant.DESCRIPTOR,
     "tenant",
-    not_built=("rate_limits", "budget", "guardrail_profile", "default_route", "limiter_failure_policy"),
+    not_built=("guardrail_profile", "default_route"),
 )
 
 
@@ -46,6 +47,7 @@ class TenantMethods(AdminMethods):
     async def CreateTenant(self, request: CreateTenantRequest, _: CallContext) -> Tenant:
         """Makes a tenant."""
         check_create(request.tenant, _RULES)
+        await check_budget(request.tenant.budget, "tenant.budget")
         tenant = await self._tenants.create(request.tenant_id or new_id(), request.tenant)
         await self._announce(tenant.name)
         return tenant
@@ -53,6 +55,8 @@ class TenantMethods(AdminMethods):
     async def UpdateTenant(self, request: UpdateTenantRequest, call: CallContext) -> Tenant:
         """Changes the fields that the mask names."""
         tenant_id = parse_tenant(request.tenant.name, "tenant.name")
+
+        await check_budget(request.tenant.budget, "tenant.budget")
 
         def change(tenant: Tenant) -> None:
             apply_update(tenant, request.tenant, request.update_mask, _RULES)

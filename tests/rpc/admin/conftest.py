@@ -24,13 +24,17 @@ from gateway_server.auth.keys import Pepper, Peppers, new_secret
 from gateway_server.clock import SystemClock
 from gateway_server.errors import invalid_request
 from gateway_server.limits.admission import Admission
+from gateway_server.limits.budget_book import BudgetBook
+from gateway_server.limits.limiter import RateLimiter
 from gateway_server.metrics import Metrics
+from gateway_server.pipeline.limit_usage import LimitUsageReader
 from gateway_server.rpc.admin.base import AdminDependencies
 from gateway_server.rpc.admin.servicer import AdminServicer
 from gateway_server.rpc.interceptors import Interceptors
 from gateway_server.rpc.server import RpcServer
 from gateway_server.rpc.usage import UsageServicer
 from gateway_server.storage.api_keys import ApiKeyRepository
+from gateway_server.storage.budgets import BudgetRepository
 from gateway_server.storage.changes import ChangeFeed
 from gateway_server.storage.models import ModelRepository
 from gateway_server.storage.providers import ProviderRepository
@@ -133,7 +137,18 @@ async def gateway(tmp_path: Path) -> AsyncIterator[Gateway]:
                         check_provider=check_provider,
                     )
                 ),
-                "aigateway.v1.UsageService": UsageServicer(usage, tenants, ledger),
+                "aigateway.v1.UsageService": UsageServicer(
+                    usage,
+                    tenants,
+                    ledger,
+                    limit_usage=LimitUsageReader(
+                        tenants=tenants,
+                        api_keys=keys,
+                        limiter=RateLimiter(clock=clock, metrics=Metrics(), shared=None, processes=lambda: 1),
+                        budgets=BudgetBook(BudgetRepository(store), "tests", clock=clock, metrics=Metrics()),
+                        clock=clock,
+                    ).read,
+                ),
             },
             Interceptors(
                 authenticate=authenticator.authenticate,

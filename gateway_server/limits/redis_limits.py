@@ -1,0 +1,230 @@
+"""Rate limits that several processes share in Redis: one script, and one round trip for checks that meet.
+
+A breaker keeps calls from waiting for a Redis that is away. Which limits belong together is told by their
+``group``, which becomes the hash tag of their keys, so that they are on one node of a Redis Cluster.
+"""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import sha1
+from importlib.resources import files
+from typing import Final
+
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import NoScriptError, RedisError
+
+from gateway_server.clock import Clock
+from gateway_server.limits.checks import CONCURRENT, Check, Refusal, Taken
+from gateway_server.limits.limiter import LimitsAwayError
+from gateway_server.metrics import Metrics
+
+_LOG: Final = logging.getLogger(__name__)
+
+_SCRIPT: Final = files("gateway_server.limits").joinpath("take.lua").read_text()
+_DIGEST: Final = sha1(_SCRIPT.encode()).hexdigest()  # noqa: S324 -- Redis names scripts by it
+
+_TIMEOUT_SECONDS: Final = 0.05
+#: After so many failures in a row nobody waits any more, but for one that tries now and then.
+_FAILURES: Final = 3
+_PROBE_SECONDS: Final = 1.0
+#: Settlements that wait while Redis is away; what is beyond that ends with its lease.
+_MAX_SETTLEMENTS: Final = 10_000
+
+Command = list[bytes | str | int | float]
+
+
+@dataclass(slots=True)
+class _Asked:
+    """One run of the script, and who waits for it.
+
+    Nobody waits for a settlement. ``places`` is what may be run twice of it: it only frees places.
+    """
+
+    command: Command
+    answer: asyncio.Future[list[int]] | None = None
+    places: Command | None = None
+
+
+class RedisLimits:
+    """Counts in Redis. Its owner starts and closes it; safe on one event loop."""
+
+    def __init__(self, url: str, *, clock: Clock, metrics: Metrics) -> None:
+        """``url`` is as redis-py takes it: ``redis://``, ``rediss://``, with user, password and database."""
+        self._redis = Redis.from_url(
+            url,
+            socket_timeout=_TIMEOUT_SECONDS,
+            socket_connect_timeout=_TIMEOUT_SECONDS,
+            retry=Retry(NoBackoff(), 0),
+            max_connections=8,
+        )
+        self._clock = clock
+        self._metrics = metrics
+        self._asked: list[_Asked] = []
+        self._filled = asyncio.Event()
+        self._sender: asyncio.Task[None] | None = None
+        self._failures = 0
+        self._probe_at = 0.0
+        metrics.limiter_shared.set(1)
+
+    @property
+    def is_away(self) -> bool:
+        """Whether Redis is known to be out of reach."""
+        return self._failures >= _FAILURES
+
+    async def take(self, group: str, checks: Sequence[Check], lease: str, *, lease_seconds: float) -> Taken:
+        """As ``Buckets.take``. Raises LimitsAwayError; a cancel leaves nothing taken."""
+        command = _command(
+            "take", group, checks, lease, [check.cost for check in checks], seconds=lease_seconds
+        )
+        answer = self._ask(command)
+        try:
+            room, *values = await asyncio.shield(answer)
+        except asyncio.CancelledError:
+            answer.add_done_callback(lambda done: self._give_back(done, group, checks, lease))
+            raise
+        except LimitsAwayError:
+            self.settle(group, checks, lease, [0] * len(checks))  # it may hold places all the same
+            raise
+        if room:
+            return Taken([], values)
+        pairs = zip(checks, values, strict=True)
+        return Taken([Refusal(check, None if wait < 0 else wait) for check, wait in pairs if wait != -2], [])
+
+    def settle(self, group: str, checks: Sequence[Check], lease: str, corrections: Sequence[int]) -> None:
+        """As ``Buckets.settle``, in the next round trip; never waits, never fails."""
+        self._put(
+            _Asked(
+                _command("settle", group, checks, lease, corrections),
+                places=_command("settle", group, checks, lease, [0] * len(checks)),
+            )
+        )
+
+    async def used(self, group: str, checks: Sequence[Check]) -> list[int]:
+        """As ``Buckets.used``. Raises LimitsAwayError."""
+        _, *values = await self._ask(_command("used", group, checks, "", [0] * len(checks)))
+        return values
+
+    async def start(self) -> None:
+        """Begins to send."""
+        self._sender = asyncio.create_task(self._send_for_ever(), name="redis limits")
+
+    async def close(self) -> None:
+        """Sends what is settled and stops; does not fail."""
+        if self._sender is not None:
+            self._sender.cancel()
+            await asyncio.wait([self._sender])
+            self._sender = None
+        await self._send(self._take_asked())
+        await self._redis.aclose()
+
+    def _ask(self, command: Command) -> asyncio.Future[list[int]]:
+        """The answer to come. Raises LimitsAwayError, as the answer may."""
+        if self.is_away:
+            if self._clock.monotonic() < self._probe_at:
+                raise LimitsAwayError
+            self._probe_at = self._clock.monotonic() + _PROBE_SECONDS  # this one tries for all
+        answer: asyncio.Future[list[int]] = asyncio.get_running_loop().create_future()
+        self._put(_Asked(command, answer))
+        return answer
+
+    def _give_back(
+        self, answer: asyncio.Future[list[int]], group: str, checks: Sequence[Check], lease: str
+    ) -> None:
+        """Undoes a step whose call has gone meanwhile."""
+        taken = answer.exception() is None and answer.result()[0] == 1
+        self.settle(group, checks, lease, [-check.cost if taken else 0 for check in checks])
+
+    def _put(self, asked: _Asked) -> None:
+        if asked.answer is None and len(self._asked) >= _MAX_SETTLEMENTS:
+            return
+        self._asked.append(asked)
+        self._filled.set()
+
+    def _take_asked(self) -> list[_Asked]:
+        asked, self._asked = self._asked, []
+        self._filled.clear()
+        return asked
+
+    async def _send_for_ever(self) -> None:
+        while True:
+            await self._filled.wait()
+            if self.is_away and not any(asked.answer for asked in self._asked):
+                await asyncio.sleep(_PROBE_SECONDS)  # settlements wait until it is there again
+            await self._send(self._take_asked())
+
+    async def _send(self, asked: list[_Asked]) -> None:
+        """One round trip for all of them."""
+        if not asked:
+            return
+        try:
+            async with asyncio.timeout(2 * _TIMEOUT_SECONDS):
+                answers = await self._run([each.command for each in asked])
+        except (RedisError, OSError, TimeoutError) as error:
+            self._tell(error)
+            self._fail(asked)
+            return
+        except asyncio.CancelledError:
+            self._fail(asked)
+            raise
+        self._tell(None)
+        for each, answer in zip(asked, answers, strict=True):
+            if each.answer is not None and not each.answer.done():
+                each.answer.set_result(answer)
+
+    async def _run(self, commands: list[Command]) -> list[list[int]]:
+        pipeline = self._redis.pipeline(transaction=False)
+        for command in commands:
+            pipeline.execute_command("EVALSHA", _DIGEST, *command)
+        answers = await pipeline.execute(raise_on_error=False)
+        if any(isinstance(answer, NoScriptError) for answer in answers):
+            # Redis has forgotten the script: it was restarted, or flushed. None of them has run.
+            await self._redis.script_load(_SCRIPT)
+            again = [place for place, answer in enumerate(answers) if isinstance(answer, NoScriptError)]
+            pipeline = self._redis.pipeline(transaction=False)
+            for place in again:
+                pipeline.execute_command("EVALSHA", _DIGEST, *commands[place])
+            for place, answer in zip(again, await pipeline.execute(raise_on_error=False), strict=True):
+                answers[place] = answer
+        for answer in answers:
+            if isinstance(answer, Exception):
+                raise answer
+        return answers
+
+    def _fail(self, asked: list[_Asked]) -> None:
+        """Nobody knows what Redis did. Who waits is told; places are freed when it is back."""
+        for each in asked:
+            if each.places is not None:
+                self._put(_Asked(each.places, places=each.places))
+            elif each.answer is not None and not each.answer.done():
+                each.answer.set_exception(LimitsAwayError())
+                each.answer.exception()  # whoever waits has it; nobody may
+
+    def _tell(self, error: Exception | None) -> None:
+        was_away = self.is_away
+        self._failures = 0 if error is None else self._failures + 1
+        if error is not None:
+            self._probe_at = self._clock.monotonic() + _PROBE_SECONDS
+        if self.is_away != was_away:
+            self._metrics.limiter_shared.set(0 if self.is_away else 1)
+            if self.is_away:
+                _LOG.error(
+                    "rate limits are counted by each process for itself: Redis is away (%s)",
+                    type(error).__name__,
+                )
+            else:
+                _LOG.warning("rate limits are shared again")
+
+
+def _command(
+    mode: str, group: str, checks: Sequence[Check], lease: str, amounts: Sequence[int], *, seconds: float = 0
+) -> Command:
+    """Arguments of the script; ``seconds`` is the length of the lease."""
+    keys: Command = [f"aigw:{{{group}}}:{check.key}" for check in checks]
+    values: Command = [mode, lease, round(seconds * 1_000_000)]
+    for check, amount in zip(checks, amounts, strict=True):
+        values += ["c" if check.kind == CONCURRENT else "b", check.limit, amount]
+    return [len(keys), *keys, *values]

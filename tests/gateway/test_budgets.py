@@ -1,0 +1,243 @@
+"""Budgets as callers meet them: never overspent, never blocked by money that nobody spends."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from aigateway import AsyncClient
+from aigateway.errors import BudgetExceededError, GatewayError
+from aigateway.v1.api_key_pb2 import ApiKey
+from aigateway.v1.model_pb2 import Model, Price
+from aigateway.v1.provider_pb2 import Provider
+from aigateway.v1.tenant_pb2 import Budget, Tenant
+from aigateway.v1.usage_service_pb2 import LimitKind, LimitUsage
+from tests.gateway.callers import CallUnderWay
+from tests.support.gateway import Gateway, client_of, running_gateway
+from tests.support.upstream import MODEL, Exchange, Upstream, completion, send_json, silent, talking
+
+PRICE = Price(input_nanos_per_million=1_000_000_000, output_nanos_per_million=4_000_000_000)
+#: What each answer of the upstream costs: 5 tokens in, 2 out.
+COST = 5 * 1_000 + 2 * 4_000
+
+
+@dataclass(frozen=True, slots=True)
+class Budgeted:
+    """A gateway with one tenant, whose model has a price, and a client of it."""
+
+    gateway: Gateway
+    client: AsyncClient
+
+    async def ask(self, *, max_output_tokens: int = 10, model: str = MODEL) -> int:
+        """One call; what it cost."""
+        answer = await self.client.chat.create(f"local/{model}", "hello", max_output_tokens=max_output_tokens)
+        return answer.cost.total_nanos
+
+    async def day(self) -> LimitUsage:
+        """The tenant's day."""
+        limits = (await self.client.usage.get_limits("tenants/acme")).limits
+        [day] = [
+            limit
+            for limit in limits
+            if limit.kind == LimitKind.LIMIT_KIND_DAILY_BUDGET and limit.owner == "tenants/acme"
+        ]
+        return day
+
+
+@asynccontextmanager
+async def budgeted(
+    state_dir: Path, upstream: Upstream, budget: Budget, *, key: ApiKey | None = None
+) -> AsyncIterator[Budgeted]:
+    async with running_gateway(state_dir) as gateway:
+        admin = gateway.client.admin
+        await admin.tenants.create(Tenant(budget=budget), tenant_id="acme")
+        made = await admin.api_keys.create("tenants/acme", key or ApiKey())
+        await admin.providers.create(
+            Provider(provider_type="vllm", base_url=upstream.base_url), provider_id="local"
+        )
+        await admin.models.create("providers/local", Model(provider_model=MODEL, price=PRICE))
+        await admin.models.create("providers/local", Model(provider_model="free"))
+        async with client_of(gateway.address, made.secret) as client:
+            yield Budgeted(gateway, client)
+
+
+async def test_parallel_calls_at_the_cap_never_overspend_it(upstream: Upstream, state_dir: Path) -> None:
+    limit = 20 * COST
+    async with budgeted(state_dir, upstream, Budget(daily_nanos=limit)) as its:
+        outcomes = await asyncio.gather(*(its.ask() for _ in range(100)), return_exceptions=True)
+        served = [each for each in outcomes if isinstance(each, int)]
+        refused = [each for each in outcomes if isinstance(each, BudgetExceededError)]
+        assert len(served) + len(refused) == 100
+        assert served
+        assert sum(served) <= limit
+        assert len(upstream.exchanges) == len(served)
+        while (day := await its.day()).held:
+            await asyncio.sleep(0.02)
+        assert day.used == sum(served)
+
+
+async def test_what_is_refused_could_not_have_been_paid(upstream: Upstream, state_dir: Path) -> None:
+    async with budgeted(state_dir, upstream, Budget(daily_nanos=50 * COST)) as its:
+        spent = 0
+        with pytest.raises(BudgetExceededError) as caught:
+            while True:
+                spent += await its.ask()
+        told = caught.value.metadata
+        assert (told["owner"], told["kind"]) == ("tenants/acme", "DAILY_BUDGET")
+        assert int(told["limit_nanos"]) - int(told["remaining_nanos"]) == spent
+        assert int(told["needed_nanos"]) > int(told["remaining_nanos"])
+        assert told["reset_time"].endswith("T00:00:00Z")
+
+
+async def test_the_output_is_limited_to_what_is_left(upstream: Upstream, state_dir: Path) -> None:
+    async with budgeted(state_dir, upstream, Budget(daily_nanos=1_000_000)) as its:
+        await its.ask(max_output_tokens=100_000)
+        [exchange] = upstream.exchanges
+        [limit] = [
+            exchange.json[name] for name in ("max_completion_tokens", "max_tokens") if name in exchange.json
+        ]
+        assert 100 < limit < 250
+        assert limit * 4_000 < 1_000_000
+
+
+async def test_calls_that_end_badly_hold_nothing_for_long(upstream: Upstream, state_dir: Path) -> None:
+    async with budgeted(state_dir, upstream, Budget(daily_nanos=10**9)) as its:
+
+        async def fail(exchange: Exchange) -> None:
+            await send_json(exchange, {"error": {"message": "no"}}, status=500)
+
+        for script in (fail, silent, talking("Hello ")):
+            upstream.script = script
+            call = CallUnderWay(its.client, streams=True)
+            if script is not fail:
+                await upstream.next()
+                assert (await its.day()).held > 0
+                call.rpc.cancel()
+            await its.gateway.ledger.wait_one(call.end_user_id)
+            upstream.reset()
+        while (day := await its.day()).held:
+            await asyncio.sleep(0.02)
+        records = [record async for record in its.client.usage.list_records("tenants/acme")]
+        assert day.used == sum(record.cost.total_nanos for record in records) > 0
+
+
+async def test_a_model_without_a_price_is_refused_unless_an_admin_says_otherwise(
+    upstream: Upstream, state_dir: Path
+) -> None:
+    async with budgeted(state_dir, upstream, Budget(daily_nanos=10**9)) as its:
+        with pytest.raises(GatewayError) as caught:
+            await its.ask(model="free")
+        assert caught.value.reason == "MODEL_UNPRICED"
+        await its.gateway.client.admin.tenants.update(
+            Tenant(name="tenants/acme", budget=Budget(allow_unpriced_models=True)),
+            update_mask=["budget.allow_unpriced_models"],
+        )
+        assert await its.ask(model="free") == 0
+
+
+async def test_a_budget_lowered_while_calls_are_in_flight_grants_nothing_more(
+    upstream: Upstream, state_dir: Path
+) -> None:
+    async with budgeted(state_dir, upstream, Budget(daily_nanos=10**9)) as its:
+        release = asyncio.Event()
+
+        async def wait(exchange: Exchange) -> None:
+            await release.wait()
+            await send_json(exchange, completion())
+
+        upstream.script = wait
+        under_way = asyncio.create_task(its.ask())
+        await upstream.next()
+        await its.gateway.client.admin.tenants.update(
+            Tenant(name="tenants/acme", budget=Budget(daily_nanos=1)), update_mask=["budget.daily_nanos"]
+        )
+        with pytest.raises(BudgetExceededError) as caught:
+            await its.ask()
+        assert caught.value.metadata["remaining_nanos"] == "0"
+        release.set()
+        assert await under_way == COST  # what was begun is served
+
+
+async def test_a_price_changed_during_a_call_does_not_change_the_call(
+    upstream: Upstream, state_dir: Path
+) -> None:
+    async with budgeted(state_dir, upstream, Budget(daily_nanos=10**9)) as its:
+        release = asyncio.Event()
+
+        async def wait(exchange: Exchange) -> None:
+            await release.wait()
+            await send_json(exchange, completion())
+
+        upstream.script = wait
+        under_way = asyncio.create_task(its.ask())
+        await upstream.next()
+        models = its.gateway.client.admin.models
+        await models.update(
+            Model(
+                name=f"providers/local/models/{MODEL}",
+                price=Price(input_nanos_per_million=10**12, output_nanos_per_million=10**12),
+            ),
+            update_mask=["price"],
+        )
+        release.set()
+        assert await under_way == COST
+        while (day := await its.day()).held:
+            await asyncio.sleep(0.02)
+        assert day.used == COST
+
+
+async def test_tenant_and_key_must_both_have_room(upstream: Upstream, state_dir: Path) -> None:
+    key = ApiKey(budget=Budget(daily_nanos=1, monthly_nanos=10**9))
+    async with budgeted(state_dir, upstream, Budget(daily_nanos=10**9), key=key) as its:
+        with pytest.raises(BudgetExceededError) as caught:
+            await its.ask()
+        assert caught.value.metadata["owner"].startswith("tenants/acme/apiKeys/")
+        assert (await its.day()).held == 0  # all budgets or none
+
+
+async def test_a_budget_counts_what_was_spent_before_there_was_one(
+    upstream: Upstream, state_dir: Path
+) -> None:
+    async with budgeted(state_dir, upstream, Budget()) as its:
+        release = asyncio.Event()
+
+        async def wait(exchange: Exchange) -> None:
+            await release.wait()
+            await send_json(exchange, completion())
+
+        await its.ask()
+        upstream.script = wait
+        under_way = asyncio.create_task(its.ask())  # begins before there is a budget
+        await upstream.next()
+        await upstream.next()
+        await its.gateway.client.admin.tenants.update(
+            Tenant(name="tenants/acme", budget=Budget(daily_nanos=10**9)), update_mask=["budget"]
+        )
+        release.set()
+        await under_way
+        await its.ask()
+        while (day := await its.day()).held:
+            await asyncio.sleep(0.02)
+        assert day.used == 3 * COST
+
+
+async def test_alerts_are_raised_once(
+    upstream: Upstream, state_dir: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    budget = Budget(daily_nanos=100 * COST, alert_percentages=[2, 5, 99])
+    async with budgeted(state_dir, upstream, budget) as its:
+        for _ in range(8):
+            await its.ask()
+            await its.day()
+        records = [record async for record in its.client.usage.list_records("tenants/acme")]
+        assert len(records) == 8
+    alerts = [record.getMessage() for record in caplog.records if "budget alert" in record.getMessage()]
+    assert alerts == [
+        "budget alert: tenants/acme has spent 2% of its day",
+        "budget alert: tenants/acme has spent 5% of its day",
+    ]
