@@ -21,7 +21,7 @@ run: ## Start the gateway and stream a first answer through it; Ctrl-C stops it
 	$(UV) run --frozen --no-dev ai-gateway serve --first-call
 
 .PHONY: test
-test: setup ## Run all tests but the slow ones and those that need vLLM; ARGS="..." goes to pytest
+test: setup test-services ## Run all tests but the slow ones and those that need vLLM; ARGS="..." goes to pytest
 	$(PYTEST) -m "not slow and not vllm" $(ARGS)
 
 .PHONY: test-slow
@@ -39,6 +39,10 @@ test-uvloop: setup ## Run the tests with uvloop below asyncio, as in production
 .PHONY: test-matrix
 test-matrix: ## Run the unit and SDK tests on every supported Python and on the oldest and newest gRPC
 	tools/test_matrix.sh $(UV)
+
+.PHONY: test-services
+test-services: ## Install Redis and PostgreSQL from Debian's packages, where root can, for the tests that use them
+	tools/install_services.sh
 
 .PHONY: test-tools
 test-tools: ## Install grpcurl and aimock for the tests that use them (need Go and Node.js)

@@ -13,6 +13,7 @@ from blockbuster import BlockBuster
 
 from tests.support import loopback
 from tests.support.absent import ABSENT_PREFIX
+from tests.support.services import SERVICES
 from tests.support.shared import SHARED_HINT, find_shared_dir
 
 loopback.install()
@@ -28,6 +29,13 @@ def anyio_backend() -> tuple[str, dict[str, bool]]:
 async def one_event_loop(anyio_backend: object) -> AsyncIterator[None]:
     """Keeps one event loop for the whole run: gRPC's poller stays with the first loop that it meets."""
     yield  # noqa: PT022 -- what keeps the loop is that the fixture is open
+
+
+@pytest.fixture(autouse=True, scope="session")
+def services() -> Iterator[None]:
+    """Ends the servers that tests started."""
+    yield
+    SERVICES.close()
 
 
 @pytest.fixture(autouse=True)
@@ -48,6 +56,11 @@ def no_blocking_calls() -> Iterator[None]:
         del guard.functions[name]
     # Some hundred bytes into the page cache, measured at microseconds: see docs/decisions/money.md.
     guard.functions["os.write"].can_block_in("gateway_server/usage/journal.py", "append")
+    # asyncpg looks for files of libpq's (.pgpass, certificates) when it connects, which is seldom.
+    for function in guard.functions.values():
+        function.can_block_in("asyncpg/connect_utils.py", "_parse_connect_dsn_and_args")
+        # Migrations have a thread and an event loop of their own.
+        function.can_block_in("gateway_server/storage/schema.py", "step")
     guard.activate()
     yield
     guard.deactivate()

@@ -1,4 +1,4 @@
-"""How long answers are expected to be, learned from those that came: for rate limits, put right afterwards."""
+"""How long answers are expected to be, learned from those that came; for rate limits, put right later."""
 
 from typing import Final
 

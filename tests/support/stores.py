@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
+import uuid
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
 
+import asyncpg
+
 from gateway_server.storage.engine import Store, open_store
 from gateway_server.storage.schema import upgrade
+from tests.support.services import SERVICES, Service
 
 #: What the suites that touch a database run on, each in turn.
-BACKENDS: Final[Sequence[str]] = ("sqlite",)
+BACKENDS: Final[Sequence[str]] = ("sqlite", "postgresql")
+
+_TEMPLATE: Final = "migrated"
 
 
 @asynccontextmanager
@@ -20,20 +27,70 @@ async def fresh_database(backend: str, folder: Path) -> AsyncIterator[str]:
     match backend:
         case "sqlite":
             yield f"sqlite:///{folder / 'gateway.db'}"
+        case "postgresql":
+            async with _postgresql_database(None) as url:
+                yield url
         case _:
             raise ValueError(f"no such backend: {backend}")
 
 
 @asynccontextmanager
-async def fresh_store(backend: str, folder: Path) -> AsyncIterator[Store]:
-    """A store with all tables and no rows."""
+async def migrated_database(backend: str, folder: Path) -> AsyncIterator[str]:
+    """The URL of a database with all tables and no rows."""
+    if backend == "postgresql":
+        await _make_template()
+        async with _postgresql_database(_TEMPLATE) as url:
+            yield url
+        return
     async with fresh_database(backend, folder) as url:
         await upgrade(url)
+        yield url
+
+
+@asynccontextmanager
+async def fresh_store(backend: str, folder: Path) -> AsyncIterator[Store]:
+    """A store with all tables and no rows."""
+    async with migrated_database(backend, folder) as url:
         store = open_store(url)
         try:
             yield store
         finally:
             await store.close()
+
+
+@asynccontextmanager
+async def _postgresql_database(template: str | None) -> AsyncIterator[str]:
+    service = await asyncio.to_thread(SERVICES.postgresql)
+    name = f"test_{uuid.uuid4().hex}"
+    await _run_sql(service, f"CREATE DATABASE {name}" + (f" TEMPLATE {template}" if template else ""))
+    try:
+        yield postgresql_url(service, name)
+    finally:
+        await _run_sql(service, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def postgresql_url(service: Service, database: str = "postgres") -> str:
+    """The URL of a database of a PostgreSQL that tests started."""
+    return f"postgresql+asyncpg://postgres@127.0.0.1:{service.port}/{database}"
+
+
+async def _make_template() -> None:
+    """Once: running all migrations for each test would take longer than most tests."""
+    service = await asyncio.to_thread(SERVICES.postgresql)
+    if not await _run_sql(service, f"SELECT 1 FROM pg_database WHERE datname = '{_TEMPLATE}'"):
+        await _run_sql(service, f"CREATE DATABASE {_TEMPLATE}")
+        await upgrade(postgresql_url(service, _TEMPLATE))
+
+
+async def _run_sql(service: Service, statement: str) -> list[asyncpg.Record]:
+    connection = await asyncpg.connect(
+        host="127.0.0.1", port=service.port, user="postgres", database="postgres", ssl=False
+    )
+    try:
+        rows: list[asyncpg.Record] = await connection.fetch(statement)
+        return rows
+    finally:
+        await connection.close()
 
 
 class SetClock:

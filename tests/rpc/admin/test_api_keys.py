@@ -21,7 +21,6 @@ from aigateway.v1.admin_service_pb2 import (
 )
 from aigateway.v1.api_key_pb2 import ApiKey
 from aigateway.v1.permission_pb2 import Scope
-from aigateway.v1.tenant_pb2 import Budget, RateLimits
 from tests.rpc.admin.conftest import Gateway
 
 CI = "tenants/acme/apiKeys/ci"
@@ -185,8 +184,6 @@ async def test_what_the_gateway_fills_in_cannot_be_written(gateway: Gateway) -> 
 @pytest.mark.parametrize(
     ("api_key", "field"),
     [
-        (ApiKey(rate_limits_override=RateLimits(requests_per_minute=1)), "rate_limits_override"),
-        (ApiKey(budget=Budget(daily_nanos=1)), "budget"),
         (ApiKey(guardrail_profile_override="guardrailProfiles/x"), "guardrail_profile_override"),
     ],
 )

@@ -20,7 +20,7 @@ from aigateway.v1.admin_service_pb2 import (
     UpdateTenantRequest,
 )
 from aigateway.v1.permission_pb2 import Scope
-from aigateway.v1.tenant_pb2 import Budget, RateLimits, Tenant
+from aigateway.v1.tenant_pb2 import Tenant
 from tests.rpc.admin.conftest import Gateway
 
 
@@ -179,14 +179,8 @@ async def test_an_administrator_does_not_shut_itself_out(gateway: Gateway) -> No
 @pytest.mark.parametrize(
     ("tenant", "field"),
     [
-        (Tenant(rate_limits=RateLimits(requests_per_minute=1)), "rate_limits"),
-        (Tenant(budget=Budget(daily_nanos=1)), "budget"),
         (Tenant(guardrail_profile="guardrailProfiles/x"), "guardrail_profile"),
         (Tenant(default_route="routes/x"), "default_route"),
-        (
-            Tenant(limiter_failure_policy=Tenant.LIMITER_FAILURE_POLICY_CLOSED),
-            "limiter_failure_policy",
-        ),
     ],
 )
 async def test_what_would_be_ignored_is_refused_by_name(gateway: Gateway, tenant: Tenant, field: str) -> None:

@@ -8,7 +8,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from aigateway.v1.admin_service_pb2 import DeleteTenantRequest
 from aigateway.v1.permission_pb2 import Scope
-from aigateway.v1.usage_service_pb2 import GetLimitUsageRequest, ListUsageRecordsRequest, QueryUsageRequest
+from aigateway.v1.usage_service_pb2 import ListUsageRecordsRequest, QueryUsageRequest
 from gateway_server.storage.usage_records import CallRecord
 from tests.rpc.admin.conftest import Gateway
 
@@ -133,9 +133,7 @@ async def test_a_key_without_the_scope_sees_nothing(gateway: Gateway) -> None:
     assert failure.reason == "SCOPE_MISSING"
 
 
-async def test_sums_and_limits_come_later(gateway: Gateway) -> None:
+async def test_sums_come_later(gateway: Gateway) -> None:
     now = Timestamp(seconds=int(time.time()))
     query = QueryUsageRequest(parent="tenants/acme", start_time=now, end_time=now)
     assert (await gateway.fails(gateway.usage.QueryUsage, query)).reason == "NOT_IMPLEMENTED"
-    limits = GetLimitUsageRequest(parent="tenants/acme")
-    assert (await gateway.fails(gateway.usage.GetLimitUsage, limits)).reason == "NOT_IMPLEMENTED"
