@@ -283,8 +283,11 @@ class BudgetBook:
             return False
         for window in elsewhere:
             await self._repository.recall(window.key)
-        await asyncio.sleep(_RECALL_POLL_SECONDS)
+        await self._wait(_RECALL_POLL_SECONDS)
         return True
+
+    async def _wait(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
 
     async def _lease(self, windows: list[_Window], need: int) -> dict[WindowKey, WindowState]:
         """Leases what is missing for ``need`` on all windows, or on none; how the windows stand."""

@@ -1,0 +1,135 @@
+"""What was appended is there after a crash, in order; what is torn hides nothing that came before it."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway_server.usage.journal import Journal, JournalError, dead_journals
+
+
+def new_journal(root: Path, *, gateway_id: str = "g1", segment_bytes: int = 2**20) -> Journal:
+    return Journal.open(root, gateway_id, store_id="s", segment_bytes=segment_bytes)
+
+
+def die(journal: Journal) -> None:
+    """Ends it as a killed process does: nothing is closed in order, the lock is gone."""
+    os.close(journal._file)
+    os.close(journal._lock)
+
+
+def entries_of_dead(root: Path) -> list[tuple[int, bytes]]:
+    found = []
+    for journal in dead_journals(root):
+        found += list(journal.entries())
+        journal.close(delete=False)
+    return found
+
+
+def test_a_dead_journal_gives_what_was_appended(tmp_path: Path) -> None:
+    journal = new_journal(tmp_path)
+    positions = [journal.append(f"entry {number}".encode()) for number in range(5)]
+    assert entries_of_dead(tmp_path) == []  # it lives
+    die(journal)
+    found = entries_of_dead(tmp_path)
+    assert [payload for _, payload in found] == [f"entry {number}".encode() for number in range(5)]
+    assert [position for position, _ in found] == positions == sorted(positions)
+
+
+def test_it_can_be_read_by_its_owner_alone(tmp_path: Path) -> None:
+    journal = new_journal(tmp_path)
+    journal.append(b"x")
+    modes = {path.name: oct(path.stat().st_mode & 0o777) for path in journal.folder.iterdir()}
+    assert modes["00000001.segment"] == "0o600"
+    assert oct(journal.folder.stat().st_mode & 0o777) == "0o700"
+    journal.close(delete=True)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_torn_end_hides_nothing_before_it(tmp_path: Path) -> None:
+    journal = new_journal(tmp_path)
+    ends = [journal.append(bytes([number]) * (number + 1)) for number in range(4)]
+    die(journal)
+    [segment] = journal.folder.glob("*.segment")
+    whole = segment.read_bytes()
+    for length in range(len(whole) + 1):
+        segment.write_bytes(whole[:length])
+        expected = [end for end in ends if end & (2**40 - 1) <= length]
+        assert [position for position, _ in entries_of_dead(tmp_path)] == expected
+
+
+def test_a_fault_in_the_middle_is_told_aloud(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    journal = new_journal(tmp_path, segment_bytes=1)
+    journal.append(b"first")
+    asyncio.run(journal.rotate())
+    journal.append(b"second")
+    die(journal)
+    first = journal.folder / "00000001.segment"
+    first.write_bytes(first.read_bytes()[:-1] + b"!")
+    with caplog.at_level(logging.ERROR):
+        assert [payload for _, payload in entries_of_dead(tmp_path)] == [b"second"]
+    assert "can be read up to byte 0 of 13" in caplog.text
+
+
+async def test_old_segments_go_once_nobody_needs_them(tmp_path: Path) -> None:
+    journal = await asyncio.to_thread(new_journal, tmp_path, segment_bytes=10)
+    assert not await journal.rotate()
+    journal.append(b"more than ten bytes")
+    assert await journal.rotate()
+    second = journal.append(b"also more than ten")
+    assert await journal.rotate()
+    await journal.forget(before=second - 1)
+    assert [path.name for path in sorted(journal.folder.glob("*.segment"))] == [
+        "00000002.segment",
+        "00000003.segment",
+    ]
+    await journal.forget(before=journal.position)
+    assert [path.name for path in journal.folder.glob("*.segment")] == ["00000003.segment"]
+    await asyncio.to_thread(journal.close, delete=True)
+
+
+async def test_after_a_full_disk_it_goes_on_in_another_segment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = await asyncio.to_thread(new_journal, tmp_path)
+    journal.append(b"before")
+    real = os.write
+
+    def full(file: int, data: bytes) -> int:
+        real(file, data[:5])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", full)
+        with pytest.raises(JournalError, match="No space left"):
+            journal.append(b"torn")
+    with pytest.raises(JournalError):
+        journal.append(b"still nothing, it could not be read behind the torn one")
+    assert await journal.rotate()
+    journal.append(b"after")
+    await asyncio.to_thread(die, journal)
+    found = await asyncio.to_thread(entries_of_dead, tmp_path)
+    assert [payload for _, payload in found] == [b"before", b"after"]
+
+
+@given(st.lists(st.one_of(st.binary(max_size=50), st.none()), max_size=30))
+def test_any_appends_and_rotations_are_read_back_in_order(
+    tmp_path_factory: pytest.TempPathFactory, steps: list[bytes | None]
+) -> None:
+    root = tmp_path_factory.mktemp("journal")
+    journal = new_journal(root, segment_bytes=1)
+    appended = []
+    for step in steps:
+        if step is None:
+            asyncio.run(journal.rotate())
+        else:
+            appended.append((journal.append(step), step))
+    die(journal)
+    assert entries_of_dead(root) == appended
