@@ -18,7 +18,7 @@ OUTPUT_NANOS = 4_000
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What the provider does with one call. ``status`` other than 200 fails it; ``pause`` is between tokens."""
+    """What the provider does with a call; a ``status`` not 200 fails it, ``pause`` is between tokens."""
 
     call_id: str
     input_tokens: int

@@ -1,4 +1,4 @@
-"""A gateway that is killed: what its provider served is in the ledger and in the budgets after the next start."""
+"""A gateway that is killed: what its provider served is in ledger and budgets after the next start."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ async def test_ledger_and_budget_agree_with_the_provider_after_kills(backend: st
     told: dict[str, str] = {}
     async with migrated_database(backend, tmp_path) as url, running_upstream() as upstream:
         upstream.script = books.serve
-        settings = {"database_url": url, "max_concurrent_calls": 1000}
+        settings: dict[str, Any] = {"database_url": url, "max_concurrent_calls": 1000}
         secret = ""
         for _ in range(3):
             async with gateway_process(tmp_path / "state", **settings) as process:
