@@ -63,6 +63,7 @@ from gateway_server.storage.sealing import MasterKeyError, MasterKeys
 from gateway_server.storage.settlement import Settlements
 from gateway_server.storage.tenants import TenantRepository
 from gateway_server.storage.usage_records import UsageRepository
+from gateway_server.storage.usage_sums import UsageSumRepository
 from gateway_server.usage.journal import Journal
 from gateway_server.usage.ledger import Ledger
 from gateway_server.usage.recovery import recover_journals
@@ -170,6 +171,18 @@ async def rekey(settings: Settings) -> Rekeyed:
             await store.close()
 
 
+async def rebuild_usage(settings: Settings) -> int:
+    """Makes the sums of usage anew from the ledger; of how many calls. Raises StartError."""
+    with _start_errors():
+        await asyncio.to_thread(require_database, settings.store_url)
+        await upgrade(settings.store_url)
+        store = open_store(settings.store_url)
+        try:
+            return await Settlements(store).rebuild_rollups()
+        finally:
+            await store.close()
+
+
 async def run(
     settings: Settings,
     stop: asyncio.Event,
@@ -246,6 +259,7 @@ async def _start(settings: Settings, base: _Base, stack: AsyncExitStack) -> tupl
                 UsageRepository(base.store),
                 TenantRepository(base.store, base.clock),
                 ledger,
+                sums=UsageSumRepository(base.store),
                 limit_usage=LimitUsageReader(
                     tenants=TenantRepository(base.store, base.clock),
                     api_keys=ApiKeyRepository(base.store, base.clock),

@@ -13,6 +13,7 @@ from gateway_server.cli import (
     keys,
     models,
     providers,
+    rebuild_usage,
     rekey,
     serve,
     tenants,
@@ -35,6 +36,7 @@ app.add_typer(usage.app, name="usage")
 app.command("serve", add_help_option=False)(serve.serve)
 app.command("init")(init.init)
 app.command("rekey")(rekey.rekey)
+app.command("rebuild-usage")(rebuild_usage.rebuild_usage)
 app.command("health")(health.health)
 app.command("chat")(chat.chat)
 app.command("embed")(embed.embed)

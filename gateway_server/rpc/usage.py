@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Final, Literal
+from typing import Final
 
 from aigateway.v1.error_reason_pb2 import ErrorReason
 from aigateway.v1.usage_service_pb2 import (
@@ -11,24 +11,23 @@ from aigateway.v1.usage_service_pb2 import (
     LimitUsage,
     ListUsageRecordsRequest,
     ListUsageRecordsResponse,
+    QueryUsageRequest,
+    QueryUsageResponse,
 )
 from gateway_server.call import CallContext
 from gateway_server.errors import GatewayError, invalid_request
 from gateway_server.resource_names import parse_api_key, parse_tenant_or_any
+from gateway_server.rpc.usage_sums import read_sum_query, read_time, render_sums
 from gateway_server.storage.paging import PageRequest
 from gateway_server.storage.resources import resource_not_found
 from gateway_server.storage.tenants import TenantRepository
-from gateway_server.storage.times import micros_of_timestamp
 from gateway_server.storage.usage_records import UsageQuery, UsageRepository
+from gateway_server.storage.usage_sums import UsageSumRepository
 from gateway_server.usage.filter import parse_filter
 from gateway_server.usage.ledger import Ledger
 
 #: How long a list waits for records that are on their way to the store.
 _FLUSH_SECONDS: Final = 1.0
-#: What a Timestamp may hold.
-_FIRST_SECOND: Final = -62_135_596_800
-_LAST_SECOND: Final = 253_402_300_799
-
 
 #: How much is used up of the limits of a tenant and, unless its id is empty, of a key of the tenant.
 #: Raises RESOURCE_NOT_FOUND.
@@ -44,8 +43,10 @@ class UsageServicer:
         tenants: TenantRepository,
         ledger: Ledger,
         *,
+        sums: UsageSumRepository,
         limit_usage: ReadLimitUsage,
     ) -> None:
+        self._sums = sums
         self._usage = usage
         self._tenants = tenants
         self._ledger = ledger
@@ -57,8 +58,8 @@ class UsageServicer:
         """One page of calls, the last begun first; those that this process has finished are among them."""
         query = UsageQuery(
             tenant_id=await self._tenant_of(request.parent, call),
-            start_time=_micros(request, "start_time"),
-            end_time=_micros(request, "end_time"),
+            start_time=read_time(request, "start_time"),
+            end_time=read_time(request, "end_time"),
             conditions=parse_filter(request.filter),
         )
         if query.start_time is not None and query.end_time is not None and query.end_time <= query.start_time:
@@ -67,6 +68,12 @@ class UsageServicer:
             await self._catch_up()
         page = await self._usage.list_page(query, PageRequest(request.page_size, request.page_token))
         return ListUsageRecordsResponse(usage_records=page.items, next_page_token=page.next_page_token)
+
+    async def QueryUsage(self, request: QueryUsageRequest, call: CallContext) -> QueryUsageResponse:
+        """Sums of usage; calls that this process has finished are among them."""
+        query = read_sum_query(request, await self._tenant_of(request.parent, call))
+        await self._catch_up()
+        return render_sums(await self._sums.query(query), query, request)
 
     async def GetLimitUsage(self, request: GetLimitUsageRequest, call: CallContext) -> GetLimitUsageResponse:
         """How much is used up of each limit of a tenant, and of one of its keys."""
@@ -104,13 +111,3 @@ class UsageServicer:
                 await self._ledger.flush()
         except TimeoutError:
             pass  # the list is then as the store has it
-
-
-def _micros(request: ListUsageRecordsRequest, field: Literal["start_time", "end_time"]) -> int | None:
-    """Microseconds of a bound of the interval, None when it is open; raises INVALID_REQUEST."""
-    if not request.HasField(field):
-        return None
-    timestamp = getattr(request, field)
-    if not _FIRST_SECOND <= timestamp.seconds <= _LAST_SECOND:
-        raise invalid_request(field, "must be in the years 1 to 9999")
-    return micros_of_timestamp(timestamp)

@@ -175,6 +175,12 @@ def lock_for_settling(connection: Connection) -> None:
         connection.execute(text("SELECT pg_advisory_xact_lock_shared(:n)"), {"n": _SETTLING_LOCK})
 
 
+def lock_out_settling(connection: Connection) -> None:
+    """Keeps everybody from settling until the transaction ends."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("SELECT pg_advisory_xact_lock(:n)"), {"n": _SETTLING_LOCK})
+
+
 def settle_spendings(connection: Connection, gateway_id: str, spendings: Sequence[Spending]) -> None:
     """Counts what calls cost: where it was held, out of the process's leases; on their other windows on top.
 
@@ -328,8 +334,7 @@ def _make_windows(connection: Connection, wants: Iterable[LeaseWant]) -> None:
     missing = sorted(wanted.keys() - there)
     if not missing:
         return
-    if connection.dialect.name == "postgresql":
-        connection.execute(text("SELECT pg_advisory_xact_lock(:n)"), {"n": _SETTLING_LOCK})
+    lock_out_settling(connection)
     for window in missing:
         connection.execute(
             insert_once(budget_windows, connection.dialect.name).values(

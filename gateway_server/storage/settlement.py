@@ -3,24 +3,30 @@
 A journal is settled once up to each position, however often a commit is tried again and whoever tries it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
+from sqlalchemy import RowMapping, select
 from sqlalchemy.engine import Connection
 
 from gateway_server.storage.budgets import (
     Alert,
     WindowKey,
     lock_for_settling,
+    lock_out_settling,
     raise_alerts,
     settle_spendings,
 )
 from gateway_server.storage.engine import Store
 from gateway_server.storage.gateways import forget, take_position
+from gateway_server.storage.rollups import add_to_rollups, rebuild_rollups
+from gateway_server.storage.tables import usage_records
 from gateway_server.storage.usage_records import CallRows, insert_calls
 
 #: At how many nanos which percentages of some windows are reached.
 Thresholds = Mapping[WindowKey, Sequence[tuple[int, int]]]
+
+_REBUILD_ROWS: Final = 5_000
 
 #: Beyond every position in a journal.
 _END: Final = 2**63 - 1
@@ -58,9 +64,29 @@ class Settlements:
 
         await self._store.write_batch(work)
 
+    async def rebuild_rollups(self) -> int:
+        """Makes the rollups anew from the ledger, while nobody settles; of how many calls."""
+
+        def work(connection: Connection) -> int:
+            lock_out_settling(connection)
+            counted = 0
+
+            def batches() -> Iterator[list[RowMapping]]:
+                nonlocal counted
+                statement = select(usage_records).execution_options(yield_per=_REBUILD_ROWS)
+                for batch in connection.execute(statement).mappings().partitions():
+                    counted += len(batch)
+                    yield list(batch)
+
+            rebuild_rollups(connection, batches())
+            return counted
+
+        return await self._store.write_batch(work)
+
 
 def _write(connection: Connection, gateway_id: str, calls: Sequence[CallRows]) -> None:
     if calls:
         lock_for_settling(connection)
         insert_calls(connection, calls)
         settle_spendings(connection, gateway_id, [call.spending for call in calls])
+        add_to_rollups(connection, [call.record for call in calls])

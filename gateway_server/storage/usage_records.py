@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, TypeVar
 
-from sqlalchemy import ColumnElement, Row, and_, func, not_, select, tuple_
+from sqlalchemy import ColumnElement, Row, Table, and_, func, not_, select, tuple_
 from sqlalchemy.engine import Connection
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -174,14 +174,17 @@ def _where(query: UsageQuery) -> list[ColumnElement[bool]]:
         found.append(columns.start_time >= query.start_time)
     if query.end_time is not None:
         found.append(columns.start_time < query.end_time)
-    for condition in query.conditions:
-        holds = _holds(condition)
-        found.append(holds if condition.equal else not_(holds))
-    return found
+    return [*found, *(holds(condition, usage_records) for condition in query.conditions)]
 
 
-def _holds(condition: Condition) -> ColumnElement[bool]:
-    columns = usage_records.c
+def holds(condition: Condition, table: Table) -> ColumnElement[bool]:
+    """Whether a condition holds for a row of a table that has the columns of what it compares."""
+    equal = _equals(condition, table)
+    return equal if condition.equal else not_(equal)
+
+
+def _equals(condition: Condition, table: Table) -> ColumnElement[bool]:
+    columns = table.c
     match condition.field:
         case "api_key":
             tenant_id, api_key_id = parse_api_key(str(condition.value), field="filter")

@@ -41,6 +41,7 @@ from gateway_server.storage.providers import ProviderRepository
 from gateway_server.storage.sealing import MasterKeys
 from gateway_server.storage.tenants import TenantRepository
 from gateway_server.storage.usage_records import UsageRepository
+from gateway_server.storage.usage_sums import UsageSumRepository
 from gateway_server.usage.ledger import Ledger
 from tests.support.ledgers import new_ledger
 from tests.support.statuses import Failure, read_failure
@@ -141,6 +142,7 @@ async def gateway(tmp_path: Path) -> AsyncIterator[Gateway]:
                     usage,
                     tenants,
                     ledger,
+                    sums=UsageSumRepository(store),
                     limit_usage=LimitUsageReader(
                         tenants=tenants,
                         api_keys=keys,

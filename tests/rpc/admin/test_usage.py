@@ -1,14 +1,17 @@
 from __future__ import annotations
 
-import time
-
 import grpc
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from aigateway.v1.admin_service_pb2 import DeleteTenantRequest
 from aigateway.v1.permission_pb2 import Scope
-from aigateway.v1.usage_service_pb2 import ListUsageRecordsRequest, QueryUsageRequest
+from aigateway.v1.usage_service_pb2 import (
+    ListUsageRecordsRequest,
+    QueryUsageRequest,
+    TimeStep,
+    UsageDimension,
+)
 from gateway_server.storage.usage_records import CallRecord
 from tests.rpc.admin.conftest import Gateway
 
@@ -133,7 +136,45 @@ async def test_a_key_without_the_scope_sees_nothing(gateway: Gateway) -> None:
     assert failure.reason == "SCOPE_MISSING"
 
 
-async def test_sums_come_later(gateway: Gateway) -> None:
-    now = Timestamp(seconds=int(time.time()))
-    query = QueryUsageRequest(parent="tenants/acme", start_time=now, end_time=now)
-    assert (await gateway.fails(gateway.usage.QueryUsage, query)).reason == "NOT_IMPLEMENTED"
+async def test_sums_are_by_what_is_asked_for(gateway: Gateway) -> None:
+    for number in range(6):
+        record(gateway, f"r{number}", model="m" if number % 2 else "n")
+    record(gateway, "theirs", tenant_id="operators")
+    query = QueryUsageRequest(
+        parent="tenants/acme",
+        start_time=Timestamp(seconds=START - 86_400),
+        end_time=Timestamp(seconds=START + 86_400),
+        step=TimeStep.TIME_STEP_DAY,
+        group_by=[UsageDimension.USAGE_DIMENSION_MODEL, UsageDimension.USAGE_DIMENSION_API_KEY],
+        page_size=1,
+    )
+    rpc, secret = gateway.usage.QueryUsage, gateway.user_secret
+    first = await gateway.call(rpc, query, secret)
+    query.page_token = first.next_page_token
+    second = await gateway.call(rpc, query, secret)
+    assert second.next_page_token == ""
+    groups = [dict(each.group) for answer in (first, second) for each in answer.usage_sums]
+    key = "tenants/acme/apiKeys/ci"
+    assert groups == [{"model": "m", "api_key": key}, {"model": "n", "api_key": key}]
+    assert first.usage_sums[0].request_count == 3
+    assert first.total == second.total
+    assert first.total.request_count == 6
+    foreign = await gateway.fails(
+        rpc,
+        QueryUsageRequest(parent="tenants/operators", start_time=query.start_time, end_time=query.end_time),
+        secret,
+    )
+    assert foreign.reason == "RESOURCE_NOT_FOUND"
+
+
+async def test_what_single_calls_would_have_to_answer_has_bounds(gateway: Gateway) -> None:
+    query = QueryUsageRequest(
+        parent="tenants/acme",
+        start_time=Timestamp(seconds=START),
+        end_time=Timestamp(seconds=START + 40 * 86_400),
+        group_by=[UsageDimension.USAGE_DIMENSION_END_USER],
+    )
+    assert "31 days" in (await gateway.fails(gateway.usage.QueryUsage, query)).message
+    del query.group_by[:]
+    query.step = TimeStep.TIME_STEP_MINUTE
+    assert "1 day" in (await gateway.fails(gateway.usage.QueryUsage, query)).message

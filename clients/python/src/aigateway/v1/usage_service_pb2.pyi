@@ -386,7 +386,9 @@ class QueryUsageRequest(_message.Message):
 
     @_builtins.property
     def group_by(self) -> _containers.RepeatedScalarFieldContainer[Global___UsageDimension.ValueType]:
-        """What to group by. Empty means one group."""
+        """What to group by. Empty means one group. End users, and steps of a minute,
+        are summed from single calls: within 31 days, and within one day.
+        """
 
     @_builtins.property
     def group_by_labels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -517,7 +519,9 @@ class UsageSum(_message.Message):
 
     @_builtins.property
     def group(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """The group, by dimension or label name."""
+        """The group: dimensions by their names in lower case, as in "model" or
+        "api_key", and labels as in "labels.team". Resources by their names.
+        """
 
     @_builtins.property
     def errors_by_reason(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:

@@ -1,0 +1,180 @@
+"""QueryUsage between the contract and the store: what is asked for, and how the sums are told."""
+
+from collections.abc import Mapping, Sequence
+from typing import Final, Literal
+
+from aigateway.v1.usage_pb2 import Cost, TokenUsage
+from aigateway.v1.usage_service_pb2 import (
+    LatencyStats,
+    ListUsageRecordsRequest,
+    QueryUsageRequest,
+    QueryUsageResponse,
+    TimeStep,
+    UsageDimension,
+    UsageSum,
+)
+from gateway_server.errors import invalid_request
+from gateway_server.resource_names import api_key_name, provider_name, tenant_name
+from gateway_server.storage.paging import PageRequest, decode_page_token, encode_page_token
+from gateway_server.storage.rollups import Sums
+from gateway_server.storage.sketches import percentile
+from gateway_server.storage.times import duration_of_micros, micros_of_timestamp, timestamp_of_micros
+from gateway_server.storage.usage_records import UsageQuery
+from gateway_server.storage.usage_sums import Step, SumQuery, UsageGroupSum
+from gateway_server.usage.filter import parse_filter
+
+#: What a Timestamp may hold.
+_FIRST_SECOND: Final = -62_135_596_800
+_LAST_SECOND: Final = 253_402_300_799
+
+_DAY_MICROS: Final = 86_400_000_000
+#: How much of the ledger may be summed where rollups do not tell.
+_MAX_MINUTE_DAYS: Final = 1
+_MAX_END_USER_DAYS: Final = 31
+
+_STEPS: Final[Mapping[TimeStep.ValueType, Step | None]] = {
+    TimeStep.TIME_STEP_UNSPECIFIED: None,
+    TimeStep.TIME_STEP_MINUTE: "minute",
+    TimeStep.TIME_STEP_HOUR: "hour",
+    TimeStep.TIME_STEP_DAY: "day",
+    TimeStep.TIME_STEP_MONTH: "month",
+}
+_COLUMNS: Final[Mapping[UsageDimension.ValueType, tuple[str, ...]]] = {
+    UsageDimension.USAGE_DIMENSION_TENANT: ("tenant_id",),
+    UsageDimension.USAGE_DIMENSION_API_KEY: ("tenant_id", "api_key_id"),
+    UsageDimension.USAGE_DIMENSION_MODEL: ("model",),
+    UsageDimension.USAGE_DIMENSION_PROVIDER: ("provider_id",),
+    UsageDimension.USAGE_DIMENSION_PROVIDER_MODEL: ("provider_model",),
+    UsageDimension.USAGE_DIMENSION_METHOD: ("method",),
+    UsageDimension.USAGE_DIMENSION_STATUS_CODE: ("status_code",),
+    UsageDimension.USAGE_DIMENSION_END_USER: ("end_user_id",),
+    UsageDimension.USAGE_DIMENSION_ENVIRONMENT: ("environment",),
+}
+
+
+def read_time(
+    request: ListUsageRecordsRequest | QueryUsageRequest, field: Literal["start_time", "end_time"]
+) -> int | None:
+    """Microseconds of a bound of the interval, None when it is open; raises INVALID_REQUEST."""
+    if not request.HasField(field):
+        return None
+    timestamp = getattr(request, field)
+    if not _FIRST_SECOND <= timestamp.seconds <= _LAST_SECOND:
+        raise invalid_request(field, "must be in the years 1 to 9999")
+    return micros_of_timestamp(timestamp)
+
+
+def read_sum_query(request: QueryUsageRequest, tenant_id: str | None) -> SumQuery:
+    """What is asked for; raises INVALID_REQUEST."""
+    start, end = read_time(request, "start_time"), read_time(request, "end_time")
+    if start is None or end is None or end <= start:
+        raise invalid_request("end_time", "must be after start_time")
+    for dimension in request.group_by:
+        if dimension not in _COLUMNS:
+            raise invalid_request("group_by", "has something that is no dimension")
+    columns = dict.fromkeys(name for dimension in request.group_by for name in _COLUMNS[dimension])
+    conditions = parse_filter(request.filter)
+    query = SumQuery(
+        UsageQuery(tenant_id, start, end, conditions),
+        step=_STEPS[request.step],
+        group_by=tuple(columns),
+        labels=tuple(dict.fromkeys(request.group_by_labels)),
+    )
+    days = (end - start) / _DAY_MICROS
+    by_end_user = "end_user_id" in columns or any(each.field == "end_user_id" for each in conditions)
+    if query.step == "minute" and days > _MAX_MINUTE_DAYS:
+        raise invalid_request("end_time", f"must be within {_MAX_MINUTE_DAYS} day for steps of a minute")
+    if by_end_user and days > _MAX_END_USER_DAYS:
+        raise invalid_request("end_time", f"must be within {_MAX_END_USER_DAYS} days for end users")
+    return query
+
+
+def render_sums(
+    sums: Sequence[UsageGroupSum], query: SumQuery, request: QueryUsageRequest
+) -> QueryUsageResponse:
+    """One page of sums, and the total over all pages."""
+    key = (repr(query),)
+    cursor = decode_page_token(request.page_token, key, (int,))
+    first = 0 if cursor is None else int(cursor[0])
+    last = first + PageRequest(request.page_size).limit
+    total = UsageGroupSum(query.calls.start_time or 0, query.calls.end_time or 0, ())
+    for each in sums:
+        total.sums.add(each.sums)
+        total.errors.update(each.errors)
+    return QueryUsageResponse(
+        usage_sums=[_message_of(each, query, request) for each in sums[first:last]],
+        next_page_token=encode_page_token((last,), key) if last < len(sums) else "",
+        total=_message_of(total, query, request),
+    )
+
+
+def _message_of(group: UsageGroupSum, query: SumQuery, request: QueryUsageRequest) -> UsageSum:
+    counts = group.sums.counts
+    message = UsageSum(
+        start_time=timestamp_of_micros(group.start_time),
+        end_time=timestamp_of_micros(group.end_time),
+        group=_group_of(group, query, request) if group.values else {},
+        request_count=counts["request_count"],
+        error_count=group.errors.total(),
+        errors_by_reason=group.errors,
+        usage=TokenUsage(
+            input_tokens=counts["input_tokens"],
+            output_tokens=counts["output_tokens"],
+            total_tokens=counts["total_tokens"],
+            cache_read_input_tokens=counts["cache_read_input_tokens"],
+            cache_write_input_tokens=counts["cache_write_input_tokens"],
+            cache_write_long_input_tokens=counts["cache_write_long_input_tokens"],
+            reasoning_output_tokens=counts["reasoning_output_tokens"],
+        ),
+        cost=Cost(
+            currency_code="USD",
+            total_nanos=counts["cost_nanos"],
+            input_nanos=counts["input_cost_nanos"],
+            cache_read_nanos=counts["cache_read_cost_nanos"],
+            cache_write_nanos=counts["cache_write_cost_nanos"],
+            output_nanos=counts["output_cost_nanos"],
+            extras_nanos=counts["extras_cost_nanos"],
+            estimated=counts["estimated_count"] > 0,
+        ),
+        latency=_stats_of(group.sums, "latency"),
+    )
+    if counts["first_token_count"]:
+        message.time_to_first_token.CopyFrom(_stats_of(group.sums, "first_token"))
+    return message
+
+
+def _stats_of(sums: Sums, which: Literal["latency", "first_token"]) -> LatencyStats:
+    if which == "latency":
+        sketch, count, total = sums.latency, sums.counts["request_count"], sums.counts["latency_micros"]
+    else:
+        sketch, count = sums.first_token, sums.counts["first_token_count"]
+        total = sums.counts["time_to_first_token_micros"]
+    return LatencyStats(
+        mean=duration_of_micros(total // count if count else 0),
+        p50=duration_of_micros(percentile(sketch, 0.50)),
+        p95=duration_of_micros(percentile(sketch, 0.95)),
+        p99=duration_of_micros(percentile(sketch, 0.99)),
+    )
+
+
+def _group_of(group: UsageGroupSum, query: SumQuery, request: QueryUsageRequest) -> dict[str, str]:
+    """The group by names: of dimensions as in ``model``, of labels as in ``labels.team``."""
+    values = dict(
+        zip((*query.group_by, *(f"labels.{name}" for name in query.labels)), group.values, strict=True)
+    )
+    found: dict[str, str] = {}
+    for dimension in request.group_by:
+        name: str = UsageDimension.Name(dimension).removeprefix("USAGE_DIMENSION_").lower()
+        columns = [str(values[column]) for column in _COLUMNS[dimension]]
+        match name:
+            case "tenant":
+                found[name] = tenant_name(columns[0])
+            case "api_key":
+                found[name] = api_key_name(*columns)
+            case "provider":
+                found[name] = provider_name(columns[0]) if columns[0] else ""
+            case _:
+                found[name] = columns[0]
+    for label in query.labels:
+        found[f"labels.{label}"] = str(values[f"labels.{label}"])
+    return found

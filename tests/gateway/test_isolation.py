@@ -1,0 +1,202 @@
+"""A key sees and touches nothing of another tenant: what belongs to others looks like what does not exist.
+
+Every RPC of the contract is called with a foreign tenant's names, and with names that nobody has; the answers
+must not differ. An RPC that is added to the contract without a request here fails the walk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from google.protobuf import json_format
+from google.protobuf.message import Message
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from aigateway import AsyncClient
+from aigateway.v1 import (
+    admin_service_pb2,
+    chat_service_pb2,
+    embeddings_service_pb2,
+    usage_service_pb2,
+)
+from aigateway.v1 import admin_service_pb2 as admin
+from aigateway.v1.api_key_pb2 import ApiKey
+from aigateway.v1.permission_pb2 import Scope
+from aigateway.v1.tenant_pb2 import Budget, RateLimits, Tenant
+from aigateway.v1.usage_service_pb2 import (
+    GetLimitUsageRequest,
+    ListUsageRecordsRequest,
+    QueryUsageRequest,
+    UsageDimension,
+)
+from tests.support.gateway import client_of, running_gateway
+from tests.support.statuses import read_failure
+from tests.support.upstream import MODEL, running_upstream
+
+SERVICES = (admin_service_pb2, chat_service_pb2, embeddings_service_pb2, usage_service_pb2)
+#: What only the foreign tenant has. None of it may be in any answer.
+MARKS = ("victim", "secret-label", "secret-model", "victims-user", "vault")
+
+Build = Callable[[str, str, str], Message]  # of a tenant, a key, and a page token
+
+
+def sums(**fields: Any) -> QueryUsageRequest:
+    """A question over all years that matter."""
+    start, end = Timestamp(seconds=1_700_000_000), Timestamp(seconds=2_000_000_000)
+    return QueryUsageRequest(start_time=start, end_time=end, **fields)
+
+
+#: Requests that name a tenant or a key. RPCs of resources that no tenant owns are below.
+REQUESTS: dict[str, list[Build]] = {
+    "GetTenant": [lambda tenant, key, token: admin.GetTenantRequest(name=tenant)],
+    "ListTenants": [lambda tenant, key, token: admin.ListTenantsRequest(page_token=token)],
+    "UpdateTenant": [
+        lambda tenant, key, token: admin.UpdateTenantRequest(tenant=Tenant(name=tenant, email="a@b.de"))
+    ],
+    "DeleteTenant": [lambda tenant, key, token: admin.DeleteTenantRequest(name=tenant)],
+    "GetApiKey": [lambda tenant, key, token: admin.GetApiKeyRequest(name=key)],
+    "ListApiKeys": [
+        lambda tenant, key, token: admin.ListApiKeysRequest(parent=tenant),
+        lambda tenant, key, token: admin.ListApiKeysRequest(parent="tenants/-"),
+    ],
+    "CreateApiKey": [lambda tenant, key, token: admin.CreateApiKeyRequest(parent=tenant)],
+    "UpdateApiKey": [
+        lambda tenant, key, token: admin.UpdateApiKeyRequest(api_key=ApiKey(name=key, display_name="x"))
+    ],
+    "DeleteApiKey": [lambda tenant, key, token: admin.DeleteApiKeyRequest(name=key)],
+    "RotateApiKey": [lambda tenant, key, token: admin.RotateApiKeyRequest(name=key)],
+    "RevokeApiKey": [lambda tenant, key, token: admin.RevokeApiKeyRequest(name=key)],
+    "ListAuditEvents": [lambda tenant, key, token: admin.ListAuditEventsRequest()],
+    "ListUsageRecords": [
+        lambda tenant, key, token: ListUsageRecordsRequest(parent=tenant),
+        lambda tenant, key, token: ListUsageRecordsRequest(parent="tenants/-"),
+        lambda tenant, key, token: ListUsageRecordsRequest(parent="tenants/attacker", page_token=token),
+        lambda tenant, key, token: ListUsageRecordsRequest(
+            parent="tenants/attacker", filter=f'api_key = "{key}"'
+        ),
+        lambda tenant, key, token: ListUsageRecordsRequest(
+            parent="tenants/attacker", filter=f'api_key != "{key}" AND labels.l != "x"'
+        ),
+    ],
+    "QueryUsage": [
+        lambda tenant, key, token: sums(parent=tenant),
+        lambda tenant, key, token: sums(parent="tenants/-"),
+        lambda tenant, key, token: sums(
+            parent="tenants/attacker",
+            group_by=[
+                UsageDimension.USAGE_DIMENSION_TENANT,
+                UsageDimension.USAGE_DIMENSION_API_KEY,
+                UsageDimension.USAGE_DIMENSION_MODEL,
+            ],
+            group_by_labels=["l"],
+            filter=f'api_key = "{key}"',
+        ),
+    ],
+    "GetLimitUsage": [
+        lambda tenant, key, token: GetLimitUsageRequest(parent=tenant),
+        lambda tenant, key, token: GetLimitUsageRequest(parent="tenants/attacker", api_key=key),
+        lambda tenant, key, token: GetLimitUsageRequest(parent=tenant, api_key=key),
+    ],
+}
+#: Of the gateway as a whole, or of whoever calls: no tenant's name fits into their requests.
+NOBODYS = {
+    *(
+        f"{verb}{noun}"
+        for verb in ("Get", "Create", "Update", "Delete")
+        for noun in ("Provider", "Model", "Route", "GuardrailProfile")
+    ),
+    *("ListProviders", "ListModels", "ListRoutes", "ListGuardrailProfiles"),
+    *("CheckProvider", "TestGuardrailProfile", "CreateTenant"),
+    *("CreateChatCompletion", "StreamChatCompletion", "CountTokens", "CreateEmbeddings", "ExplainRoute"),
+}
+
+
+def all_rpcs() -> list[str]:
+    return [
+        method.name
+        for module in SERVICES
+        for service in module.DESCRIPTOR.services_by_name.values()
+        for method in service.methods
+    ]
+
+
+def test_every_rpc_is_walked() -> None:
+    assert set(all_rpcs()) == set(REQUESTS) | NOBODYS
+
+
+async def answer_of(client: AsyncClient, rpc: str, request: Message) -> str:
+    """All that comes back, but for what differs from call to call."""
+    stubs = client.stubs
+    stub: Any = stubs.usage if hasattr(stubs.usage, rpc) else stubs.admin
+    call = getattr(stub, rpc)(request, metadata=client.metadata, timeout=10)
+    try:
+        answer = await call
+        trailing = await call.trailing_metadata()
+    except grpc.aio.AioRpcError as error:
+        failure = read_failure(error)
+        return repr((failure.code, failure.reason, failure.message, sorted(failure.metadata.items())))
+    return json_format.MessageToJson(answer) + repr(sorted(trailing))
+
+
+@pytest.mark.parametrize(
+    "scopes",
+    [
+        (),
+        (Scope.SCOPE_INFERENCE,),
+        (Scope.SCOPE_USAGE_READ,),
+        (Scope.SCOPE_INFERENCE, Scope.SCOPE_USAGE_READ),
+    ],
+    ids=["default", "inference", "usage", "both"],
+)
+async def test_what_is_anothers_looks_like_what_does_not_exist(
+    tmp_path: Path, scopes: tuple[Scope.ValueType, ...]
+) -> None:
+    async with (
+        running_upstream() as upstream,
+        running_gateway(tmp_path / "state", vllm_base_url=upstream.base_url) as gateway,
+    ):
+        owner = gateway.client.admin
+        tenant = Tenant(
+            labels={"l": "secret-label"},
+            rate_limits=RateLimits(requests_per_minute=7),
+            budget=Budget(daily_nanos=10**12, allow_unpriced_models=True),
+        )
+        await owner.tenants.create(Tenant(labels={"l": "secret-label"}, **limits), tenant_id="victim")  # type: ignore[arg-type]
+        victim = await owner.api_keys.create(
+            "tenants/victim", ApiKey(display_name="vault"), api_key_id="vault"
+        )
+        await owner.tenants.create(Tenant(), tenant_id="attacker")
+        attacker = await owner.api_keys.create("tenants/attacker", ApiKey(scopes=scopes))
+        async with client_of(gateway.address, victim.secret) as client:
+            for _ in range(3):
+                await client.chat.create(
+                    MODEL, "hi", labels={"l": "secret-label"}, end_user_id="victims-user"
+                )
+            page = await client.stubs.usage.ListUsageRecords(
+                ListUsageRecordsRequest(parent="tenants/victim", page_size=1), metadata=client.metadata
+            )
+            assert page.next_page_token
+            tenants = await gateway.client.stubs.admin.ListTenants(
+                admin.ListTenantsRequest(page_size=1), metadata=gateway.metadata
+            )
+        tokens = {"ListTenants": tenants.next_page_token}
+        async with client_of(gateway.address, attacker.secret) as client:
+            for rpc, builds in REQUESTS.items():
+                for build in builds:
+                    token = tokens.get(rpc, page.next_page_token)
+                    theirs = await answer_of(
+                        client, rpc, build("tenants/victim", "tenants/victim/apiKeys/vault", token)
+                    )
+                    nobodys = await answer_of(
+                        client, rpc, build("tenants/nobody", "tenants/nobody/apiKeys/nought", token)
+                    )
+                    theirs_renamed = theirs.replace("victim", "nobody").replace("vault", "nought")
+                    assert theirs_renamed == nobodys, rpc
+                    told = theirs.replace("tenants/victim/apiKeys/vault", "").replace("tenants/victim", "")
+                    assert not [mark for mark in MARKS if mark in told], (rpc, told)
+        assert (await owner.tenants.get("tenants/victim")).email == ""
+        assert (await owner.api_keys.get("tenants/victim/apiKeys/vault")).display_name == "vault"
