@@ -11,6 +11,7 @@ from gateway_server.cli import (
     health,
     init,
     keys,
+    limits,
     models,
     providers,
     rebuild_usage,
@@ -35,6 +36,7 @@ app.add_typer(models.app, name="models")
 app.add_typer(usage.app, name="usage")
 app.command("serve", add_help_option=False)(serve.serve)
 app.command("init")(init.init)
+app.command("limits")(limits.limits)
 app.command("rekey")(rekey.rekey)
 app.command("rebuild-usage")(rebuild_usage.rebuild_usage)
 app.command("health")(health.health)

@@ -1,7 +1,12 @@
 """``ai-gateway usage``."""
 
+import json
+import sys
+import time
+from datetime import UTC, datetime
 from itertools import islice
-from typing import TYPE_CHECKING, Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -10,17 +15,147 @@ from gateway_server.cli.money import dollars_of
 from gateway_server.cli.names import last_id, short_name, tenant_parent
 from gateway_server.cli.output import milliseconds_of, show_all, time_of
 from gateway_server.cli.session import Session, with_session
+from gateway_server.cli.usage_export import ExportFormat, export
 
 if TYPE_CHECKING:
     from aigateway.types import UsageRecord
+    from gateway_server.cli.usage_summary import Summary
 
-app = typer.Typer(help="What was used, what it cost, and what failed.", no_args_is_help=True)
+app = typer.Typer(help="What was used, what it cost, and what failed.", invoke_without_command=True)
+
+_Since = Annotated[
+    str | None, typer.Option(metavar="TIME", help="ISO date or time in UTC, or a span such as 36h.")
+]
+_Until = Annotated[str | None, typer.Option(metavar="TIME", help="As --since, exclusive.")]
+_Filter = Annotated[
+    str,
+    typer.Option("--filter", metavar="FILTER", help='As in `model = "openai/gpt-4o" AND status_code != 0`.'),
+]
+
+_WATCH_SECONDS: Final = 2.0
+
+_Tenant = Annotated[
+    str, typer.Option("--tenant", help="Whose usage; all need an administrator's key.", show_default="all")
+]
 
 
-# Without a callback, a group of one command would be that command.
 @app.callback()
-def group() -> None:
-    """What was used, what it cost, and what failed."""
+@with_session
+def today(
+    session: Session,
+    context: typer.Context,
+    tenant: _Tenant = "-",
+    *,
+    day: Annotated[str | None, typer.Option(metavar="DATE", help="Another day than today, in UTC.")] = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Draw it again every two seconds.")] = False,
+) -> None:
+    """What was used today: requests, tokens, cost, latency, errors; models and keys that cost most."""
+    if context.invoked_subcommand is not None:
+        return
+    from rich.console import Console
+    from rich.live import Live
+
+    from gateway_server.cli.usage_summary import read_summary, render_summary
+
+    def read() -> "Summary":
+        at = parse_time(day) if day else datetime.now(UTC)
+        return read_summary(session.client, tenant_parent(tenant), at)
+
+    if session.as_json:
+        print(json.dumps(read().as_json(), indent=2, ensure_ascii=False))
+        return
+    console = Console()
+    if not watch:
+        console.print(render_summary(read()))
+        return
+    with Live(render_summary(read()), console=console, auto_refresh=False) as live:
+        while True:
+            time.sleep(_WATCH_SECONDS)
+            live.update(render_summary(read()), refresh=True)
+
+
+@app.command("export")
+@with_session
+def export_records(
+    session: Session,
+    tenant: Annotated[
+        str, typer.Argument(help="Whose records; all need an administrator's key.", show_default="all")
+    ] = "-",
+    *,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="The file. None: print it.")] = None,
+    file_format: Annotated[ExportFormat, typer.Option("--format", help="What to write.")] = ExportFormat.CSV,
+    since: _Since = None,
+    until: _Until = None,
+    filter_text: _Filter = "",
+) -> None:
+    """Writes calls to a file, newest first: one flat row each, with money in billionths of a US dollar."""
+    records = session.client.usage.list_records(
+        tenant_parent(tenant),
+        start_time=parse_time(since) if since else None,
+        end_time=parse_time(until) if until else None,
+        filter=filter_text,
+        page_size=1000,
+    )
+    count = export(records, output, file_format)
+    print(f"{count} calls", file=sys.stderr)
+
+
+@app.command("query")
+@with_session
+def query(
+    session: Session,
+    tenant: Annotated[
+        str, typer.Argument(help="Whose usage; all need an administrator's key.", show_default="all")
+    ] = "-",
+    *,
+    since: Annotated[str, typer.Option(metavar="TIME", help="As for records.")] = "24h",
+    until: _Until = None,
+    step: Annotated[
+        str, typer.Option(help="minute, hour, day or month; empty: one sum.", metavar="STEP")
+    ] = "",
+    group_by: Annotated[
+        str, typer.Option(help="Dimensions such as model,api_key, and labels.NAME, with commas.")
+    ] = "",
+    filter_text: _Filter = "",
+) -> None:
+    """Sums usage by time and by dimensions."""
+    from aigateway.v1.usage_service_pb2 import TimeStep, UsageDimension
+
+    names = [name.strip() for name in group_by.split(",") if name.strip()]
+    labels = [name.removeprefix("labels.") for name in names if name.startswith("labels.")]
+    dimensions = [name for name in names if not name.startswith("labels.")]
+    sums = session.client.usage.query(
+        tenant_parent(tenant),
+        start_time=parse_time(since),
+        end_time=parse_time(until) if until else datetime.now(UTC),
+        step=_enum(TimeStep, "TIME_STEP_", step) if step else TimeStep.TIME_STEP_UNSPECIFIED,
+        group_by=[_enum(UsageDimension, "USAGE_DIMENSION_", name) for name in dimensions],
+        group_by_labels=labels,
+        filter=filter_text,
+        page_size=1000,
+    )
+    show_all(
+        session,
+        sums,
+        [
+            ("START (UTC)", lambda each: time_of(each, "start_time")),
+            *((name.upper(), lambda each, name=name: each.group[name]) for name in names),
+            ("REQUESTS", lambda each: str(each.request_count)),
+            ("ERRORS", lambda each: str(each.error_count)),
+            ("TOKENS", lambda each: str(each.usage.total_tokens)),
+            ("COST", lambda each: dollars_of(each.cost.total_nanos)),
+            ("P50 MS", lambda each: milliseconds_of(each.latency, "p50")),
+            ("P95 MS", lambda each: milliseconds_of(each.latency, "p95")),
+        ],
+    )
+
+
+def _enum(enum: Any, prefix: str, name: str) -> Any:  # noqa: ANN401 -- any enum of the contract
+    """The value of an enum by its short name in lower case."""
+    known = {value.removeprefix(prefix).lower(): number for value, number in enum.items() if number}
+    if name.lower() not in known:
+        raise typer.BadParameter(f"{name!r} is none of {', '.join(known)}")
+    return known[name.lower()]
 
 
 @app.command("records")
@@ -31,16 +166,9 @@ def list_records(
         str, typer.Argument(help="Whose records; all need an administrator's key.", show_default="all")
     ] = "-",
     *,
-    since: Annotated[
-        str | None, typer.Option(metavar="TIME", help="ISO date or time in UTC, or a span such as 36h.")
-    ] = None,
-    until: Annotated[str | None, typer.Option(metavar="TIME", help="As --since, exclusive.")] = None,
-    filter_text: Annotated[
-        str,
-        typer.Option(
-            "--filter", metavar="FILTER", help='As in `model = "openai/gpt-4o" AND status_code != 0`.'
-        ),
-    ] = "",
+    since: _Since = None,
+    until: _Until = None,
+    filter_text: _Filter = "",
     limit: Annotated[int, typer.Option(min=1, help="At most this many.")] = 50,
 ) -> None:
     """Lists calls, newest first."""

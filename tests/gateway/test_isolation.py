@@ -165,7 +165,7 @@ async def test_what_is_anothers_looks_like_what_does_not_exist(
             rate_limits=RateLimits(requests_per_minute=7),
             budget=Budget(daily_nanos=10**12, allow_unpriced_models=True),
         )
-        await owner.tenants.create(Tenant(labels={"l": "secret-label"}, **limits), tenant_id="victim")  # type: ignore[arg-type]
+        await owner.tenants.create(tenant, tenant_id="victim")
         victim = await owner.api_keys.create(
             "tenants/victim", ApiKey(display_name="vault"), api_key_id="vault"
         )
