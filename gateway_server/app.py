@@ -50,6 +50,7 @@ from gateway_server.rpc.server import RpcServer, read_credentials
 from gateway_server.rpc.usage import UsageServicer
 from gateway_server.settings import Settings, SettingsError
 from gateway_server.storage.api_keys import ApiKeyRepository
+from gateway_server.storage.audit import AuditRepository
 from gateway_server.storage.budgets import BudgetRepository
 from gateway_server.storage.catalog import load_catalog
 from gateway_server.storage.changes import ChangeFeed, Changes
@@ -167,6 +168,17 @@ async def rekey(settings: Settings) -> Rekeyed:
         try:
             master_keys = await asyncio.to_thread(_load_master_keys, settings)
             return await ProviderRepository(store, SystemClock()).rekey(master_keys)
+        finally:
+            await store.close()
+
+
+async def verify_audit(settings: Settings) -> tuple[int, int | None]:
+    """Walks the chain of audit events: see ``AuditRepository.find_break``. Raises StartError."""
+    with _start_errors():
+        await asyncio.to_thread(require_database, settings.store_url)
+        store = open_store(settings.store_url)
+        try:
+            return await AuditRepository(store).find_break()
         finally:
             await store.close()
 
@@ -334,6 +346,7 @@ def _admin(base: _Base, feed: ChangeFeed) -> AdminServicer:
             api_keys=ApiKeyRepository(base.store, base.clock),
             providers=ProviderRepository(base.store, base.clock),
             models=ModelRepository(base.store, base.clock),
+            audit=AuditRepository(base.store),
             feed=feed,
             peppers=base.peppers,
             master_keys=base.master_keys,

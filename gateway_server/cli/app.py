@@ -6,6 +6,7 @@ import typer
 
 from gateway_server.cli import (
     apply,
+    audit,
     chat,
     embed,
     health,
@@ -34,6 +35,7 @@ app.add_typer(keys.app, name="keys")
 app.add_typer(providers.app, name="providers")
 app.add_typer(models.app, name="models")
 app.add_typer(usage.app, name="usage")
+app.add_typer(audit.app, name="audit")
 app.command("serve", add_help_option=False)(serve.serve)
 app.command("init")(init.init)
 app.command("limits")(limits.limits)

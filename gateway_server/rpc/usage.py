@@ -17,7 +17,8 @@ from aigateway.v1.usage_service_pb2 import (
 from gateway_server.call import CallContext
 from gateway_server.errors import GatewayError, invalid_request
 from gateway_server.resource_names import parse_api_key, parse_tenant_or_any
-from gateway_server.rpc.usage_sums import read_sum_query, read_time, render_sums
+from gateway_server.rpc.times import read_time
+from gateway_server.rpc.usage_sums import read_sum_query, render_sums
 from gateway_server.storage.paging import PageRequest
 from gateway_server.storage.resources import resource_not_found
 from gateway_server.storage.tenants import TenantRepository

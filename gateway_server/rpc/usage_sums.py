@@ -6,7 +6,6 @@ from typing import Final, Literal
 from aigateway.v1.usage_pb2 import Cost, TokenUsage
 from aigateway.v1.usage_service_pb2 import (
     LatencyStats,
-    ListUsageRecordsRequest,
     QueryUsageRequest,
     QueryUsageResponse,
     TimeStep,
@@ -15,17 +14,14 @@ from aigateway.v1.usage_service_pb2 import (
 )
 from gateway_server.errors import invalid_request
 from gateway_server.resource_names import api_key_name, provider_name, tenant_name
+from gateway_server.rpc.times import read_time
 from gateway_server.storage.paging import PageRequest, decode_page_token, encode_page_token
 from gateway_server.storage.rollups import Sums
 from gateway_server.storage.sketches import percentile
-from gateway_server.storage.times import duration_of_micros, micros_of_timestamp, timestamp_of_micros
+from gateway_server.storage.times import duration_of_micros, timestamp_of_micros
 from gateway_server.storage.usage_records import UsageQuery
 from gateway_server.storage.usage_sums import Step, SumQuery, UsageGroupSum
 from gateway_server.usage.filter import parse_filter
-
-#: What a Timestamp may hold.
-_FIRST_SECOND: Final = -62_135_596_800
-_LAST_SECOND: Final = 253_402_300_799
 
 _DAY_MICROS: Final = 86_400_000_000
 #: How much of the ledger may be summed where rollups do not tell.
@@ -50,18 +46,6 @@ _COLUMNS: Final[Mapping[UsageDimension.ValueType, tuple[str, ...]]] = {
     UsageDimension.USAGE_DIMENSION_END_USER: ("end_user_id",),
     UsageDimension.USAGE_DIMENSION_ENVIRONMENT: ("environment",),
 }
-
-
-def read_time(
-    request: ListUsageRecordsRequest | QueryUsageRequest, field: Literal["start_time", "end_time"]
-) -> int | None:
-    """Microseconds of a bound of the interval, None when it is open; raises INVALID_REQUEST."""
-    if not request.HasField(field):
-        return None
-    timestamp = getattr(request, field)
-    if not _FIRST_SECOND <= timestamp.seconds <= _LAST_SECOND:
-        raise invalid_request(field, "must be in the years 1 to 9999")
-    return micros_of_timestamp(timestamp)
 
 
 def read_sum_query(request: QueryUsageRequest, tenant_id: str | None) -> SumQuery:

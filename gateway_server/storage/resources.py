@@ -7,7 +7,7 @@ fields it ignores.
 import hashlib
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Final, Generic, TypeVar
+from typing import Any, ClassVar, Final, Generic, Self, TypeVar
 
 from sqlalchemy import ColumnElement, Row, Table, and_, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
@@ -21,6 +21,7 @@ from aigateway.v1.tenant_pb2 import Tenant
 from gateway_server.clock import Clock
 from gateway_server.errors import GatewayError
 from gateway_server.ids import new_id
+from gateway_server.storage.audit import PROCESS, Actor, record_event
 from gateway_server.storage.changes import record_change
 from gateway_server.storage.engine import Store, violated_constraint
 from gateway_server.storage.paging import Page, PageRequest, decode_page_token, encode_page_token
@@ -72,9 +73,14 @@ class ResourceRepository(Generic[M]):
     unkept_fields: ClassVar[tuple[str, ...]] = ()
     message: type[M]
 
-    def __init__(self, store: Store, clock: Clock) -> None:
+    def __init__(self, store: Store, clock: Clock, *, actor: Actor = PROCESS) -> None:
         self._store = store
         self._clock = clock
+        self._actor = actor
+
+    def by(self, actor: Actor) -> Self:
+        """The same repository for changes that ``actor`` makes."""
+        return type(self)(self._store, self._clock, actor=actor)
 
     @abstractmethod
     def _name(self, key: Key) -> str:
@@ -177,8 +183,9 @@ class ResourceRepository(Generic[M]):
                         # The parent went since it was looked for.
                         raise resource_not_found(self._name(key).rsplit("/", 2)[0]) from None
                 raise
-            await record_change(connection, self._name(key), now)
-        return self.message_of(row)
+            created = self.message_of(row)
+            await self._record(connection, "create", key, before=None, after=created)
+        return created
 
     async def _check_create(self, connection: AsyncConnection, key: Key) -> None:
         """Raises when the parent is missing or the name must not be used."""
@@ -212,15 +219,33 @@ class ResourceRepository(Generic[M]):
                     .returning(self.table)
                 )
             ).one()
-            await record_change(connection, self._name(key), now)
-        return self.message_of(changed)
+            before, after = self.message_of(row), self.message_of(changed)
+            await self._record(connection, "update", key, before=before, after=after)
+        return after
 
     async def _delete(self, key: Key, etag: str) -> None:
         async with self._store.write() as connection:
-            await self._locked(connection, key, etag)
+            row = await self._locked(connection, key, etag)
             await self._before_delete(connection, key)
             await connection.execute(delete(self.table).where(self._where(key)))
-            await record_change(connection, self._name(key), self._now())
+            await self._record(connection, "delete", key, before=self.message_of(row), after=None)
+
+    async def _record(
+        self, connection: AsyncConnection, action: str, key: Key, *, before: M | None, after: M | None
+    ) -> None:
+        """Tells of a change, within its transaction: other processes that it was made, the audit by whom."""
+        now = self._now()
+        revision = await record_change(connection, self._name(key), now)
+        await record_event(
+            connection,
+            revision=revision,
+            actor=self._actor,
+            action=action,
+            resource=self._name(key),
+            before=before,
+            after=after,
+            now_micros=now,
+        )
 
     async def _before_delete(self, connection: AsyncConnection, key: Key) -> None:
         """Does, in the same transaction, what has to come first; raises when the row must stay."""

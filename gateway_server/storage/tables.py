@@ -127,6 +127,24 @@ changes: Final = Table(
     PrimaryKeyConstraint("revision"),
 )
 
+#: Changes of resources and who made them, each sealed by the hash of the one before: ``storage/audit.py``.
+audit_events: Final = Table(
+    "audit_events",
+    metadata,
+    Column("revision", BigInteger, nullable=False, autoincrement=False),
+    Column("create_time", BigInteger, nullable=False),
+    Column("api_key", String(160), nullable=False),
+    Column("method", String(64), nullable=False),
+    Column("resource", String(256), nullable=False),
+    Column("before_json", Text, nullable=False),
+    Column("after_json", Text, nullable=False),
+    Column("request_id", String(64), nullable=False),
+    Column("hash", LargeBinary(32), nullable=False),
+    PrimaryKeyConstraint("revision"),
+    Index(None, "resource", "revision"),
+    Index(None, "create_time"),
+)
+
 #: Facts about the database itself, for example which peppers its keys were hashed under.
 facts: Final = Table(
     "facts",

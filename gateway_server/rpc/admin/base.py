@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from aigateway.v1.admin_service_pb2 import CheckProviderResponse
 from aigateway.v1.provider_pb2 import Provider
 from gateway_server.auth.keys import Peppers
+from gateway_server.call import CallContext
 from gateway_server.clock import Clock
 from gateway_server.storage.api_keys import ApiKeyRepository
+from gateway_server.storage.audit import Actor, AuditRepository
 from gateway_server.storage.changes import ChangeFeed
 from gateway_server.storage.models import ModelRepository
 from gateway_server.storage.providers import ProviderRepository
@@ -28,12 +30,18 @@ class AdminDependencies:
     api_keys: ApiKeyRepository
     providers: ProviderRepository
     models: ModelRepository
+    audit: AuditRepository
     feed: ChangeFeed
     peppers: Peppers
     master_keys: MasterKeys
     clock: Clock
     validate_provider: ValidateProvider
     check_provider: CheckProvider
+
+
+def actor_of(call: CallContext) -> Actor:
+    """Who makes the changes of a call."""
+    return Actor(call.principal.api_key, call.request_id, call.method)
 
 
 class AdminMethods:
@@ -44,6 +52,7 @@ class AdminMethods:
         self._api_keys = dependencies.api_keys
         self._providers = dependencies.providers
         self._models = dependencies.models
+        self._audit = dependencies.audit
         self._feed = dependencies.feed
         self._peppers = dependencies.peppers
         self._master_keys = dependencies.master_keys

@@ -24,7 +24,7 @@ from gateway_server.resource_names import (
     parse_provider_or_any,
     provider_name,
 )
-from gateway_server.rpc.admin.base import AdminMethods
+from gateway_server.rpc.admin.base import AdminMethods, actor_of
 from gateway_server.rpc.admin.masks import apply_update, check_create, field_rules
 from gateway_server.storage.paging import PageRequest
 from gateway_server.storage.resources import resource_not_found
@@ -66,7 +66,7 @@ class ModelMethods(AdminMethods):
         )
         return ListModelsResponse(models=page.items, next_page_token=page.next_page_token)
 
-    async def CreateModel(self, request: CreateModelRequest, _: CallContext) -> Model:
+    async def CreateModel(self, request: CreateModelRequest, call: CallContext) -> Model:
         """Makes a model; price and context window are filled in where they are left out and known."""
         provider_id = parse_provider(request.parent, "parent")
         check_create(request.model, _RULES)
@@ -84,11 +84,11 @@ class ModelMethods(AdminMethods):
             if not model.HasField("price") and facts.price is not None:
                 model.price.CopyFrom(facts.price)
             model.context_window_tokens = model.context_window_tokens or facts.context_window_tokens
-        created = await self._models.create(provider_id, model_id, model)
+        created = await self._models.by(actor_of(call)).create(provider_id, model_id, model)
         await self._announce(created.name)
         return created
 
-    async def UpdateModel(self, request: UpdateModelRequest, _: CallContext) -> Model:
+    async def UpdateModel(self, request: UpdateModelRequest, call: CallContext) -> Model:
         """Changes the fields that the mask names."""
 
         def change(model: Model) -> None:
@@ -96,14 +96,16 @@ class ModelMethods(AdminMethods):
             self._check_price(model)
 
         provider_id, model_id = parse_model(request.model.name, "model.name")
-        model = await self._models.update(provider_id, model_id, change, etag=request.model.etag)
+        model = await self._models.by(actor_of(call)).update(
+            provider_id, model_id, change, etag=request.model.etag
+        )
         await self._announce(model.name)
         return model
 
-    async def DeleteModel(self, request: DeleteModelRequest, _: CallContext) -> Empty:
+    async def DeleteModel(self, request: DeleteModelRequest, call: CallContext) -> Empty:
         """Deletes a model."""
         provider_id, model_id = parse_model(request.name)
-        await self._models.delete(provider_id, model_id, etag=request.etag)
+        await self._models.by(actor_of(call)).delete(provider_id, model_id, etag=request.etag)
         await self._announce(request.name)
         return Empty()
 

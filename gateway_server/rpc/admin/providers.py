@@ -21,7 +21,7 @@ from gateway_server.call import CallContext
 from gateway_server.errors import GatewayError, invalid_request
 from gateway_server.ids import new_id
 from gateway_server.resource_names import parse_provider
-from gateway_server.rpc.admin.base import AdminMethods
+from gateway_server.rpc.admin.base import AdminMethods, actor_of
 from gateway_server.rpc.admin.masks import apply_update, check_create, field_rules, names_field
 from gateway_server.storage.paging import PageRequest
 from gateway_server.storage.sealing import MasterKeyError
@@ -45,20 +45,20 @@ class ProviderMethods(AdminMethods):
         page = await self._providers.list_page(PageRequest(request.page_size, request.page_token))
         return ListProvidersResponse(providers=page.items, next_page_token=page.next_page_token)
 
-    async def CreateProvider(self, request: CreateProviderRequest, _: CallContext) -> Provider:
+    async def CreateProvider(self, request: CreateProviderRequest, call: CallContext) -> Provider:
         """Makes a provider; its credential, if it comes with one, is kept sealed."""
         check_create(request.provider, _RULES)
         self._validate_provider(request.provider)
         if request.provider.credential:
             _check_credential(request.provider)
             await self._prepare_sealing()
-        provider = await self._providers.create(
+        provider = await self._providers.by(actor_of(call)).create(
             request.provider_id or new_id(), request.provider, seal=self._master_keys.seal
         )
         await self._announce(provider.name)
         return provider
 
-    async def UpdateProvider(self, request: UpdateProviderRequest, _: CallContext) -> Provider:
+    async def UpdateProvider(self, request: UpdateProviderRequest, call: CallContext) -> Provider:
         """Changes the fields that the mask names. A credential takes the place of a credential_ref."""
         patch, mask = request.provider, request.update_mask
         credential = patch.credential if names_field(mask, patch, "credential") else None
@@ -74,7 +74,7 @@ class ProviderMethods(AdminMethods):
                 patch.ClearField("credential_ref")
             _check_credential(patch)
             await self._prepare_sealing()
-        provider = await self._providers.update(
+        provider = await self._providers.by(actor_of(call)).update(
             parse_provider(patch.name, "provider.name"),
             change,
             etag=patch.etag,
@@ -84,9 +84,9 @@ class ProviderMethods(AdminMethods):
         await self._announce(provider.name)
         return provider
 
-    async def DeleteProvider(self, request: DeleteProviderRequest, _: CallContext) -> Empty:
+    async def DeleteProvider(self, request: DeleteProviderRequest, call: CallContext) -> Empty:
         """Deletes a provider that has no models left."""
-        await self._providers.delete(parse_provider(request.name), etag=request.etag)
+        await self._providers.by(actor_of(call)).delete(parse_provider(request.name), etag=request.etag)
         await self._announce(request.name)
         return Empty()
 

@@ -16,7 +16,7 @@ from aigateway.v1.tenant_pb2 import Tenant
 from gateway_server.call import CallContext
 from gateway_server.ids import new_id
 from gateway_server.resource_names import parse_tenant
-from gateway_server.rpc.admin.base import AdminMethods
+from gateway_server.rpc.admin.base import AdminMethods, actor_of
 from gateway_server.rpc.admin.budgets import check_budget
 from gateway_server.rpc.admin.masks import apply_update, check_create, field_rules
 from gateway_server.storage.paging import PageRequest
@@ -44,11 +44,11 @@ class TenantMethods(AdminMethods):
         page = await self._tenants.list_page(PageRequest(request.page_size, request.page_token))
         return ListTenantsResponse(tenants=page.items, next_page_token=page.next_page_token)
 
-    async def CreateTenant(self, request: CreateTenantRequest, _: CallContext) -> Tenant:
+    async def CreateTenant(self, request: CreateTenantRequest, call: CallContext) -> Tenant:
         """Makes a tenant."""
         check_create(request.tenant, _RULES)
         await check_budget(request.tenant.budget, "tenant.budget")
-        tenant = await self._tenants.create(request.tenant_id or new_id(), request.tenant)
+        tenant = await self._tenants.by(actor_of(call)).create(request.tenant_id or new_id(), request.tenant)
         await self._announce(tenant.name)
         return tenant
 
@@ -63,7 +63,7 @@ class TenantMethods(AdminMethods):
             if tenant.state == Tenant.STATE_SUSPENDED:
                 _keep_own(tenant_id, call, verb="suspended")
 
-        tenant = await self._tenants.update(tenant_id, change, etag=request.tenant.etag)
+        tenant = await self._tenants.by(actor_of(call)).update(tenant_id, change, etag=request.tenant.etag)
         await self._announce(tenant.name)
         return tenant
 
@@ -71,7 +71,7 @@ class TenantMethods(AdminMethods):
         """Deletes a tenant and its keys; its usage records stay, and its id is not given out again."""
         tenant_id = parse_tenant(request.name)
         _keep_own(tenant_id, call, verb="deleted")
-        await self._tenants.delete(tenant_id, etag=request.etag)
+        await self._tenants.by(actor_of(call)).delete(tenant_id, etag=request.etag)
         await self._announce(request.name)
         return Empty()
 

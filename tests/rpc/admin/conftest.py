@@ -34,6 +34,7 @@ from gateway_server.rpc.interceptors import Interceptors
 from gateway_server.rpc.server import RpcServer
 from gateway_server.rpc.usage import UsageServicer
 from gateway_server.storage.api_keys import ApiKeyRepository
+from gateway_server.storage.audit import AuditRepository
 from gateway_server.storage.budgets import BudgetRepository
 from gateway_server.storage.changes import ChangeFeed
 from gateway_server.storage.models import ModelRepository
@@ -130,6 +131,7 @@ async def gateway(tmp_path: Path) -> AsyncIterator[Gateway]:
                         api_keys=keys,
                         providers=ProviderRepository(store, clock),
                         models=ModelRepository(store, clock),
+                        audit=AuditRepository(store),
                         feed=feed,
                         peppers=peppers,
                         master_keys=master_keys,

@@ -1,0 +1,253 @@
+"""Rate limits are what a plain model says they are, in memory and in Redis alike."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from fractions import Fraction
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gateway_server.clock import SystemClock
+from gateway_server.limits.buckets import Buckets
+from gateway_server.limits.checks import CONCURRENT, MINUTE, REQUESTS, TOKENS, Check, Taken
+from gateway_server.limits.limiter import LimitsAwayError
+from gateway_server.limits.redis_limits import RedisLimits
+from gateway_server.metrics import Metrics
+from tests.support.services import SERVICES, Service
+
+
+@dataclass
+class Model:
+    """Limits by plain fractions: what is in a bucket, as it drains."""
+
+    levels: dict[str, Fraction] = field(default_factory=dict)
+    places: dict[str, dict[str, int]] = field(default_factory=dict)
+    now: int = 0
+
+    def advance(self, micros: int, limits: dict[str, int]) -> None:
+        self.now += micros
+        for key, level in self.levels.items():
+            self.levels[key] = max(level - Fraction(micros * limits[key], MINUTE), Fraction(0))
+
+    def take(self, checks: list[Check], lease: str, end: int) -> bool:
+        for check in checks:
+            if check.kind == CONCURRENT:
+                living = [e for e in self.places.get(check.key, {}).values() if e > self.now]
+                if len(living) >= check.limit:
+                    return False
+            elif self.levels.get(check.key, Fraction(0)) + check.cost > check.limit:
+                return False
+        for check in checks:
+            if check.kind == CONCURRENT:
+                self.places.setdefault(check.key, {})[lease] = end
+            else:
+                self.levels[check.key] = self.levels.get(check.key, Fraction(0)) + check.cost
+        return True
+
+    def settle(self, checks: list[Check], lease: str, corrections: list[int]) -> None:
+        for check, correction in zip(checks, corrections, strict=True):
+            if check.kind == CONCURRENT:
+                self.places.get(check.key, {}).pop(lease, None)
+            else:
+                level = self.levels.get(check.key, Fraction(0)) + correction
+                self.levels[check.key] = max(level, Fraction(0))
+
+
+LIMITS = {"r": 7, "t": 1000, "c": 2}
+KINDS = {"r": REQUESTS, "t": TOKENS, "c": CONCURRENT}
+
+
+def checks_of(kinds: str, tokens: int) -> list[Check]:
+    return [
+        Check("tenants/acme", "", KINDS[kind], LIMITS[kind], tokens if kind == "t" else 1) for kind in kinds
+    ]
+
+
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("take"), st.sampled_from(["r", "t", "c", "rt", "rtc", "tc"]), st.integers(0, 1000)),
+        st.tuples(st.just("settle"), st.integers(0, 9), st.integers(-500, 1500)),
+        st.tuples(st.just("wait"), st.integers(0, 30_000_000), st.just(0)),
+    ),
+    max_size=60,
+)
+
+
+@settings(deadline=None, max_examples=300)
+@given(STEPS)
+def test_in_memory_limits_are_those_of_the_model(steps: list[tuple[str, object, int]]) -> None:
+    model, buckets = Model(), Buckets()
+    keys = {check.key: check.limit for check in checks_of("rtc", 0)}
+    under_way: list[tuple[str, list[Check]]] = []
+    for number, (step, value, amount) in enumerate(steps):
+        match step:
+            case "wait":
+                assert isinstance(value, int)
+                model.advance(value, keys)
+            case "take":
+                assert isinstance(value, str)
+                checks, lease = checks_of(value, amount), str(number)
+                end = model.now + 40_000_000
+                taken = buckets.take(checks, lease, now=model.now, lease_end=end)
+                assert (not taken.refusals) == model.take(checks, lease, end)
+                if taken.refusals:
+                    check_waits(buckets, taken, checks, model.now)
+                else:
+                    under_way.append((lease, checks))
+                    check_remaining(taken, checks, model)
+            case "settle" if under_way:
+                assert isinstance(value, int)
+                lease, checks = under_way.pop(value % len(under_way))
+                corrections = [amount if check.kind == TOKENS else 0 for check in checks]
+                buckets.settle(checks, lease, corrections, now=model.now)
+                model.settle(checks, lease, corrections)
+            case _:
+                pass
+
+
+def check_waits(buckets: Buckets, taken: Taken, checks: list[Check], now: int) -> None:
+    """Waiting as long as is told is enough, and a microsecond less is not."""
+    for refusal in taken.refusals:
+        if refusal.wait is None:
+            continue
+        level = refusal.check.limit * MINUTE - refusal.check.cost * MINUTE
+        drained = buckets._buckets[refusal.check.key].level - refusal.wait * refusal.check.limit
+        assert drained <= level < drained + refusal.check.limit
+
+
+def check_remaining(taken: Taken, checks: list[Check], model: Model) -> None:
+    for check, remaining in zip(checks, taken.remaining, strict=True):
+        if check.kind == CONCURRENT:
+            continue
+        assert remaining == (check.limit - model.levels[check.key]).__floor__()
+
+
+def test_what_is_idle_is_forgotten() -> None:
+    buckets = Buckets()
+    for number in range(100_000):
+        check = Check(f"tenants/t{number}", "", REQUESTS, 60, 1)
+        buckets.take([check], "x", now=number * 10_000, lease_end=0)
+    assert len(buckets) < 1_000
+
+
+@pytest.fixture
+def server() -> Service:
+    return SERVICES.redis()
+
+
+@pytest.fixture
+async def limits(server: Service) -> AsyncIterator[RedisLimits]:
+    made = RedisLimits(f"redis://127.0.0.1:{server.port}", clock=SystemClock(), metrics=Metrics())
+    await made.start()
+    yield made
+    await made.close()
+
+
+@pytest.fixture
+def group() -> str:
+    return f"tenants/{uuid.uuid4().hex}"
+
+
+async def test_in_redis_too_all_or_nothing(limits: RedisLimits, group: str) -> None:
+    requests, tokens, places = checks_of("rtc", 900)
+    first = await limits.take(group, [requests, tokens, places], "a", lease_seconds=60)
+    assert first.refusals == []
+    assert first.remaining == [6, 100, 1]
+    second = await limits.take(group, [requests, tokens, places], "b", lease_seconds=60)
+    [refusal] = second.refusals
+    assert refusal.check == tokens
+    assert refusal.wait is not None
+    assert 47_000_000 < refusal.wait <= 48_000_000  # until 800 of the 1000 are free again
+    assert await limits.used(group, [requests, tokens, places]) == [1, 900, 1]
+
+
+async def test_in_redis_a_settled_call_took_what_it_took(limits: RedisLimits, group: str) -> None:
+    checks = checks_of("rtc", 900)
+    await limits.take(group, checks, "a", lease_seconds=60)
+    limits.settle(group, checks, "a", [0, -890, 0])
+    requests, tokens, places = await limits.used(group, checks)
+    assert (requests, places) == (1, 0)
+    assert tokens <= 10
+    limits.settle(group, checks, "a", [0, 2000, 0])  # more than there is: a debt
+    taken = await limits.take(group, checks_of("t", 1), "b", lease_seconds=60)
+    assert taken.refusals[0].wait is not None
+    assert taken.refusals[0].wait > 59_000_000
+
+
+async def test_in_redis_a_lease_ends_by_itself(limits: RedisLimits, group: str) -> None:
+    [place] = checks_of("c", 0)
+    for lease in ("a", "b"):
+        assert (await limits.take(group, [place], lease, lease_seconds=0.1)).refusals == []
+    assert (await limits.take(group, [place], "c", lease_seconds=1)).refusals
+    await asyncio.sleep(0.15)
+    assert (await limits.take(group, [place], "c", lease_seconds=1)).refusals == []
+
+
+async def test_two_processes_share_one_limit(limits: RedisLimits, server: Service, group: str) -> None:
+    other = RedisLimits(f"redis://127.0.0.1:{server.port}", clock=SystemClock(), metrics=Metrics())
+    await other.start()
+    check = Check(group, "", REQUESTS, 50, 1)
+    taken = await asyncio.gather(
+        *(each.take(group, [check], str(n), lease_seconds=1) for n in range(60) for each in (limits, other))
+    )
+    assert sum(not each.refusals for each in taken) == 50
+    await other.close()
+
+
+async def test_a_call_that_leaves_takes_nothing(limits: RedisLimits, group: str) -> None:
+    checks = checks_of("rtc", 500)
+    for turns in range(8):
+        task = asyncio.create_task(limits.take(group, checks, f"l{turns}", lease_seconds=60))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.wait([task])
+    await asyncio.sleep(0.1)
+    requests, tokens, places = await limits.used(group, checks)
+    assert (requests, places) == (0, 0)
+    assert tokens == 0
+
+
+async def test_a_redis_that_forgets_its_scripts_is_told_again(limits: RedisLimits, group: str) -> None:
+    checks = checks_of("r", 0)
+    await limits.take(group, checks, "a", lease_seconds=1)
+    await limits._redis.script_flush()
+    assert (await limits.take(group, checks, "b", lease_seconds=1)).refusals == []
+    await limits._redis.flushall()
+    assert (await limits.take(group, checks, "c", lease_seconds=1)).remaining == [6]
+
+
+async def find_again(limits: RedisLimits, group: str, checks: list[Check]) -> None:
+    async with asyncio.timeout(10):
+        while True:
+            await asyncio.sleep(0.05)
+            with suppress(LimitsAwayError):
+                await limits.take(group, checks, "d", lease_seconds=0.01)
+                return
+
+
+async def test_a_redis_that_is_away_is_noticed_and_found_again(group: str) -> None:
+    server = await asyncio.to_thread(SERVICES.own, "redis")
+    limits = RedisLimits(f"redis://127.0.0.1:{server.port}", clock=SystemClock(), metrics=Metrics())
+    await limits.start()
+    checks = checks_of("rc", 0)
+    await limits.take(group, checks, "a", lease_seconds=60)
+    for how in (server.pause, server.kill):
+        await asyncio.to_thread(how)
+        for _ in range(4):
+            with pytest.raises(LimitsAwayError):
+                await limits.take(group, checks, "b", lease_seconds=60)
+        assert limits.is_away
+        limits.settle(group, checks, "a", [0, 0])
+        await asyncio.to_thread(server.resume if how == server.pause else server.start)
+        await find_again(limits, group, checks)
+        await asyncio.sleep(0.1)
+        assert (await limits.used(group, checks))[1] == 0  # what ended meanwhile holds no place
+    await limits.close()
+    await asyncio.to_thread(server.kill)
