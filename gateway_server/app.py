@@ -29,6 +29,7 @@ from gateway_server.metrics import Metrics
 from gateway_server.pipeline.account import Accounts, record_refusal
 from gateway_server.pipeline.chat import ChatPipeline
 from gateway_server.pipeline.count import CountPipeline
+from gateway_server.pipeline.draining import Draining
 from gateway_server.pipeline.embeddings import EmbeddingsPipeline
 from gateway_server.pipeline.limit_usage import LimitUsageReader
 from gateway_server.pipeline.upstream import Upstream, UpstreamLimits
@@ -258,6 +259,7 @@ async def _start(settings: Settings, base: _Base, stack: AsyncExitStack) -> tupl
         upstream=upstream,
         accounts=accounts,
         flush_seconds=settings.stream_flush_ms / 1000,
+        draining=Draining(settings.cancel_drain_seconds),
     )
     embeddings = EmbeddingsPipeline(router=router, upstream=upstream, accounts=accounts)
     counts = CountPipeline(router=router, upstream=upstream, accounts=accounts)
@@ -302,6 +304,7 @@ async def _start(settings: Settings, base: _Base, stack: AsyncExitStack) -> tupl
         await part.start()
         if part is not ledger:
             stack.push_async_callback(part.close)
+    stack.push_async_callback(chat.close)
     if settings.metrics_listen:
         stack.callback(_serve_metrics(settings.metrics_listen, metrics))
     await server.start()

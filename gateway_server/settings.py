@@ -98,6 +98,12 @@ class Settings(BaseSettings):
     stream_stall_seconds: float = Field(
         30, gt=0, description="A stream whose caller reads nothing for this long is ended, in seconds."
     )
+    cancel_drain_seconds: float = Field(
+        0,
+        ge=0,
+        description="When a caller leaves a stream, the provider is read for this long on, in seconds, to "
+        "learn the usage that some tell only at the end. 0: its connection is closed at once.",
+    )
     drain_seconds: float = Field(
         30, ge=0, description="Time that calls under way have to end after SIGTERM, in seconds."
     )

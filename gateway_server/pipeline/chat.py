@@ -14,6 +14,7 @@ from aigateway.v1.usage_pb2 import TokenUsage, UsageState
 from gateway_server.call import CallContext
 from gateway_server.errors import feature_not_supported
 from gateway_server.pipeline.account import Accounts, CallAccount
+from gateway_server.pipeline.draining import Draining, Listener
 from gateway_server.pipeline.relay import ChatRelay
 from gateway_server.pipeline.upstream import Upstream, read_error_body
 from gateway_server.providers.base import ChatFormat, HttpCall, Target
@@ -31,12 +32,19 @@ class ChatPipeline:
     """Serves chat calls: choose a target, ask it, tell the caller, settle."""
 
     def __init__(
-        self, *, router: Router, upstream: Upstream, accounts: Accounts, flush_seconds: float
+        self,
+        *,
+        router: Router,
+        upstream: Upstream,
+        accounts: Accounts,
+        flush_seconds: float,
+        draining: Draining,
     ) -> None:
         self._router = router
         self._upstream = upstream
         self._accounts = accounts
         self._flush_seconds = flush_seconds
+        self._draining = draining
 
     async def complete(self, request: CreateChatCompletionRequest, call: CallContext) -> ChatCompletion:
         """The whole answer."""
@@ -68,6 +76,15 @@ class ChatPipeline:
 
     async def stream(self, request: CreateChatCompletionRequest, call: CallContext, emit: EmitChunk) -> None:
         """The answer while it is being written; ``emit`` is awaited for each message."""
+        await self._draining.serve(lambda listener: self._stream(request, call, listener), emit)
+
+    async def close(self) -> None:
+        """Ends streams that go on without their callers."""
+        await self._draining.close()
+
+    async def _stream(
+        self, request: CreateChatCompletionRequest, call: CallContext, listener: Listener
+    ) -> None:
         with self._account(request, call) as account:
             candidate, chat_format = self._choose(request, call)
             target = candidate.target
@@ -80,7 +97,11 @@ class ChatPipeline:
                 attempt.take_served_by(start.served_by)
 
             relay = ChatRelay(
-                parser, emit, introduce=introduce, flush_seconds=self._flush_seconds, clock=call.clock
+                parser,
+                listener.emit,
+                introduce=introduce,
+                flush_seconds=self._flush_seconds,
+                clock=call.clock,
             )
             attempt = await account.attempt(
                 target,
@@ -98,9 +119,10 @@ class ChatPipeline:
                         raise chat_format.parse_error(response.status, response.headers, data, target)
                     last_events = await relay.run(response, on_first_content=attempt.mark_first_token)
                 attempt.usage = parser.usage or _counted_usage(request, relay.characters)
+            listener.require_present()
             account.conclude(last_events[-1].end)
             account.settle()
-            await emit(ChatCompletionChunk(events=last_events))
+            await listener.emit(ChatCompletionChunk(events=last_events))
 
     def _account(self, request: CreateChatCompletionRequest, call: CallContext) -> CallAccount:
         return self._accounts.open(

@@ -36,8 +36,7 @@ class Service:
         self.port = port
         self._is_ready = is_ready
         self._folder = folder
-        self._command = command
-        self._user = user
+        self._command = [*_as_user(user), *command]
         self._stop_signal = stop_signal
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -45,7 +44,7 @@ class Service:
         """Starts it and waits until it takes connections. Blocks."""
         with (self._folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
-                self._command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, user=self._user, cwd="/"
+                self._command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, cwd="/"
             )
         give_up_at = time.monotonic() + 30
         while not self._is_ready(self.port):
@@ -98,10 +97,21 @@ def _new_postgresql(folder: Path) -> Service:
         shutil.chown(folder, user)
     data = folder / "data"
     subprocess.run(
-        [binaries / "initdb", "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync"],
+        [
+            *_as_user(user),
+            binaries / "initdb",
+            "-D",
+            data,
+            "-U",
+            "postgres",
+            "-A",
+            "trust",
+            "-E",
+            "UTF8",
+            "--no-sync",
+        ],
         check=True,
         stdout=subprocess.DEVNULL,
-        user=user,
         cwd="/",
     )
     port = _free_port()
@@ -183,6 +193,11 @@ def _absent(name: str) -> NoReturn:
     reason_file = _TOOLS / f"{name}.absent"
     reason = reason_file.read_text().strip() if reason_file.exists() else "run `make test-services`"
     tell_absent(f"{name}: {reason}")
+
+
+def _as_user(user: str | None) -> list[str]:
+    """What to put before a command. Popen's own way forks, and gRPC's handlers of forks may hang in the child."""
+    return ["setpriv", f"--reuid={user}", "--clear-groups", "--regid=nogroup"] if user else []
 
 
 def _has_user(name: str) -> bool:
