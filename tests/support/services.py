@@ -196,7 +196,7 @@ def _absent(name: str) -> NoReturn:
 
 
 def _as_user(user: str | None) -> list[str]:
-    """What to put before a command. Popen's own way forks, and gRPC's handlers of forks may hang in the child."""
+    """What to put before a command: Popen's own way forks, and there gRPC's handlers of forks may hang."""
     return ["setpriv", f"--reuid={user}", "--clear-groups", "--regid=nogroup"] if user else []
 
 
