@@ -60,6 +60,7 @@ from gateway_server.storage.facts import settle_fact
 from gateway_server.storage.gateways import GatewayRepository
 from gateway_server.storage.models import ModelRepository
 from gateway_server.storage.providers import ProviderRepository, Rekeyed
+from gateway_server.storage.retention import RetentionRepository
 from gateway_server.storage.schema import DatabaseVersionError, upgrade
 from gateway_server.storage.sealing import MasterKeyError, MasterKeys
 from gateway_server.storage.settlement import Settlements
@@ -70,6 +71,7 @@ from gateway_server.usage.journal import Journal
 from gateway_server.usage.ledger import Ledger
 from gateway_server.usage.recovery import recover_journals
 from gateway_server.usage.registry import Registry
+from gateway_server.usage.retention import Retention
 
 _log: Final = logging.getLogger(__name__)
 
@@ -300,7 +302,8 @@ async def _start(settings: Settings, base: _Base, stack: AsyncExitStack) -> tupl
     )
     feed.subscribe(budgets.on_changes)
     stack.push_async_callback(_end_process, ledger, settlements, journal, registry.gateway_id)
-    for part in (feed, authenticator, base.credential_files, ledger, budgets, registry):
+    retention = Retention(RetentionRepository(base.store), settings.usage_retention_days, clock=base.clock)
+    for part in (feed, authenticator, base.credential_files, ledger, budgets, registry, retention):
         await part.start()
         if part is not ledger:
             stack.push_async_callback(part.close)

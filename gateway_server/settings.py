@@ -98,6 +98,9 @@ class Settings(BaseSettings):
     stream_stall_seconds: float = Field(
         30, gt=0, description="A stream whose caller reads nothing for this long is ended, in seconds."
     )
+    usage_retention_days: int = Field(
+        0, ge=0, description="Calls older than this are deleted; sums by the day stay. 0: all are kept."
+    )
     cancel_drain_seconds: float = Field(
         0,
         ge=0,

@@ -29,9 +29,16 @@ asyncio.run(upgrade(sys.argv[1]))
 """
 
 
+def is_no_partition(_: object, name: str | None, kind: str, reflected: bool, known: object) -> bool:
+    is_partition = (name or "").startswith(("usage_records_", "usage_attempts_"))
+    return not (kind == "table" and reflected and known is None and is_partition)
+
+
 async def test_the_migrations_make_the_tables_that_the_code_knows(database_url: str) -> None:
     def differences(connection: Connection) -> list[object]:
-        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        context = MigrationContext.configure(
+            connection, opts={"compare_type": True, "include_object": is_no_partition}
+        )
         return list(compare_metadata(context, metadata))
 
     await upgrade(database_url)

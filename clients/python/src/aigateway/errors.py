@@ -154,6 +154,9 @@ _BY_REASON: Final[Mapping[str, type[GatewayError]]] = {
     "NOT_IMPLEMENTED": UnimplementedError,
     "INTERNAL": InternalError,
     "CANCELLED": CallCancelledError,
+    "MODEL_UNPRICED": BudgetExceededError,
+    "LIMITER_UNAVAILABLE": UnavailableError,
+    "INTERRUPTED": UnavailableError,
 }
 
 # For statuses without a reason that is known here: from a newer gateway, a proxy, or gRPC on this side.

@@ -168,6 +168,7 @@ from aigateway.v1.routing_pb2 import (
 )
 from aigateway.v1.tenant_pb2 import (
     Budget,
+    ModelRateLimits,
     RateLimits,
     Tenant,
 )
@@ -294,6 +295,7 @@ __all__ = [
     "ModalityTokens",
     "Model",
     "ModelCapability",
+    "ModelRateLimits",
     "ModerationDetector",
     "PartDelta",
     "PartEnd",

@@ -1,0 +1,64 @@
+"""Lets old calls go in the background, and makes room for new ones where the store has partitions."""
+
+import asyncio
+import logging
+from typing import Final
+
+from gateway_server.clock import Clock
+from gateway_server.errors import GatewayError
+from gateway_server.storage.retention import RetentionRepository
+from gateway_server.storage.times import day_of_micros, micros_of_seconds
+
+_LOG: Final = logging.getLogger(__name__)
+
+_INTERVAL_SECONDS: Final = 3600.0
+#: Between two deletions, so that the ledger's writer is never kept waiting for longer than one of them.
+_PAUSE_SECONDS: Final = 0.05
+
+
+class Retention:
+    """Keeps calls for so many days, all when 0. Its owner starts and closes it."""
+
+    def __init__(self, repository: RetentionRepository, days: int, *, clock: Clock) -> None:
+        self._repository = repository
+        self._days = days
+        self._clock = clock
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Makes the partitions of today, and begins. Raises STORE_UNAVAILABLE."""
+        await self._repository.make_partitions(micros_of_seconds(self._clock.now()))
+        self._task = asyncio.create_task(self._run(), name="retention")
+
+    async def close(self) -> None:
+        """Stops; what is left goes next time."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+            self._task = None
+
+    async def tend(self) -> int:
+        """Makes partitions and lets go what is too old; how many calls one by one. STORE_UNAVAILABLE."""
+        now = micros_of_seconds(self._clock.now())
+        await self._repository.make_partitions(now)
+        if not self._days:
+            return 0
+        before_day = day_of_micros(now) - self._days
+        await self._repository.drop_partitions(before_day)
+        await self._repository.forget_hours(before_day)
+        forgotten = 0
+        while some := await self._repository.forget_some(before_day):
+            forgotten += some
+            await asyncio.sleep(_PAUSE_SECONDS)
+        return forgotten
+
+    async def _run(self) -> None:
+        while True:
+            try:
+                if forgotten := await self.tend():
+                    _LOG.info("%d calls from more than %d days ago were deleted", forgotten, self._days)
+            except GatewayError as error:
+                _LOG.warning("old calls cannot be deleted yet: %s", error.message)
+            except Exception:  # noqa: BLE001 -- without this task, the ledger would grow for ever
+                _LOG.exception("deleting old calls failed")
+            await asyncio.sleep(_INTERVAL_SECONDS)

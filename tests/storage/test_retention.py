@@ -1,0 +1,133 @@
+"""Old calls go, new ones come meanwhile, and sums by the day stay."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from pathlib import Path
+
+import pytest
+from sqlalchemy import func, select, text
+
+from aigateway.v1.routing_pb2 import Attempt
+from gateway_server.ids import new_id
+from gateway_server.storage.engine import Store, open_store
+from gateway_server.storage.retention import PARTITION_DAYS, RetentionRepository
+from gateway_server.storage.schema import downgrade, upgrade
+from gateway_server.storage.tables import usage_attempts, usage_records
+from gateway_server.storage.usage_records import CallRecord, UsageQuery, UsageRepository
+from gateway_server.storage.usage_sums import SumQuery, UsageSumRepository
+from gateway_server.usage.retention import Retention
+from tests.support.ledgers import add_calls
+from tests.support.stores import BACKENDS, SetClock, fresh_database
+
+DAY = 86_400_000_000
+NOW = 20_000 * DAY + DAY // 2
+
+
+def call(day: int) -> CallRecord:
+    return CallRecord(
+        request_id=new_id(),
+        tenant_id="acme",
+        api_key_id="k",
+        method="CreateChatCompletion",
+        model="m",
+        start_time=day * DAY + 1,
+        latency=1,
+        status_code=0,
+        attempts=[Attempt(provider="providers/p", provider_model="m")],
+    )
+
+
+async def days_in(store: Store) -> list[int]:
+    async with store.read() as connection:
+        rows = await connection.execute(select(usage_records.c.start_day).order_by(usage_records.c.start_day))
+        return list(rows.scalars())
+
+
+async def test_calls_are_kept_for_so_many_days(store: Store) -> None:
+    days = [19_000, 19_985, 19_989, 19_990, 19_991, 20_000]
+    clock = SetClock(NOW / 1_000_000)
+    retention = Retention(RetentionRepository(store), 10, clock=clock)
+    await retention.tend()
+    await add_calls(store, [call(day) for day in days for _ in range(3)])
+    assert await retention.tend() > 0
+    assert await days_in(store) == [day for day in days if day >= 19_990 for _ in range(3)]
+    async with store.read() as connection:
+        count = select(func.count()).select_from(usage_attempts)
+        assert (await connection.execute(count)).scalar_one() == 9
+    [everything] = await UsageSumRepository(store).query(
+        SumQuery(UsageQuery("acme", 18_000 * DAY, 21_000 * DAY))
+    )
+    assert everything.sums.counts["request_count"] == 18
+    assert await retention.tend() == 0
+
+
+async def test_without_a_setting_all_are_kept(store: Store) -> None:
+    await add_calls(store, [call(1)])
+    assert await Retention(RetentionRepository(store), 0, clock=SetClock(NOW / 1_000_000)).tend() == 0
+    assert await days_in(store) == [1]
+
+
+async def test_new_calls_are_written_while_old_ones_go(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway_server.storage.retention._ROWS_AT_ONCE", 20)
+    monkeypatch.setattr("gateway_server.usage.retention._PAUSE_SECONDS", 0)
+    await add_calls(store, [call(100) for _ in range(600)])
+    retention = Retention(RetentionRepository(store), 10, clock=SetClock(NOW / 1_000_000))
+    tending = asyncio.create_task(retention.tend())
+    written = 0
+    while not tending.done():
+        await add_calls(store, [call(20_000)])
+        written += 1
+    assert await tending == 600
+    assert written > 3
+    assert await days_in(store) == [20_000] * written
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+async def test_a_ledger_from_before_keeps_its_calls_both_ways(backend: str, tmp_path: Path) -> None:
+    draw = random.Random(1)
+    days = sorted(draw.randint(19_900, 20_040) for _ in range(50))
+    async with fresh_database(backend, tmp_path) as url:
+        await upgrade(url, revision="0005")
+        store = open_store(url)
+        await add_calls(store, [call(day) for day in days])
+        await upgrade(url)
+        assert await days_in(store) == days
+        clock = SetClock(NOW / 1_000_000)
+        await Retention(RetentionRepository(store), 0, clock=clock).tend()
+        assert await days_in(store) == days
+        page = await UsageRepository(store).list_page(UsageQuery("acme"))
+        assert len(page.items) == 50
+        assert all(len(record.attempts) == 1 for record in page.items)
+        await store.close()
+        await downgrade(url, "0005")
+        store = open_store(url)
+        assert await days_in(store) == days
+        await store.close()
+        await upgrade(url)
+
+
+async def test_whole_partitions_are_dropped(store: Store) -> None:
+    if store.dialect != "postgresql":
+        pytest.skip("SQLite has no partitions")
+    repository = RetentionRepository(store)
+    first = 20_000 // PARTITION_DAYS
+    await repository.make_partitions((first - 5) * PARTITION_DAYS * DAY)
+    await repository.make_partitions(NOW)
+    await add_calls(store, [call((first - 5) * PARTITION_DAYS + day) for day in range(3)])
+    await add_calls(store, [call(20_000)])
+    await repository.drop_partitions(20_000 - PARTITION_DAYS)
+    async with store.read() as connection:
+        rows = await connection.execute(
+            text(
+                "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'usage_records'::regclass"
+            )
+        )
+        names = set(rows.scalars())
+    assert names == {
+        "usage_records_default",
+        f"usage_records_{first * PARTITION_DAYS}",
+        f"usage_records_{(first + 1) * PARTITION_DAYS}",
+    }
+    assert await days_in(store) == [20_000]
