@@ -7,7 +7,7 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,13 +25,18 @@ from aigateway.v1.admin_service_pb2 import (
 from aigateway.v1.admin_service_pb2_grpc import AdminServiceStub
 from aigateway.v1.chat_service_pb2_grpc import ChatServiceStub
 from aigateway.v1.permission_pb2 import Scope
+from aigateway.v1.tenant_pb2 import Budget, RateLimits
 from bench.cases import CASES, Case, delta_text
 from bench.children import Child, start_module
 from bench.programs import build_program
+from tests.support.services import SERVICES
 
 EMPTY: Final = "empty"
 RELAY: Final = "relay"
 GATEWAY: Final = "gateway"
+#: The gateway with every limit and budget on tenant and key; by itself, and on PostgreSQL and Redis.
+LIMITED: Final = "limited"
+SHARED: Final = "shared"
 NAMES: Final = (EMPTY, RELAY, GATEWAY)
 
 _START_SECONDS: Final = 60.0
@@ -74,6 +79,13 @@ def running(names: Sequence[str], *, pin: bool = False) -> Iterator[Bench]:
                     subjects.append(_start_reference(stack, RELAY, "bench.relay", base_url, cpus=cpus))
                 case "gateway":
                     subjects.append(_start_gateway(stack, base_url, cpus=cpus))
+                case "limited":
+                    subjects.append(_start_gateway(stack, base_url, cpus=cpus, name=LIMITED, limits=True))
+                case "shared":
+                    stores = _start_stores(stack)
+                    subjects.append(
+                        _start_gateway(stack, base_url, cpus=cpus, name=SHARED, limits=True, stores=stores)
+                    )
                 case _:
                     raise ValueError(f"nobody is named {name}")
         for subject in subjects:
@@ -118,7 +130,24 @@ def _start_reference(
     return Subject(name, child.pid, int(child.read_line()))
 
 
-def _start_gateway(stack: ExitStack, base_url: str, *, cpus: frozenset[int]) -> Subject:
+def _start_stores(stack: ExitStack) -> dict[str, str]:
+    """A PostgreSQL and a Redis of the benchmark's own, as settings."""
+    stack.callback(SERVICES.close)
+    return {
+        "AIGW_DATABASE_URL": f"postgresql://postgres@127.0.0.1:{SERVICES.postgresql().port}/postgres",
+        "AIGW_REDIS_URL": f"redis://127.0.0.1:{SERVICES.redis().port}",
+    }
+
+
+def _start_gateway(
+    stack: ExitStack,
+    base_url: str,
+    *,
+    cpus: frozenset[int],
+    name: str = GATEWAY,
+    limits: bool = False,
+    stores: Mapping[str, str] | None = None,
+) -> Subject:
     """The gateway as an operator runs it, with auth, ledger and metrics, set up through its own API."""
     state_dir = Path(tempfile.mkdtemp(prefix="aigw-bench-"))
     stack.callback(shutil.rmtree, state_dir)
@@ -130,17 +159,18 @@ def _start_gateway(stack: ExitStack, base_url: str, *, cpus: frozenset[int]) -> 
         "AIGW_ADMIN_KEY": admin_key,
         "AIGW_LOG_LEVEL": "warning",
         "AIGW_DEMO": "false",
+        **(stores or {}),
     }
     if taken := sorted(name for name in os.environ if name.startswith("AIGW_")):
         raise RuntimeError(f"the gateway is measured with its own settings: unset {', '.join(taken)}")
     command = [str(Path(sys.executable).with_name("ai-gateway")), "serve"]
     child = stack.enter_context(Child(command, env=settings, cpus=cpus))
     _wait_until_serving(child, port)
-    secret = _set_up(port, admin_key, base_url)
-    return Subject(GATEWAY, child.pid, port, f"Bearer {secret}")
+    secret = _set_up(port, admin_key, base_url, limits=limits)
+    return Subject(name, child.pid, port, f"Bearer {secret}")
 
 
-def _set_up(port: int, admin_key: str, base_url: str) -> str:
+def _set_up(port: int, admin_key: str, base_url: str, *, limits: bool) -> str:
     """A provider with its models, with prices, and a tenant with a key: gives the key."""
     metadata = (("authorization", f"Bearer {admin_key}"),)
     with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
@@ -157,11 +187,23 @@ def _set_up(port: int, admin_key: str, base_url: str) -> str:
             admin.CreateModel(model, metadata=metadata, timeout=10)
         tenant = CreateTenantRequest(tenant_id="bench")
         tenant.tenant.display_name = "Benchmark"
+        if limits:
+            _limit(tenant.tenant.rate_limits, tenant.tenant.budget)
         key = CreateApiKeyRequest(
             parent=admin.CreateTenant(tenant, metadata=metadata, timeout=10).name, api_key_id="bench"
         )
         key.api_key.scopes.append(Scope.SCOPE_INFERENCE)
+        if limits:
+            _limit(key.api_key.rate_limits_override, key.api_key.budget)
         return admin.CreateApiKey(key, metadata=metadata, timeout=10).secret
+
+
+def _limit(rates: RateLimits, budget: Budget) -> None:
+    """Sets every limit, far away."""
+    rates.requests_per_minute = 10_000_000
+    rates.tokens_per_minute = 10_000_000_000
+    rates.max_concurrent_requests = 1_000
+    budget.daily_nanos = budget.monthly_nanos = 10**15
 
 
 def _wait_until_serving(child: Child, port: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from importlib.metadata import version
@@ -29,6 +30,13 @@ def anyio_backend() -> tuple[str, dict[str, bool]]:
 async def one_event_loop(anyio_backend: object) -> AsyncIterator[None]:
     """Keeps one event loop for the whole run: gRPC's poller stays with the first loop that it meets."""
     yield  # noqa: PT022 -- what keeps the loop is that the fixture is open
+
+
+@pytest.fixture(autouse=True, scope="session")
+def interruptible() -> None:
+    """Lets SIGINT reach the processes that tests start; a run in the background inherits that it does not."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True, scope="session")

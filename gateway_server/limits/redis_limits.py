@@ -10,12 +10,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha1
 from importlib.resources import files
-from typing import Final
+from typing import Any, Final
 
-from redis.asyncio import Redis
+from redis.asyncio import ConnectionPool
+from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import NoScriptError, RedisError, ResponseError
 from redis.maint_notifications import MaintNotificationsConfig
 
 from gateway_server.clock import Clock
@@ -32,6 +33,8 @@ _TIMEOUT_SECONDS: Final = 0.05
 #: After so many failures in a row nobody waits any more, but for one that tries now and then.
 _FAILURES: Final = 3
 _PROBE_SECONDS: Final = 1.0
+#: How long a settlement waits for a check to travel with.
+_LINGER_SECONDS: Final = 0.01
 #: Settlements that wait while Redis is away; what is beyond that ends with its lease.
 _MAX_SETTLEMENTS: Final = 10_000
 
@@ -55,21 +58,22 @@ class RedisLimits:
 
     def __init__(self, url: str, *, clock: Clock, metrics: Metrics) -> None:
         """``url`` is as redis-py takes it: ``redis://``, ``rediss://``, with user, password and database."""
-        self._redis = Redis.from_url(
+        pool = ConnectionPool.from_url(
             url,
-            socket_timeout=_TIMEOUT_SECONDS,
             socket_connect_timeout=_TIMEOUT_SECONDS,
             retry=Retry(NoBackoff(), 0),
-            max_connections=8,
             # A connection begins with nothing but HELLO: less to go wrong in 50 ms, and no file is read.
             driver_info=None,
             maint_notifications_config=MaintNotificationsConfig(enabled=False),
         )
+        #: Connects itself when it is needed. redis-py's client above it would cost several times as much.
+        self._connection: AbstractConnection = pool.make_connection()  # type: ignore[no-untyped-call]
         self._clock = clock
         self._metrics = metrics
         self._asked: list[_Asked] = []
         self._filled = asyncio.Event()
         self._sender: asyncio.Task[None] | None = None
+        self._waking: asyncio.TimerHandle | None = None
         self._failures = 0
         self._probe_at = 0.0
         metrics.limiter_shared.set(1)
@@ -123,7 +127,7 @@ class RedisLimits:
             await asyncio.wait([self._sender])
             self._sender = None
         await self._send(self._take_asked())
-        await self._redis.aclose()
+        await self._connection.disconnect()
 
     def _ask(self, command: Command) -> asyncio.Future[list[int]]:
         """The answer to come. Raises LimitsAwayError, as the answer may."""
@@ -146,7 +150,10 @@ class RedisLimits:
         if asked.answer is None and len(self._asked) >= _MAX_SETTLEMENTS:
             return
         self._asked.append(asked)
-        self._filled.set()
+        if asked.answer is not None:
+            self._filled.set()
+        elif self._waking is None:  # a settlement goes along with the next check, if one comes soon
+            self._waking = asyncio.get_running_loop().call_later(_LINGER_SECONDS, self._wake)
 
     def _take_asked(self) -> list[_Asked]:
         asked, self._asked = self._asked, []
@@ -159,6 +166,10 @@ class RedisLimits:
             if self.is_away and not any(asked.answer for asked in self._asked):
                 await asyncio.sleep(_PROBE_SECONDS)  # settlements wait until it is there again
             await self._send(self._take_asked())
+
+    def _wake(self) -> None:
+        self._waking = None
+        self._filled.set()
 
     async def _send(self, asked: list[_Asked]) -> None:
         """One round trip for all of them."""
@@ -182,22 +193,37 @@ class RedisLimits:
                 each.answer.set_result(answer)
 
     async def _run(self, commands: list[Command]) -> list[list[int]]:
-        pipeline = self._redis.pipeline(transaction=False)
-        for command in commands:
-            pipeline.execute_command("EVALSHA", _DIGEST, *command)
-        answers = await pipeline.execute(raise_on_error=False)
-        if any(isinstance(answer, NoScriptError) for answer in answers):
-            # Redis has forgotten the script: it was restarted, or flushed. None of them has run.
-            await self._redis.script_load(_SCRIPT)
-            again = [place for place, answer in enumerate(answers) if isinstance(answer, NoScriptError)]
-            pipeline = self._redis.pipeline(transaction=False)
-            for place in again:
-                pipeline.execute_command("EVALSHA", _DIGEST, *commands[place])
-            for place, answer in zip(again, await pipeline.execute(raise_on_error=False), strict=True):
+        answers = await self._exchange([("EVALSHA", _DIGEST, *command) for command in commands])
+        again = [place for place, answer in enumerate(answers) if isinstance(answer, NoScriptError)]
+        if again:
+            # Redis has forgotten the script: it was restarted, or flushed. None of these has run.
+            _, *later = await self._exchange(
+                [("SCRIPT", "LOAD", _SCRIPT), *(("EVALSHA", _DIGEST, *commands[place]) for place in again)]
+            )
+            for place, answer in zip(again, later, strict=True):
                 answers[place] = answer
+        found = []
         for answer in answers:
             if isinstance(answer, Exception):
                 raise answer
+            found.append(answer)
+        return found
+
+    async def _exchange(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
+        """Answers to commands, sent together; an error of one is its answer."""
+        connection = self._connection
+        try:
+            await connection.connect()  # type: ignore[no-untyped-call]
+            await connection.send_packed_command(connection.pack_commands(commands), check_health=False)
+            answers: list[Any] = []
+            for _ in commands:
+                try:
+                    answers.append(await connection.read_response())
+                except ResponseError as error:
+                    answers.append(error)
+        except BaseException:
+            await connection.disconnect(nowait=True)  # what is still to come is nobody's answer any more
+            raise
         return answers
 
     def _fail(self, asked: list[_Asked]) -> None:
