@@ -24,11 +24,7 @@ def main() -> None:
     plan = Plan(arguments.rounds, arguments.seconds, callers=(1, 16, 64), cases=(UNARY,))
     with running((GATEWAY, LIMITED, SHARED)) as bench:
         rounds = run_rounds(bench, plan, lambda text: print(text, file=sys.stderr))
-    print(
-        print(
-            "| Callers | without, us of CPU | limits and budgets | ratio | PostgreSQL and Redis too | ratio |"
-        )
-    )
+    print("| Callers | without, us of CPU | limits and budgets | ratio | PostgreSQL, Redis | ratio |")
     print("| --- | --- | --- | --- | --- | --- |")
     for callers in plan.callers:
         bare = [cpu_us(samples, GATEWAY, UNARY, callers) for samples in rounds]

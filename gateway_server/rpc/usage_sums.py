@@ -16,17 +16,17 @@ from gateway_server.errors import invalid_request
 from gateway_server.resource_names import api_key_name, provider_name, tenant_name
 from gateway_server.rpc.times import read_time
 from gateway_server.storage.paging import PageRequest, decode_page_token, encode_page_token
-from gateway_server.storage.rollups import Sums
+from gateway_server.storage.rollups import GROUP_COLUMNS, Sums
 from gateway_server.storage.sketches import percentile
 from gateway_server.storage.times import duration_of_micros, timestamp_of_micros
-from gateway_server.storage.usage_records import UsageQuery
+from gateway_server.storage.usage_records import UsageQuery, conditions_in
 from gateway_server.storage.usage_sums import Step, SumQuery, UsageGroupSum
 from gateway_server.usage.filter import parse_filter
 
 _DAY_MICROS: Final = 86_400_000_000
 #: How much of the ledger may be summed where rollups do not tell.
 _MAX_MINUTE_DAYS: Final = 1
-_MAX_END_USER_DAYS: Final = 31
+_MAX_SINGLE_DAYS: Final = 31
 
 _STEPS: Final[Mapping[TimeStep.ValueType, Step | None]] = {
     TimeStep.TIME_STEP_UNSPECIFIED: None,
@@ -65,11 +65,13 @@ def read_sum_query(request: QueryUsageRequest, tenant_id: str | None) -> SumQuer
         labels=tuple(dict.fromkeys(request.group_by_labels)),
     )
     days = (end - start) / _DAY_MICROS
-    by_end_user = "end_user_id" in columns or any(each.field == "end_user_id" for each in conditions)
+    asked = {*columns, *(each.field for each in conditions_in(conditions))} - {"api_key", "provider"}
     if query.step == "minute" and days > _MAX_MINUTE_DAYS:
         raise invalid_request("end_time", f"must be within {_MAX_MINUTE_DAYS} day for steps of a minute")
-    if by_end_user and days > _MAX_END_USER_DAYS:
-        raise invalid_request("end_time", f"must be within {_MAX_END_USER_DAYS} days for end users")
+    if not asked <= GROUP_COLUMNS and days > _MAX_SINGLE_DAYS:
+        raise invalid_request(
+            "end_time", f"must be within {_MAX_SINGLE_DAYS} days for what only single calls tell"
+        )
     return query
 
 

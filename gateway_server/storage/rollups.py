@@ -45,6 +45,9 @@ _DIMENSIONS: Final = (
     "error_reason",
     "labels",
 )
+#: What rollups can be asked by.
+GROUP_COLUMNS: Final = frozenset(_DIMENSIONS)
+
 #: Columns of a call that are added up as they are.
 _ADDED: Final = (
     "input_tokens",

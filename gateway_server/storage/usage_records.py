@@ -1,10 +1,11 @@
 """The ledger's rows: one per call and one per attempt, written in batches and never changed."""
 
-from collections.abc import Mapping, Sequence
+import operator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, TypeVar
 
-from sqlalchemy import ColumnElement, Row, Table, and_, func, not_, select, tuple_
+from sqlalchemy import ColumnElement, Row, Table, and_, false, func, not_, or_, select, tuple_
 from sqlalchemy.engine import Connection
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -97,29 +98,61 @@ def insert_calls(connection: Connection, calls: Sequence[CallRows]) -> None:
         connection.execute(insert_once(usage_attempts, dialect), attempts)
 
 
+#: A comparison of numbers.
+Order = Literal["<", "<=", ">", ">="]
+
+
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """A comparison with a property of a call; what is not set counts as empty.
+    """A comparison with a property of a call; what is not set counts as empty, and has no place in an order.
+
+    ``field`` is a column of ``usage_records``, or one of those below.
 
     ``api_key`` is compared with a resource name, ``provider`` with an id, ``labels`` with the value of the
     one called ``label``, which must hold neither double quotes nor backslashes: SQLite cannot look for them.
     """
 
-    field: Literal[
-        "api_key",
-        "model",
-        "method",
-        "provider",
-        "provider_model",
-        "status_code",
-        "error_reason",
-        "end_user_id",
-        "environment",
-        "labels",
-    ]
+    field: str
     value: str | int
     equal: bool = True
     label: str = ""
+    order: Order | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Not:
+    """What does not hold."""
+
+    filter: "Filter"
+
+
+@dataclass(frozen=True, slots=True)
+class AnyOf:
+    """What holds when one of them does."""
+
+    filters: tuple["Filter", ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AllOf:
+    """What holds when all of them do."""
+
+    filters: tuple["Filter", ...]
+
+
+Filter = Condition | Not | AnyOf | AllOf
+
+
+def conditions_in(filters: Iterable[Filter]) -> Iterator[Condition]:
+    """All comparisons within some filters."""
+    for each in filters:
+        match each:
+            case Condition():
+                yield each
+            case Not():
+                yield from conditions_in((each.filter,))
+            case AnyOf() | AllOf():
+                yield from conditions_in(each.filters)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +165,7 @@ class UsageQuery:
     tenant_id: str | None
     start_time: int | None = None
     end_time: int | None = None
-    conditions: tuple[Condition, ...] = ()
+    conditions: tuple[Filter, ...] = ()
 
 
 class UsageRepository:
@@ -177,13 +210,22 @@ def _where(query: UsageQuery) -> list[ColumnElement[bool]]:
     return [*found, *(holds(condition, usage_records) for condition in query.conditions)]
 
 
-def holds(condition: Condition, table: Table) -> ColumnElement[bool]:
-    """Whether a condition holds for a row of a table that has the columns of what it compares."""
-    equal = _equals(condition, table)
-    return equal if condition.equal else not_(equal)
+def holds(each: Filter, table: Table) -> ColumnElement[bool]:
+    """Whether a filter holds for a row of a table that has the columns of what it compares."""
+    match each:
+        case Condition():
+            compared = _compare(each, table)
+            return compared if each.equal else not_(compared)
+        case Not():
+            # What compares with nothing is not true, so that its opposite is.
+            return not_(func.coalesce(holds(each.filter, table), false()))
+        case AnyOf():
+            return or_(*(holds(one, table) for one in each.filters))
+        case AllOf():
+            return and_(*(holds(one, table) for one in each.filters))
 
 
-def _equals(condition: Condition, table: Table) -> ColumnElement[bool]:
+def _compare(condition: Condition, table: Table) -> ColumnElement[bool]:
     columns = table.c
     match condition.field:
         case "api_key":
@@ -193,7 +235,12 @@ def _equals(condition: Condition, table: Table) -> ColumnElement[bool]:
             return columns.provider_id == condition.value
         case "labels":
             return func.coalesce(columns.labels[condition.label].as_string(), "") == condition.value
-    return columns[condition.field] == condition.value
+    column = columns[condition.field]
+    if condition.order is None:
+        return column == condition.value
+    compare = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}[condition.order]
+    found: ColumnElement[bool] = compare(column, condition.value)
+    return found
 
 
 async def _attempts_of(connection: AsyncConnection, records: Sequence[Row[Any]]) -> dict[str, list[Row[Any]]]:

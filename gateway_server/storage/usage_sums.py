@@ -12,9 +12,9 @@ from sqlalchemy.sql.elements import ColumnElement
 
 from gateway_server.errors import invalid_request
 from gateway_server.storage.engine import Store
-from gateway_server.storage.rollups import DAY, HOUR, LEFT_OUT, Sums
+from gateway_server.storage.rollups import DAY, GROUP_COLUMNS, HOUR, LEFT_OUT, Sums
 from gateway_server.storage.tables import usage_groups, usage_records, usage_rollups
-from gateway_server.storage.usage_records import UsageQuery, holds
+from gateway_server.storage.usage_records import UsageQuery, conditions_in, holds
 
 Step = Literal["minute", "hour", "day", "month"]
 
@@ -105,7 +105,7 @@ class UsageSumRepository:
 def _needed(query: SumQuery) -> frozenset[str]:
     """The columns that the answer depends on."""
     columns = set(query.group_by)
-    for condition in query.calls.conditions:
+    for condition in conditions_in(query.calls.conditions):
         columns |= _COLUMNS_OF.get(condition.field, frozenset({condition.field}))
     if query.labels:
         columns.add("labels")
@@ -117,7 +117,7 @@ def _needed(query: SumQuery) -> frozenset[str]:
 def _parts(query: SumQuery, needed: frozenset[str]) -> list[tuple[int, int, int]]:
     """Pieces of the interval, each with the step of the rollups that cover it; 0 stands for the ledger."""
     start, end = query.calls.start_time or 0, query.calls.end_time or 0
-    if query.step == "minute" or "end_user_id" in needed:
+    if query.step == "minute" or not needed <= GROUP_COLUMNS:
         return [(0, start, end)]
     hours = _aligned(start, end, HOUR)
     if hours is None:

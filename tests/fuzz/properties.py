@@ -33,6 +33,7 @@ from gateway_server.rpc.plain_requests import is_plainly_valid
 from gateway_server.rpc.requests import parse_request
 from gateway_server.rpc.status import DETAILS_KEY, status_of
 from gateway_server.storage.paging import decode_page_token
+from gateway_server.storage.usage_records import conditions_in
 from gateway_server.streaming.merge import merge_deltas
 from gateway_server.usage.cost import price_usage
 from gateway_server.usage.estimate import answer_characters, estimate_chat_usage, estimate_embeddings_usage
@@ -219,7 +220,7 @@ def check_query(data: bytes) -> None:
     """Filters and page tokens, which callers write as text, are read or refused."""
     text = data.decode("utf-8", "replace")
     with allowed(_REQUEST_REASONS):
-        for condition in parse_filter(text):
+        for condition in conditions_in(parse_filter(text)):
             assert condition.field
     with allowed(_REQUEST_REASONS):
         place = decode_page_token(text, PAGED, (int, str))

@@ -23,6 +23,7 @@ from gateway_server.storage.settlement import Settlements
 from gateway_server.storage.tables import usage_rollups
 from gateway_server.storage.usage_records import CallRecord, Condition, UsageQuery, rows_of
 from gateway_server.storage.usage_sums import SumQuery, UsageGroupSum, UsageSumRepository
+from gateway_server.usage.filter import parse_filter
 from tests.support.ledgers import add_calls
 
 MINUTE, HOUR, DAY = 60_000_000, 3_600_000_000, 86_400_000_000
@@ -195,3 +196,21 @@ def test_sketches_add_up_in_any_order(parts: list[list[int]]) -> None:
     whole = sketches.encode(Counter(sketches.bucket_of(value) for part in parts for value in part))
     assert sketches.encode(sketches.merge(encoded)) == whole
     assert sketches.encode(sketches.merge(reversed(encoded))) == whole
+
+
+async def test_filters_by_numbers_are_answered_from_single_calls(store: Store) -> None:
+    draw = random.Random(11)
+    calls = [drawn_call(draw) for _ in range(120)]
+    await add_calls(store, calls)
+    text = "(model = m OR NOT status_code = 0) AND usage.total_tokens > 300 AND latency <= 5s"
+    query = SumQuery(UsageQuery(None, START, END, parse_filter(text)))
+    found = await UsageSumRepository(store).query(query)
+    expected = [
+        call
+        for call in calls
+        if (call.model == "m" or call.status_code != 0)
+        and call.usage is not None
+        and call.usage.total_tokens > 300
+        and call.latency <= 5_000_000
+    ]
+    assert [each.sums.counts["request_count"] for each in found] == [len(expected)]

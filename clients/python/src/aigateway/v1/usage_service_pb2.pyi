@@ -287,9 +287,12 @@ class ListUsageRecordsRequest(_message.Message):
     """
     filter: _builtins.str
     """AIP-160 filter: comparisons with = and != of api_key, model, method,
-    provider, provider_model, status_code, error_reason, end_user_id,
-    environment and labels.NAME, joined by AND. For example:
-    model = "balanced" AND status_code != 0
+    provider, provider_model, error_reason, end_user_id, environment and
+    labels.NAME; with < <= > >= as well of status_code, usage.input_tokens,
+    usage.output_tokens, usage.total_tokens, cost.total_nanos, and of latency
+    and time_to_first_token as in 1.5s. Joined by AND and OR, which binds
+    tighter, with NOT and brackets. For example:
+    model = "balanced" AND (status_code != 0 OR latency > 2s)
     """
     page_size: _builtins.int
     """At most this many. 0 means 50; above 1000 counts as 1000."""
@@ -386,8 +389,9 @@ class QueryUsageRequest(_message.Message):
 
     @_builtins.property
     def group_by(self) -> _containers.RepeatedScalarFieldContainer[Global___UsageDimension.ValueType]:
-        """What to group by. Empty means one group. End users, and steps of a minute,
-        are summed from single calls: within 31 days, and within one day.
+        """What to group by. Empty means one group. End users, filters by numbers,
+        and steps of a minute are summed from single calls: within 31 days, steps
+        of a minute within one day.
         """
 
     @_builtins.property
