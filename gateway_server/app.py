@@ -80,6 +80,8 @@ _PEPPER_FILE: Final = "key-pepper"
 _MASTER_KEY_FILE: Final = "master-key"
 _JOURNAL_FOLDER: Final = "journal"
 _STORE_ID: Final = "store_id"
+#: What health checks call the limits that are shared in Redis.
+_SHARED_LIMITS: Final = "aigateway.limits"
 
 #: For answers that are on their way when the last call has ended.
 _GOODBYE_SECONDS: Final = 1.0
@@ -312,7 +314,7 @@ async def _start(settings: Settings, base: _Base, stack: AsyncExitStack) -> tupl
         stack.callback(_serve_metrics(settings.metrics_listen, metrics))
     await server.start()
     stack.push_async_callback(server.stop, 0)
-    watch = asyncio.create_task(_watch_health(base.store, ledger, server), name="health")
+    watch = asyncio.create_task(_watch_health(base.store, ledger, server, shared_limits), name="health")
     stack.callback(watch.cancel)
     return server, admission
 
@@ -433,9 +435,13 @@ async def _router(store: Store, feed: ChangeFeed, credentials: Credentials) -> R
     return router
 
 
-async def _watch_health(store: Store, ledger: Ledger, server: RpcServer) -> None:
+async def _watch_health(
+    store: Store, ledger: Ledger, server: RpcServer, shared_limits: RedisLimits | None
+) -> None:
     """Keeps health checks true: a gateway whose store is dead, or cannot be written, takes no calls."""
-    serving = True
+    serving = shared = True
+    if shared_limits is not None:
+        await server.set_part(_SHARED_LIMITS, serving=True)
     while True:
         await asyncio.sleep(_HEALTH_INTERVAL_SECONDS)
         try:
@@ -447,6 +453,9 @@ async def _watch_health(store: Store, ledger: Ledger, server: RpcServer) -> None
             serving = alive
             _log.warning("the store %s", "can be used again" if alive else "cannot be used")
             await server.set_serving(serving=serving)
+        if shared_limits is not None and shared == shared_limits.is_away:
+            shared = not shared_limits.is_away
+            await server.set_part(_SHARED_LIMITS, serving=shared)
 
 
 def serve(settings: Settings, *, ready: Callable[[Started], Awaitable[None]] | None = None) -> None:

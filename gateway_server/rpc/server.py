@@ -96,6 +96,11 @@ class RpcServer:
         for name in ("", *self._service_names):
             await self._health.set(name, status)
 
+    async def set_part(self, name: str, *, serving: bool) -> None:
+        """Tells health checks of something that calls can be served without."""
+        response = health_pb2.HealthCheckResponse
+        await self._health.set(name, response.SERVING if serving else response.NOT_SERVING)
+
     async def announce_stop(self) -> None:
         """Health checks say from now on that calls are not served; they are still answered."""
         await self._health.enter_graceful_shutdown()

@@ -60,6 +60,10 @@ class Service:
         """Ends it as a power cut would. Blocks."""
         self._end(signal.SIGKILL)
 
+    def set_password(self, password: str) -> None:
+        """Wants a password from the next start on; for Redis."""
+        self._command += ["--requirepass", password]
+
     def pause(self) -> None:
         """Keeps it from answering, with its connections open."""
         assert self._process is not None
@@ -217,5 +221,5 @@ def _free_port() -> int:
 def _redis_answers(port: int) -> bool:
     with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1) as probe:
         probe.sendall(b"PING\r\n")
-        return probe.recv(16).startswith(b"+PONG")
+        return probe.recv(16).startswith((b"+PONG", b"-NOAUTH"))
     return False
