@@ -277,7 +277,7 @@ async def _start(settings: Settings, base: _Base, stack: AsyncExitStack) -> tupl
                 UsageRepository(base.store),
                 TenantRepository(base.store, base.clock),
                 ledger,
-                sums=UsageSumRepository(base.store),
+                sums=UsageSumRepository(base.store, base.clock),
                 limit_usage=LimitUsageReader(
                     tenants=TenantRepository(base.store, base.clock),
                     api_keys=ApiKeyRepository(base.store, base.clock),

@@ -73,8 +73,10 @@ class UsageServicer:
     async def QueryUsage(self, request: QueryUsageRequest, call: CallContext) -> QueryUsageResponse:
         """Sums of usage; calls that this process has finished are among them."""
         query = read_sum_query(request, await self._tenant_of(request.parent, call))
-        await self._catch_up()
-        return render_sums(await self._sums.query(query), query, request)
+        if not request.page_token:
+            await self._catch_up()
+        page = await self._sums.query(query, PageRequest(request.page_size, request.page_token))
+        return render_sums(page, query, request)
 
     async def GetLimitUsage(self, request: GetLimitUsageRequest, call: CallContext) -> GetLimitUsageResponse:
         """How much is used up of each limit of a tenant, and of one of its keys."""

@@ -1,9 +1,9 @@
 """QueryUsage between the contract and the store: what is asked for, and how the sums are told."""
 
-from collections.abc import Mapping, Sequence
-from typing import Final, Literal
+from collections.abc import Mapping
+from typing import Final
 
-from aigateway.v1.usage_pb2 import Cost, TokenUsage
+from aigateway.v1.usage_pb2 import Cost, TokenUsage, UsageState
 from aigateway.v1.usage_service_pb2 import (
     LatencyStats,
     QueryUsageRequest,
@@ -15,12 +15,11 @@ from aigateway.v1.usage_service_pb2 import (
 from gateway_server.errors import invalid_request
 from gateway_server.resource_names import api_key_name, provider_name, tenant_name
 from gateway_server.rpc.times import read_time
-from gateway_server.storage.paging import PageRequest, decode_page_token, encode_page_token
-from gateway_server.storage.rollups import GROUP_COLUMNS, Sums
-from gateway_server.storage.sketches import percentile
+from gateway_server.storage.rollups import GROUP_COLUMNS
+from gateway_server.storage.sketches import quantiles_of
 from gateway_server.storage.times import duration_of_micros, timestamp_of_micros
-from gateway_server.storage.usage_records import UsageQuery, conditions_in
-from gateway_server.storage.usage_sums import Step, SumQuery, UsageGroupSum
+from gateway_server.storage.usage_records import UsageQuery
+from gateway_server.storage.usage_sums import Largest, Step, SumPage, SumQuery, UsageGroupSum
 from gateway_server.usage.filter import parse_filter
 
 _DAY_MICROS: Final = 86_400_000_000
@@ -47,6 +46,13 @@ _COLUMNS: Final[Mapping[UsageDimension.ValueType, tuple[str, ...]]] = {
     UsageDimension.USAGE_DIMENSION_ENVIRONMENT: ("environment",),
 }
 
+_LARGEST: Final[Mapping[str, Largest]] = {
+    "request_count desc": "request_count",
+    "error_count desc": "error_count",
+    "usage.total_tokens desc": "total_tokens",
+    "cost.total_nanos desc": "cost_nanos",
+}
+
 
 def read_sum_query(request: QueryUsageRequest, tenant_id: str | None) -> SumQuery:
     """What is asked for; raises INVALID_REQUEST."""
@@ -63,83 +69,92 @@ def read_sum_query(request: QueryUsageRequest, tenant_id: str | None) -> SumQuer
         step=_STEPS[request.step],
         group_by=tuple(columns),
         labels=tuple(dict.fromkeys(request.group_by_labels)),
+        largest=_largest_of(request.order_by),
     )
     days = (end - start) / _DAY_MICROS
-    asked = {*columns, *(each.field for each in conditions_in(conditions))} - {"api_key", "provider"}
     if query.step == "minute" and days > _MAX_MINUTE_DAYS:
         raise invalid_request("end_time", f"must be within {_MAX_MINUTE_DAYS} day for steps of a minute")
-    if not asked <= GROUP_COLUMNS and days > _MAX_SINGLE_DAYS:
+    if not query.needed <= GROUP_COLUMNS and days > _MAX_SINGLE_DAYS:
         raise invalid_request(
             "end_time", f"must be within {_MAX_SINGLE_DAYS} days for what only single calls tell"
         )
     return query
 
 
-def render_sums(
-    sums: Sequence[UsageGroupSum], query: SumQuery, request: QueryUsageRequest
-) -> QueryUsageResponse:
+def _largest_of(order_by: str) -> Largest | None:
+    if not order_by.strip():
+        return None
+    largest = _LARGEST.get(" ".join(order_by.split()))
+    if largest is None:
+        raise invalid_request("order_by", f"must be empty or one of: {', '.join(_LARGEST)}")
+    return largest
+
+
+def render_sums(page: SumPage, query: SumQuery, request: QueryUsageRequest) -> QueryUsageResponse:
     """One page of sums, and the total over all pages."""
-    key = (repr(query),)
-    cursor = decode_page_token(request.page_token, key, (int,))
-    first = 0 if cursor is None else int(cursor[0])
-    last = first + PageRequest(request.page_size).limit
-    total = UsageGroupSum(query.calls.start_time or 0, query.calls.end_time or 0, ())
-    for each in sums:
-        total.sums.add(each.sums)
-        total.errors.update(each.errors)
     return QueryUsageResponse(
-        usage_sums=[_message_of(each, query, request) for each in sums[first:last]],
-        next_page_token=encode_page_token((last,), key) if last < len(sums) else "",
-        total=_message_of(total, query, request),
+        usage_sums=[_message_of(each, query, request) for each in page.sums],
+        next_page_token=page.next_page_token,
+        total=_message_of(page.total, query, request),
     )
 
 
 def _message_of(group: UsageGroupSum, query: SumQuery, request: QueryUsageRequest) -> UsageSum:
-    counts = group.sums.counts
+    counters = group.counters
     message = UsageSum(
         start_time=timestamp_of_micros(group.start_time),
         end_time=timestamp_of_micros(group.end_time),
         group=_group_of(group, query, request) if group.values else {},
-        request_count=counts["request_count"],
-        error_count=group.errors.total(),
+        request_count=counters["request_count"],
+        error_count=counters["error_count"],
         errors_by_reason=group.errors,
         usage=TokenUsage(
-            input_tokens=counts["input_tokens"],
-            output_tokens=counts["output_tokens"],
-            total_tokens=counts["total_tokens"],
-            cache_read_input_tokens=counts["cache_read_input_tokens"],
-            cache_write_input_tokens=counts["cache_write_input_tokens"],
-            cache_write_long_input_tokens=counts["cache_write_long_input_tokens"],
-            reasoning_output_tokens=counts["reasoning_output_tokens"],
+            input_tokens=counters["input_tokens"],
+            output_tokens=counters["output_tokens"],
+            total_tokens=counters["total_tokens"],
+            cache_read_input_tokens=counters["cache_read_input_tokens"],
+            cache_write_input_tokens=counters["cache_write_input_tokens"],
+            cache_write_long_input_tokens=counters["cache_write_long_input_tokens"],
+            reasoning_output_tokens=counters["reasoning_output_tokens"],
+            state=_state_of(counters),
         ),
         cost=Cost(
             currency_code="USD",
-            total_nanos=counts["cost_nanos"],
-            input_nanos=counts["input_cost_nanos"],
-            cache_read_nanos=counts["cache_read_cost_nanos"],
-            cache_write_nanos=counts["cache_write_cost_nanos"],
-            output_nanos=counts["output_cost_nanos"],
-            extras_nanos=counts["extras_cost_nanos"],
-            estimated=counts["estimated_count"] > 0,
+            total_nanos=counters["cost_nanos"],
+            input_nanos=counters["input_cost_nanos"],
+            cache_read_nanos=counters["cache_read_cost_nanos"],
+            cache_write_nanos=counters["cache_write_cost_nanos"],
+            output_nanos=counters["output_cost_nanos"],
+            extras_nanos=counters["extras_cost_nanos"],
+            estimated=counters["cost_estimated_count"] > 0,
         ),
-        latency=_stats_of(group.sums, "latency"),
+        latency=_stats_of(group.latency, counters["request_count"], counters["latency_micros"]),
     )
-    if counts["first_token_count"]:
-        message.time_to_first_token.CopyFrom(_stats_of(group.sums, "first_token"))
+    if counters["first_token_count"]:
+        message.time_to_first_token.CopyFrom(
+            _stats_of(group.first_token, counters["first_token_count"], counters["first_token_micros"])
+        )
     return message
 
 
-def _stats_of(sums: Sums, which: Literal["latency", "first_token"]) -> LatencyStats:
-    if which == "latency":
-        sketch, count, total = sums.latency, sums.counts["request_count"], sums.counts["latency_micros"]
-    else:
-        sketch, count = sums.first_token, sums.counts["first_token_count"]
-        total = sums.counts["time_to_first_token_micros"]
+def _state_of(counters: Mapping[str, int]) -> UsageState.ValueType:
+    """How sure the sum of tokens is: as its least sure part."""
+    if counters["estimated_count"]:
+        return UsageState.USAGE_STATE_ESTIMATED
+    if counters["partial_count"]:
+        return UsageState.USAGE_STATE_PARTIAL
+    if counters["reported_count"]:
+        return UsageState.USAGE_STATE_PROVIDER_REPORTED
+    return UsageState.USAGE_STATE_UNSPECIFIED
+
+
+def _stats_of(sketch: int, count: int, total_micros: int) -> LatencyStats:
+    p50, p95, p99 = quantiles_of(sketch, (0.50, 0.95, 0.99))
     return LatencyStats(
-        mean=duration_of_micros(total // count if count else 0),
-        p50=duration_of_micros(percentile(sketch, 0.50)),
-        p95=duration_of_micros(percentile(sketch, 0.95)),
-        p99=duration_of_micros(percentile(sketch, 0.99)),
+        mean=duration_of_micros(total_micros // count if count else 0),
+        p50=duration_of_micros(p50),
+        p95=duration_of_micros(p95),
+        p99=duration_of_micros(p99),
     )
 
 

@@ -1,9 +1,15 @@
 """Facts about the database that processes must agree on, written once and kept."""
 
+from typing import Final
+
 from sqlalchemy import insert, select
 
 from gateway_server.storage.engine import Store
 from gateway_server.storage.tables import facts
+
+#: From which UTC day on, a number since the epoch, the ledger has all calls and rollups all hours: earlier
+#: ones were let go.
+KEPT_SINCE_DAY: Final = "usage_kept_since_day"
 
 
 async def read_fact(store: Store, name: str) -> str | None:

@@ -13,7 +13,6 @@ from sqlalchemy.engine import Connection
 
 from gateway_server.storage.budgets import lock_out_settling
 from gateway_server.storage.engine import Store
-from gateway_server.storage.rollups import HOUR
 from gateway_server.storage.tables import usage_attempts, usage_records, usage_rollups
 from gateway_server.storage.times import day_of_micros
 
@@ -55,7 +54,7 @@ class RetentionRepository:
         async with self._store.write() as connection:
             await connection.execute(
                 delete(usage_rollups).where(
-                    usage_rollups.c.step_seconds == HOUR,
+                    usage_rollups.c.step == "hour",
                     usage_rollups.c.start_time < before_day * _MICROS_OF_A_DAY,
                 )
             )

@@ -1,211 +1,288 @@
-"""Sums of usage by hour and day, kept in the transaction that writes the calls; no sum over the ledger later.
+"""Sums over the ledger by hour and day, kept by the transactions that write it: docs/decisions/storage.md.
 
-Each call counts in three groups: by all that usage can be asked by, by all but what has many values (key,
-environment, labels), and by that without the tenant. A question reads the coarsest that can answer it.
+A call counts in six rows: those of its hour and of its day, each with everything told apart (``key``),
+without keys, environments and labels (``tenant``), and without tenants too (``all``). So a question reads few
+rows unless it asks for many.
 """
 
-from collections import Counter
+import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from hashlib import blake2b
-from typing import Any, Final
+from functools import cache, lru_cache
+from operator import add
+from typing import Any, Final, Literal, NamedTuple, TypeVar
 
 import orjson
-from sqlalchemy import RowMapping, bindparam, delete, select, tuple_, update
-from sqlalchemy.engine import Connection
+from sqlalchemy import BigInteger, Select, case, cast, delete, func, select, text
+from sqlalchemy.engine import Connection, RowMapping
 
-from gateway_server.storage import sketches
 from gateway_server.storage.inserts import insert_once
-from gateway_server.storage.tables import usage_groups, usage_rollups
-
-HOUR: Final = 3600
-DAY: Final = 86_400
-STEPS: Final = (HOUR, DAY)
-
-#: What each level leaves out.
-LEFT_OUT: Final[tuple[frozenset[str], ...]] = (
-    frozenset(),
-    frozenset({"api_key_id", "environment", "labels"}),
-    frozenset({"api_key_id", "environment", "labels", "tenant_id"}),
+from gateway_server.storage.sketches import (
+    EMPTY,
+    bucket_column,
+    bucket_of,
+    decode_sketch,
+    encode_sketch,
+    sketch_of,
 )
+from gateway_server.storage.tables import USAGE_COUNTERS, usage_groups, usage_records, usage_rollups
+from gateway_server.storage.times import MICROS_OF_A_DAY, MICROS_OF_AN_HOUR
+from gateway_server.storage.usage_counters import counter_columns, counters_of
 
-#: A row of the ledger, as it will be written or as it was read.
-CallRow = Mapping[str, Any] | RowMapping
+#: A row of the ledger, by column.
+Row = Mapping[str, Any] | RowMapping
 
-_MICROS: Final = 1_000_000
-_DIMENSIONS: Final = (
-    "tenant_id",
-    "api_key_id",
-    "model",
-    "provider_id",
-    "provider_model",
-    "method",
-    "environment",
-    "status_code",
-    "error_reason",
-    "labels",
-)
-#: What rollups can be asked by.
-GROUP_COLUMNS: Final = frozenset(_DIMENSIONS)
+Step = Literal["hour", "day"]
+Level = Literal["key", "tenant", "all"]
 
-#: Columns of a call that are added up as they are.
-_ADDED: Final = (
-    "input_tokens",
-    "cache_read_input_tokens",
-    "cache_write_input_tokens",
-    "cache_write_long_input_tokens",
-    "output_tokens",
-    "reasoning_output_tokens",
-    "total_tokens",
-    "cost_nanos",
-    "input_cost_nanos",
-    "cache_read_cost_nanos",
-    "cache_write_cost_nanos",
-    "output_cost_nanos",
-    "extras_cost_nanos",
-    "latency_micros",
-    "time_to_first_token_micros",
-)
-SUMS: Final = ("request_count", "first_token_count", "estimated_count", *_ADDED)
+#: Serialises on PostgreSQL who changes rollups. Every batch changes the rows that count all tenants, so locks
+#: on rows would come to the same, and could be taken in a wrong order.
+_ROLLUP_LOCK: Final = 5_005_100_010
+
+#: So many keys in one statement: SQLite takes 32,766 parameters at most.
+_KEYS_AT_ONCE: Final = 2000
 
 
-@dataclass(slots=True)
-class Sums:
-    """What is added up of some calls."""
+class Group(NamedTuple):
+    """What calls that are counted together have in common besides tenant and key. ``labels`` is JSON."""
 
-    counts: Counter[str] = field(default_factory=Counter)
-    latency: Counter[int] = field(default_factory=Counter)
-    first_token: Counter[int] = field(default_factory=Counter)
-
-    def add_call(self, row: CallRow) -> None:
-        """Counts a row of the ledger."""
-        counts = self.counts
-        counts["request_count"] += 1
-        for name in _ADDED:
-            if value := row[name]:
-                counts[name] += value
-        if row["cost_estimated"]:
-            counts["estimated_count"] += 1
-        self.latency[sketches.bucket_of(row["latency_micros"])] += 1
-        if row["time_to_first_token_micros"] is not None:
-            counts["first_token_count"] += 1
-            self.first_token[sketches.bucket_of(row["time_to_first_token_micros"])] += 1
-
-    def add_rollup(self, row: RowMapping) -> None:
-        """Counts a row of ``usage_rollups``."""
-        for name in SUMS:
-            self.counts[name] += row[name]
-        self.latency.update(sketches.decode(row["latency_sketch"]))
-        self.first_token.update(sketches.decode(row["first_token_sketch"]))
-
-    def add(self, other: "Sums") -> None:
-        """Adds other sums."""
-        self.counts.update(other.counts)
-        self.latency.update(other.latency)
-        self.first_token.update(other.first_token)
+    model: str
+    provider_id: str
+    provider_model: str
+    method: str
+    status_code: int
+    error_reason: str
+    environment: str
+    labels: str
 
 
-def add_to_rollups(connection: Connection, calls: Iterable[CallRow]) -> None:
-    """Counts calls, by their rows. Whoever calls sees to it that each is counted once."""
-    groups: dict[bytes, dict[str, Any]] = {}
-    sums: dict[tuple[bytes, int, int], Sums] = {}
+class RollupKey(NamedTuple):
+    """The primary key of a rollup."""
+
+    step: Step
+    level: Level
+    start_time: int
+    tenant_id: str
+    api_key_id: str
+    group_id: bytes
+
+
+class Cell(NamedTuple):
+    """Sums of calls: counters in the order of ``USAGE_COUNTERS``, and sketches of their times."""
+
+    counters: Sequence[int]
+    latency: int
+    first_token: int
+
+    def __add__(self, other: "Cell") -> "Cell":  # type: ignore[override]
+        """The sums of both."""
+        return Cell(
+            list(map(add, self.counters, other.counters)),
+            self.latency + other.latency,
+            self.first_token + other.first_token,
+        )
+
+
+Cells = dict[RollupKey, Cell]
+#: Sums by hour, tenant, key and group: all other rows are sums of these.
+Finest = dict[tuple[int, str, str, Group], Cell]
+
+K = TypeVar("K")
+
+_STEPS: Final[tuple[Step, ...]] = ("hour", "day")
+_LEVELS: Final[tuple[Level, ...]] = ("key", "tenant", "all")
+#: By what rollups can be asked: columns of ``usage_records``.
+GROUP_COLUMNS: Final = frozenset({"tenant_id", "api_key_id", *Group._fields})
+
+_NO_LABELS: Final = "{}"
+_SKETCHES: Final = ("latency_sketch", "first_token_sketch")
+
+
+def add_to_rollups(connection: Connection, calls: Iterable[Row]) -> None:
+    """Counts rows of ``usage_records`` that the same transaction wrote. Takes a lock: best done last."""
+    finest: Finest = {}
     for call in calls:
-        for level, left_out in enumerate(LEFT_OUT):
-            group = _group_of(call, level, left_out)
-            groups[group["group_id"]] = group
-            for step in STEPS:
-                start = call["start_time"] // (step * _MICROS) * (step * _MICROS)
-                key = (group["group_id"], step, start)
-                if key not in sums:
-                    sums[key] = Sums()
-                sums[key].add_call(call)
-    if not sums:
+        first_token = call["time_to_first_token_micros"]
+        cell = Cell(
+            counters_of(call),
+            sketch_of(bucket_of(call["latency_micros"])),
+            EMPTY if first_token is None else sketch_of(bucket_of(first_token)),
+        )
+        key = (_hour_of(call["start_time"]), call["tenant_id"], call["api_key_id"], _group_of(call))
+        _add(finest, key, cell)
+    lock_rollups(connection)
+    _write(connection, finest)
+
+
+def rebuild_day(connection: Connection, day: int) -> int:
+    """Makes the rollups of a UTC day, a number since the epoch, anew from the ledger; of how many calls.
+
+    Nothing else may write the ledger meanwhile, and the ledger must still have all calls of that day.
+    """
+    start, end = day * MICROS_OF_A_DAY, (day + 1) * MICROS_OF_A_DAY
+    columns = usage_rollups.c
+    connection.execute(
+        delete(usage_rollups).where(
+            columns.step.in_(_STEPS),
+            columns.level.in_(_LEVELS),
+            columns.start_time >= start,
+            columns.start_time < end,
+        )
+    )
+    finest: Finest = {}
+    calls = 0
+    for row in connection.execute(_ledger_sums(start, end)).mappings():
+        count, first_token = row["request_count"], row["first_token_bucket"]
+        cell = Cell(
+            [row[name] for name in USAGE_COUNTERS],
+            sketch_of(row["latency_bucket"], count),
+            EMPTY if first_token is None else sketch_of(first_token, count),
+        )
+        _add(finest, (row["hour"], row["tenant_id"], row["api_key_id"], _group_of(row)), cell)
+        calls += count
+    _write(connection, finest)
+    return calls
+
+
+def lock_rollups(connection: Connection) -> None:
+    """Keeps others from changing rollups until the transaction ends; writers of SQLite do so anyway."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("SELECT pg_advisory_xact_lock(:n)"), {"n": _ROLLUP_LOCK})
+
+
+def _group_of(row: Row) -> Group:
+    labels = row["labels"]
+    return Group(
+        row["model"],
+        row["provider_id"],
+        row["provider_model"],
+        row["method"],
+        row["status_code"],
+        row["error_reason"],
+        row["environment"],
+        orjson.dumps(labels, option=orjson.OPT_SORT_KEYS).decode() if labels else _NO_LABELS,
+    )
+
+
+def _hour_of(micros: int) -> int:
+    return micros - micros % MICROS_OF_AN_HOUR
+
+
+@lru_cache(maxsize=10_000)
+def _id_of(group: Group) -> bytes:
+    return hashlib.blake2b(orjson.dumps(tuple(group)), digest_size=16).digest()
+
+
+def _add(cells: dict[K, Cell], key: K, cell: Cell) -> None:
+    known = cells.get(key)
+    cells[key] = cell if known is None else known + cell
+
+
+def _spread(finest: Finest) -> tuple[Cells, dict[bytes, Group]]:
+    """The rows of all steps and levels, and the groups that they name. Each level sums the one before."""
+    cells: Cells = {}
+    groups: dict[bytes, Group] = {}
+    coarser: dict[tuple[int, str, Group], Cell] = {}
+    for (hour, tenant_id, api_key_id, group), cell in finest.items():
+        group_id = _id_of(group)
+        groups[group_id] = group
+        _add_to_steps(cells, RollupKey("hour", "key", hour, tenant_id, api_key_id, group_id), cell)
+        _add(coarser, (hour, tenant_id, group._replace(environment="", labels=_NO_LABELS)), cell)
+    for (hour, tenant_id, group), cell in coarser.items():
+        group_id = _id_of(group)
+        groups[group_id] = group
+        _add_to_steps(cells, RollupKey("hour", "tenant", hour, tenant_id, "", group_id), cell)
+        _add_to_steps(cells, RollupKey("hour", "all", hour, "", "", group_id), cell)
+    return cells, groups
+
+
+def _add_to_steps(cells: Cells, key: RollupKey, cell: Cell) -> None:
+    _add(cells, key, cell)
+    day = key.start_time - key.start_time % MICROS_OF_A_DAY
+    _add(cells, key._replace(step="day", start_time=day), cell)
+
+
+def _write(connection: Connection, finest: Finest) -> None:
+    """Adds sums to what the rollups have. The rollups must be locked."""
+    if not finest:
         return
-    dialect = connection.dialect.name
-    connection.execute(insert_once(usage_groups, dialect), [groups[key] for key in sorted(groups)])
-    _merge(connection, sums)
-
-
-def rebuild_rollups(
-    connection: Connection, calls: Iterable[Sequence[Mapping[str, Any] | RowMapping]]
-) -> None:
-    """Makes all rollups anew from all calls, given in batches."""
-    connection.execute(delete(usage_rollups))
-    connection.execute(delete(usage_groups))
-    for batch in calls:
-        add_to_rollups(connection, batch)
-
-
-def _group_of(call: CallRow, level: int, left_out: frozenset[str]) -> dict[str, Any]:
-    group = {name: _EMPTY[name] if name in left_out else call[name] for name in _DIMENSIONS}
-    if not call["provider_id"]:  # nobody answered, so it is nobody's model
-        group["provider_model"] = ""
-    text = orjson.dumps([level, *group.values()], option=orjson.OPT_SORT_KEYS)
-    return {"group_id": blake2b(text, digest_size=16).digest(), "level": level, **group}
-
-
-_EMPTY: Final[Mapping[str, Any]] = {**dict.fromkeys(_DIMENSIONS, ""), "labels": {}, "status_code": 0}
-
-
-def _merge(connection: Connection, sums: Mapping[tuple[bytes, int, int], Sums]) -> None:
-    """Adds to the rows that are there, which are locked in order; rows that are not are made first."""
-    keys = sorted(sums)
-    there = _lock(connection, keys)
-    missing = [key for key in keys if key not in there]
-    if missing:
-        connection.execute(
-            insert_once(usage_rollups, connection.dialect.name),
-            [
-                {
-                    **dict(zip(_KEY, key, strict=True)),
-                    **dict.fromkeys(SUMS, 0),
-                    "latency_sketch": sketches.EMPTY,
-                    "first_token_sketch": sketches.EMPTY,
-                }
-                for key in missing
-            ],
-        )
-        there |= _lock(connection, missing)
-    changes = []
-    for key in keys:
-        total = Sums()
-        total.add_rollup(there[key])
-        total.add(sums[key])
-        changes.append(
-            {
-                **{f"b_{name}": value for name, value in zip(_KEY, key, strict=True)},
-                **{name: total.counts[name] for name in SUMS},
-                "latency_sketch": sketches.encode(total.latency),
-                "first_token_sketch": sketches.encode(total.first_token),
-            }
-        )
-    connection.execute(_UPDATE, changes)
-
-
-_KEY: Final = ("group_id", "step_seconds", "start_time")
-_UPDATE: Final = (
-    update(usage_rollups)
-    .where(*(usage_rollups.c[name] == bindparam(f"b_{name}") for name in _KEY))
-    .values({name: bindparam(name) for name in (*SUMS, "latency_sketch", "first_token_sketch")})
-)
-
-
-def _lock(
-    connection: Connection, keys: Sequence[tuple[bytes, int, int]]
-) -> dict[tuple[bytes, int, int], RowMapping]:
-    columns = tuple(usage_rollups.c[name] for name in _KEY)
-    found: dict[tuple[bytes, int, int], RowMapping] = {}
+    cells, groups = _spread(finest)
+    connection.execute(
+        insert_once(usage_groups, connection.dialect.name),
+        [
+            {**group._asdict(), "group_id": group_id, "labels": orjson.loads(group.labels)}
+            for group_id, group in sorted(groups.items())
+        ],
+    )
+    keys = sorted(cells)
     for start in range(0, len(keys), _KEYS_AT_ONCE):
-        statement = (
-            select(usage_rollups)
-            .where(tuple_(*columns).in_(keys[start : start + _KEYS_AT_ONCE]))
-            .order_by(*columns)
-            .with_for_update()
-        )
-        for row in connection.execute(statement).mappings():
-            found[row["group_id"], row["step_seconds"], row["start_time"]] = row
-    return found
+        for key, latency, first_token in _read_sketches(connection, keys[start : start + _KEYS_AT_ONCE]):
+            cell = cells[key]
+            cells[key] = cell._replace(
+                latency=cell.latency + decode_sketch(latency),
+                first_token=cell.first_token + decode_sketch(first_token),
+            )
+    connection.exec_driver_sql(
+        _add_statement(connection.dialect.name),
+        [
+            (*key, *cell.counters, encode_sketch(cell.latency), encode_sketch(cell.first_token))
+            for key, cell in sorted(cells.items())
+        ],
+    )
 
 
-#: SQLite and PostgreSQL take some ten thousand parameters in a statement.
-_KEYS_AT_ONCE: Final = 1_000
+# Both statements are text, as the time of SQLAlchemy's expressions for hundreds of rows would be felt.
+
+
+@cache
+def _add_statement(dialect: str) -> str:
+    """Adds counters to a row, and replaces its sketches."""
+    columns = (*RollupKey._fields, *USAGE_COUNTERS, *_SKETCHES)
+    changes = [
+        *(f"{name} = usage_rollups.{name} + excluded.{name}" for name in USAGE_COUNTERS),
+        *(f"{name} = excluded.{name}" for name in _SKETCHES),
+    ]
+    marks = [f"${place}" if dialect == "postgresql" else "?" for place in range(1, len(columns) + 1)]
+    return (
+        f"INSERT INTO usage_rollups ({', '.join(columns)}) VALUES ({', '.join(marks)}) "  # noqa: S608 -- names
+        f"ON CONFLICT ({', '.join(RollupKey._fields)}) DO UPDATE SET {', '.join(changes)}"
+    )
+
+
+def _read_sketches(connection: Connection, keys: Sequence[RollupKey]) -> list[tuple[RollupKey, bytes, bytes]]:
+    """The sketches of those keys that have rows."""
+    names = ", ".join(RollupKey._fields)
+    rows = f"SELECT {names}, {', '.join(_SKETCHES)} FROM usage_rollups"  # noqa: S608 -- names
+    parameters: tuple[Any, ...]
+    if connection.dialect.name == "postgresql":
+        types = ("varchar", "varchar", "bigint", "varchar", "varchar", "bytea")
+        arrays = ", ".join(f"${place}::{kind}[]" for place, kind in enumerate(types, start=1))
+        statement = f"{rows} JOIN unnest({arrays}) AS wanted ({names}) USING ({names})"
+        parameters = tuple(list(column) for column in zip(*keys, strict=True))
+    else:
+        mark = f"({', '.join('?' * len(RollupKey._fields))})"
+        statement = f"{rows} WHERE ({names}) IN (VALUES {', '.join([mark] * len(keys))})"
+        parameters = tuple(value for key in keys for value in key)
+    return [
+        (RollupKey(*found[:-2]), found[-2], found[-1])
+        for found in connection.exec_driver_sql(statement, parameters)
+    ]
+
+
+def _ledger_sums(start: int, end: int) -> Select[Any]:
+    """What the ledger has in an interval, by hour and everything that rollups tell apart."""
+    columns = usage_records.c
+    first_token = columns.time_to_first_token_micros
+    apart = (
+        (columns.start_time - columns.start_time % MICROS_OF_AN_HOUR).label("hour"),
+        columns.tenant_id,
+        columns.api_key_id,
+        *(columns[name] for name in Group._fields),
+        bucket_column(columns.latency_micros).label("latency_bucket"),
+        case((first_token.is_not(None), bucket_column(first_token))).label("first_token_bucket"),
+    )
+    sums = [cast(func.sum(each), BigInteger).label(name) for name, each in counter_columns().items()]
+    # By place: PostgreSQL does not see that two expressions with parameters are the same.
+    places = [text(str(place)) for place in range(1, len(apart) + 1)]
+    return (
+        select(*apart, *sums).where(columns.start_time >= start, columns.start_time < end).group_by(*places)
+    )

@@ -1,12 +1,13 @@
-"""The transaction that settles calls: the ledger's rows, budgets, the place in the journal, all or nothing.
+"""The transaction that settles calls: the ledger's rows, budgets, rollups, the journal's place.
 
 A journal is settled once up to each position, however often a commit is tried again and whoever tries it.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Final
 
-from sqlalchemy import RowMapping, select
+from sqlalchemy import func, select
 from sqlalchemy.engine import Connection
 
 from gateway_server.storage.budgets import (
@@ -18,15 +19,14 @@ from gateway_server.storage.budgets import (
     settle_spendings,
 )
 from gateway_server.storage.engine import Store
+from gateway_server.storage.facts import KEPT_SINCE_DAY, read_fact
 from gateway_server.storage.gateways import forget, take_position
-from gateway_server.storage.rollups import add_to_rollups, rebuild_rollups
+from gateway_server.storage.rollups import add_to_rollups, rebuild_day
 from gateway_server.storage.tables import usage_records
 from gateway_server.storage.usage_records import CallRows, insert_calls
 
 #: At how many nanos which percentages of some windows are reached.
 Thresholds = Mapping[WindowKey, Sequence[tuple[int, int]]]
-
-_REBUILD_ROWS: Final = 5_000
 
 #: Beyond every position in a journal.
 _END: Final = 2**63 - 1
@@ -65,23 +65,29 @@ class Settlements:
         await self._store.write_batch(work)
 
     async def rebuild_rollups(self) -> int:
-        """Makes the rollups anew from the ledger, while nobody settles; of how many calls."""
+        """Makes the rollups anew from the ledger, a day in a transaction; of how many calls.
 
-        def work(connection: Connection) -> int:
-            lock_out_settling(connection)
-            counted = 0
+        Nobody settles while a day is at it. Sums of days whose calls are no longer kept stay as they are.
+        """
+        since = await read_fact(self._store, KEPT_SINCE_DAY)
+        day = int(since) if since else -(2**31)
+        counted = 0
+        while (found := await self._first_day(day)) is not None:
+            counted += await self._store.write_batch(partial(_rebuild_day, day=found))
+            day = found + 1
+        return counted
 
-            def batches() -> Iterator[list[RowMapping]]:
-                nonlocal counted
-                statement = select(usage_records).execution_options(yield_per=_REBUILD_ROWS)
-                for batch in connection.execute(statement).mappings().partitions():
-                    counted += len(batch)
-                    yield list(batch)
+    async def _first_day(self, since: int) -> int | None:
+        """The first day from ``since`` on that the ledger has calls of."""
+        statement = select(func.min(usage_records.c.start_day)).where(usage_records.c.start_day >= since)
+        async with self._store.read() as connection:
+            day: int | None = (await connection.execute(statement)).scalar_one()
+            return day
 
-            rebuild_rollups(connection, batches())
-            return counted
 
-        return await self._store.write_batch(work)
+def _rebuild_day(connection: Connection, day: int) -> int:
+    lock_out_settling(connection)
+    return rebuild_day(connection, day)
 
 
 def _write(connection: Connection, gateway_id: str, calls: Sequence[CallRows]) -> None:

@@ -33,6 +33,34 @@ metadata: Final = MetaData(
     }
 )
 
+#: What rollups count. ``reported``, ``estimated`` and ``partial`` are calls by how their tokens are known,
+#: ``priced`` those whose cost is.
+USAGE_COUNTERS: Final = (
+    "request_count",
+    "error_count",
+    "reported_count",
+    "estimated_count",
+    "partial_count",
+    "input_tokens",
+    "cache_read_input_tokens",
+    "cache_write_input_tokens",
+    "cache_write_long_input_tokens",
+    "output_tokens",
+    "reasoning_output_tokens",
+    "total_tokens",
+    "priced_count",
+    "cost_estimated_count",
+    "cost_nanos",
+    "input_cost_nanos",
+    "cache_read_cost_nanos",
+    "cache_write_cost_nanos",
+    "output_cost_nanos",
+    "extras_cost_nanos",
+    "latency_micros",
+    "first_token_count",
+    "first_token_micros",
+)
+
 _ID: Final = String(63)
 _MODEL_ID: Final = String(128)
 _UID: Final = String(26)
@@ -154,61 +182,40 @@ facts: Final = Table(
     PrimaryKeyConstraint("name"),
 )
 
-#: What rollups are summed by. ``level`` says which of these count: all (0), all but key, environment and
-#: labels (1), or those without the tenant as well (2); the others are empty. ``group_id`` is a hash of them.
+#: What the calls that rollups count together have in common besides tenant and key. ``group_id`` is a hash of
+#: the rest. A rollup that leaves a property out has it empty here.
 usage_groups: Final = Table(
     "usage_groups",
     metadata,
     Column("group_id", LargeBinary(16), nullable=False),
-    Column("level", Integer, nullable=False),
-    Column("tenant_id", _ID, nullable=False),
-    Column("api_key_id", _ID, nullable=False),
     Column("model", Text, nullable=False),
     Column("provider_id", _ID, nullable=False),
     Column("provider_model", Text, nullable=False),
     Column("method", String(64), nullable=False),
-    Column("environment", String(64), nullable=False),
     Column("status_code", Integer, nullable=False),
     Column("error_reason", String(64), nullable=False),
+    Column("environment", String(64), nullable=False),
     Column("labels", _JSON, nullable=False),
     PrimaryKeyConstraint("group_id"),
-    Index(None, "level", "tenant_id"),
 )
 
-#: Sums over the calls of a group that began in one hour or day of UTC. Sketches: ``storage/sketches.py``.
+#: Sums over the ledger by hour and by day (``step``). ``level`` says what is told apart: ``key``: everything;
+#: ``tenant``: not keys, environments and labels; ``all``: nor tenants. ``tenant_id`` and ``api_key_id`` are
+#: empty where they are not told apart. Sketches: see storage/sketches.py.
 usage_rollups: Final = Table(
     "usage_rollups",
     metadata,
-    Column("group_id", LargeBinary(16), nullable=False),
-    Column("step_seconds", Integer, nullable=False, autoincrement=False),
+    Column("step", String(4), nullable=False),
+    Column("level", String(6), nullable=False),
     Column("start_time", BigInteger, nullable=False, autoincrement=False),
-    *(
-        Column(name, BigInteger, nullable=False)
-        for name in (
-            "request_count",
-            "latency_micros",
-            "first_token_count",
-            "time_to_first_token_micros",
-            "input_tokens",
-            "cache_read_input_tokens",
-            "cache_write_input_tokens",
-            "cache_write_long_input_tokens",
-            "output_tokens",
-            "reasoning_output_tokens",
-            "total_tokens",
-            "cost_nanos",
-            "input_cost_nanos",
-            "cache_read_cost_nanos",
-            "cache_write_cost_nanos",
-            "output_cost_nanos",
-            "extras_cost_nanos",
-            "estimated_count",
-        )
-    ),
+    Column("tenant_id", _ID, nullable=False),
+    Column("api_key_id", _ID, nullable=False),
+    Column("group_id", LargeBinary(16), nullable=False),
+    *(Column(name, BigInteger, nullable=False) for name in USAGE_COUNTERS),
     Column("latency_sketch", LargeBinary, nullable=False),
     Column("first_token_sketch", LargeBinary, nullable=False),
-    PrimaryKeyConstraint("group_id", "step_seconds", "start_time"),
-    Index(None, "step_seconds", "start_time"),
+    PrimaryKeyConstraint("step", "level", "start_time", "tenant_id", "api_key_id", "group_id"),
+    sqlite_with_rowid=False,
 )
 
 #: Processes of the gateway, while they live or have left something behind: see docs/decisions/money.md.

@@ -10,7 +10,9 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
 _MICROS: Final = 1_000_000
-_MICROS_OF_A_DAY: Final = 86_400 * _MICROS
+MICROS_OF_A_MINUTE: Final = 60 * _MICROS
+MICROS_OF_AN_HOUR: Final = 3_600 * _MICROS
+MICROS_OF_A_DAY: Final = 86_400 * _MICROS
 
 
 def micros_of_seconds(seconds: float) -> int:
@@ -45,4 +47,4 @@ def duration_of_micros(micros: int) -> Duration:
 
 def day_of_micros(micros: int) -> int:
     """The number of the UTC day since the epoch: what usage is partitioned by."""
-    return micros // _MICROS_OF_A_DAY
+    return micros // MICROS_OF_A_DAY

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, TypeVar
 
-from sqlalchemy import ColumnElement, Row, Table, and_, false, func, not_, or_, select, tuple_
+from sqlalchemy import ColumnElement, Row, and_, false, func, not_, or_, select, tuple_
 from sqlalchemy.engine import Connection
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -28,6 +28,9 @@ from gateway_server.storage.times import (
 FIRST_PAGE: Final = PageRequest()
 
 _PROVIDER_PREFIX: Final = "providers/"
+
+#: Columns by their names in ``usage_records``.
+Columns = Mapping[str, ColumnElement[Any]]
 
 Measured = TypeVar("Measured", UsageRecord, Attempt)
 
@@ -207,34 +210,33 @@ def _where(query: UsageQuery) -> list[ColumnElement[bool]]:
         found.append(columns.start_time >= query.start_time)
     if query.end_time is not None:
         found.append(columns.start_time < query.end_time)
-    return [*found, *(holds(condition, usage_records) for condition in query.conditions)]
+    return [*found, *(holds(each, dict(usage_records.c.items())) for each in query.conditions)]
 
 
-def holds(each: Filter, table: Table) -> ColumnElement[bool]:
-    """Whether a filter holds for a row of a table that has the columns of what it compares."""
+def holds(each: Filter, columns: Columns) -> ColumnElement[bool]:
+    """Whether a filter holds, by columns that are called as those of ``usage_records``."""
     match each:
         case Condition():
-            compared = _compare(each, table)
+            compared = _compare(each, columns)
             return compared if each.equal else not_(compared)
         case Not():
             # What compares with nothing is not true, so that its opposite is.
-            return not_(func.coalesce(holds(each.filter, table), false()))
+            return not_(func.coalesce(holds(each.filter, columns), false()))
         case AnyOf():
-            return or_(*(holds(one, table) for one in each.filters))
+            return or_(*(holds(one, columns) for one in each.filters))
         case AllOf():
-            return and_(*(holds(one, table) for one in each.filters))
+            return and_(*(holds(one, columns) for one in each.filters))
 
 
-def _compare(condition: Condition, table: Table) -> ColumnElement[bool]:
-    columns = table.c
+def _compare(condition: Condition, columns: Columns) -> ColumnElement[bool]:
     match condition.field:
         case "api_key":
             tenant_id, api_key_id = parse_api_key(str(condition.value), field="filter")
-            return and_(columns.tenant_id == tenant_id, columns.api_key_id == api_key_id)
+            return and_(columns["tenant_id"] == tenant_id, columns["api_key_id"] == api_key_id)
         case "provider":
-            return columns.provider_id == condition.value
+            return columns["provider_id"] == condition.value
         case "labels":
-            return func.coalesce(columns.labels[condition.label].as_string(), "") == condition.value
+            return func.coalesce(columns["labels"][condition.label].as_string(), "") == condition.value
     column = columns[condition.field]
     if condition.order is None:
         return column == condition.value

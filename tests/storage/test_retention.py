@@ -12,6 +12,7 @@ from sqlalchemy import func, select, text
 from aigateway.v1.routing_pb2 import Attempt
 from gateway_server.ids import new_id
 from gateway_server.storage.engine import Store, open_store
+from gateway_server.storage.paging import PageRequest
 from gateway_server.storage.retention import PARTITION_DAYS, RetentionRepository
 from gateway_server.storage.schema import downgrade, upgrade
 from gateway_server.storage.tables import usage_attempts, usage_records
@@ -56,10 +57,10 @@ async def test_calls_are_kept_for_so_many_days(store: Store) -> None:
     async with store.read() as connection:
         count = select(func.count()).select_from(usage_attempts)
         assert (await connection.execute(count)).scalar_one() == 9
-    [everything] = await UsageSumRepository(store).query(
-        SumQuery(UsageQuery("acme", 18_000 * DAY, 21_000 * DAY))
+    everything = await UsageSumRepository(store, clock).query(
+        SumQuery(UsageQuery("acme", 18_000 * DAY, 21_000 * DAY)), PageRequest()
     )
-    assert everything.sums.counts["request_count"] == 18
+    assert everything.total.counters["request_count"] == 18
     assert await retention.tend() == 0
 
 

@@ -144,7 +144,7 @@ async def gateway(tmp_path: Path) -> AsyncIterator[Gateway]:
                     usage,
                     tenants,
                     ledger,
-                    sums=UsageSumRepository(store),
+                    sums=UsageSumRepository(store, clock),
                     limit_usage=LimitUsageReader(
                         tenants=tenants,
                         api_keys=keys,

@@ -1,4 +1,4 @@
-"""Rollups of usage by hour and day; `ai-gateway rebuild-usage` makes those of calls already there."""
+"""Sums of usage by hour and day; `ai-gateway rebuild-usage` makes those of calls already there."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -9,11 +9,12 @@ down_revision = "0003"
 branch_labels = None
 depends_on = None
 
-_SUMS = (
+_COUNTERS = (
     "request_count",
-    "latency_micros",
-    "first_token_count",
-    "time_to_first_token_micros",
+    "error_count",
+    "reported_count",
+    "estimated_count",
+    "partial_count",
     "input_tokens",
     "cache_read_input_tokens",
     "cache_write_input_tokens",
@@ -21,13 +22,17 @@ _SUMS = (
     "output_tokens",
     "reasoning_output_tokens",
     "total_tokens",
+    "priced_count",
+    "cost_estimated_count",
     "cost_nanos",
     "input_cost_nanos",
     "cache_read_cost_nanos",
     "cache_write_cost_nanos",
     "output_cost_nanos",
     "extras_cost_nanos",
-    "estimated_count",
+    "latency_micros",
+    "first_token_count",
+    "first_token_micros",
 )
 
 
@@ -35,32 +40,31 @@ def upgrade() -> None:
     op.create_table(
         "usage_groups",
         sa.Column("group_id", sa.LargeBinary(16), nullable=False),
-        sa.Column("level", sa.Integer, nullable=False),
-        sa.Column("tenant_id", sa.String(63), nullable=False),
-        sa.Column("api_key_id", sa.String(63), nullable=False),
         sa.Column("model", sa.Text, nullable=False),
         sa.Column("provider_id", sa.String(63), nullable=False),
         sa.Column("provider_model", sa.Text, nullable=False),
         sa.Column("method", sa.String(64), nullable=False),
-        sa.Column("environment", sa.String(64), nullable=False),
         sa.Column("status_code", sa.Integer, nullable=False),
         sa.Column("error_reason", sa.String(64), nullable=False),
+        sa.Column("environment", sa.String(64), nullable=False),
         sa.Column("labels", sa.JSON().with_variant(JSONB(), "postgresql"), nullable=False),
         sa.PrimaryKeyConstraint("group_id", name="pk_usage_groups"),
     )
-    op.create_index("ix_usage_groups_level_tenant_id", "usage_groups", ["level", "tenant_id"])
     op.create_table(
         "usage_rollups",
-        sa.Column("group_id", sa.LargeBinary(16), nullable=False),
-        sa.Column("step_seconds", sa.Integer, nullable=False, autoincrement=False),
+        sa.Column("step", sa.String(4), nullable=False),
+        sa.Column("level", sa.String(6), nullable=False),
         sa.Column("start_time", sa.BigInteger, nullable=False, autoincrement=False),
-        *(sa.Column(name, sa.BigInteger, nullable=False) for name in _SUMS),
+        sa.Column("tenant_id", sa.String(63), nullable=False),
+        sa.Column("api_key_id", sa.String(63), nullable=False),
+        sa.Column("group_id", sa.LargeBinary(16), nullable=False),
+        *(sa.Column(name, sa.BigInteger, nullable=False) for name in _COUNTERS),
         sa.Column("latency_sketch", sa.LargeBinary, nullable=False),
         sa.Column("first_token_sketch", sa.LargeBinary, nullable=False),
-        sa.PrimaryKeyConstraint("group_id", "step_seconds", "start_time", name="pk_usage_rollups"),
-    )
-    op.create_index(
-        "ix_usage_rollups_step_seconds_start_time", "usage_rollups", ["step_seconds", "start_time"]
+        sa.PrimaryKeyConstraint(
+            "step", "level", "start_time", "tenant_id", "api_key_id", "group_id", name="pk_usage_rollups"
+        ),
+        sqlite_with_rowid=False,
     )
 
 

@@ -367,6 +367,7 @@ class QueryUsageRequest(_message.Message):
     FILTER_FIELD_NUMBER: _builtins.int
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    ORDER_BY_FIELD_NUMBER: _builtins.int
     parent: _builtins.str
     """Format: tenants/{tenant}, or tenants/- for all, which only an admin may
     ask for.
@@ -379,6 +380,10 @@ class QueryUsageRequest(_message.Message):
     """As in ListUsageRecordsRequest."""
     page_token: _builtins.str
     """As in ListUsageRecordsRequest."""
+    order_by: _builtins.str
+    """Empty: oldest first. Else the largest first, by one of: request_count desc,
+    error_count desc, usage.total_tokens desc, cost.total_nanos desc.
+    """
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp:
         """Calls that began at or after this."""
@@ -410,10 +415,11 @@ class QueryUsageRequest(_message.Message):
         filter: _builtins.str = ...,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
+        order_by: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "filter", b"filter", "group_by", b"group_by", "group_by_labels", b"group_by_labels", "page_size", b"page_size", "page_token", b"page_token", "parent", b"parent", "start_time", b"start_time", "step", b"step"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "filter", b"filter", "group_by", b"group_by", "group_by_labels", b"group_by_labels", "order_by", b"order_by", "page_size", b"page_size", "page_token", b"page_token", "parent", b"parent", "start_time", b"start_time", "step", b"step"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -432,7 +438,7 @@ class QueryUsageResponse(_message.Message):
     """For the next page. Empty on the last."""
     @_builtins.property
     def usage_sums(self) -> _containers.RepeatedCompositeFieldContainer[Global___UsageSum]:
-        """One for each step and group, oldest first."""
+        """One for each step and group, in the order that was asked for."""
 
     @_builtins.property
     def total(self) -> Global___UsageSum:
