@@ -38,6 +38,10 @@ _RECALL_PAUSE_SECONDS: Final = 2.0
 #: A lease goes ahead of its need by what was spent in so many seconds.
 _AHEAD_SECONDS: Final = 2.0
 
+#: How often and how long a moment is waited for in which the books here and in the store can be compared.
+_QUIET_LOOKS: Final = 50
+_QUIET_SECONDS: Final = 0.01
+
 _KINDS: Final = {"day": LimitKind.LIMIT_KIND_DAILY_BUDGET, "month": LimitKind.LIMIT_KIND_MONTHLY_BUDGET}
 
 
@@ -95,6 +99,8 @@ class BudgetBook:
         self._leasing: dict[str, asyncio.Lock] = {}
         self._operations: set[asyncio.Task[dict[WindowKey, WindowState]]] = set()
         self._ticker: asyncio.Task[None] | None = None
+        self._is_settling = False
+        self._batches = 0
 
     async def hold(self, call: CallContext, model: Model, ceiling: TokenCeiling) -> Hold:
         """As in Budgets."""
@@ -128,8 +134,13 @@ class BudgetBook:
             end=end,
         )
 
-    def thresholds(self, windows: Iterable[WindowKey]) -> dict[WindowKey, list[tuple[int, int]]]:
-        """At how many nanos which percentages of these windows are reached."""
+    def settling(self, windows: Iterable[WindowKey]) -> dict[WindowKey, list[tuple[int, int]]]:
+        """Hears that the store is about to count what calls spent on these windows.
+
+        Gives at how many nanos which percentages of them are reached.
+        """
+        self._is_settling = True
+        self._batches += 1
         found = {}
         for key in windows:
             window = self._windows.get(key)
@@ -142,6 +153,7 @@ class BudgetBook:
 
     def settled(self, charges: Mapping[WindowKey, int], alerts: Sequence[Alert] = ()) -> None:
         """Hears that the store has counted what calls spent, and took it out of the leases."""
+        self._is_settling = False
         for key, nanos in charges.items():
             window = self._windows.get(key)
             if window is not None:
@@ -162,7 +174,7 @@ class BudgetBook:
             for budget in budgets
             for start, end in [window_of(now_micros, period=budget.period, time_zone=budget.time_zone)]
         }
-        states = await self._repository.states(self._gateway_id, [key for key, _ in keys.values()])
+        states = await self._read_states([key for key, _ in keys.values()])
         found = []
         for budget, (key, end) in keys.items():
             state = states.get(key, WindowState(0, 0, 0))
@@ -179,6 +191,17 @@ class BudgetBook:
                 )
             )
         return found
+
+    async def _read_states(self, keys: Sequence[WindowKey]) -> dict[WindowKey, WindowState]:
+        """The windows in the store, at a moment when nothing is on its way from here to there."""
+        for _ in range(_QUIET_LOOKS):
+            if not self._is_settling:
+                batches = self._batches
+                states = await self._repository.states(self._gateway_id, keys)
+                if batches == self._batches:
+                    return states
+            await asyncio.sleep(_QUIET_SECONDS)
+        return await self._repository.states(self._gateway_id, keys)  # as good as can be had
 
     async def on_changes(self, changes: Changes) -> None:
         """Gives back what nobody holds of budgets that may have changed: it was leased under the old ones."""

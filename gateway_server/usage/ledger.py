@@ -29,8 +29,11 @@ _LAST_RETRY_SECONDS: Final = 5.0
 class BudgetListener(Protocol):
     """Who wants to know what the store has counted."""
 
-    def thresholds(self, windows: Iterable[WindowKey]) -> Thresholds:
-        """At how many nanos which percentages of these windows are reached."""
+    def settling(self, windows: Iterable[WindowKey]) -> Thresholds:
+        """The store is about to count charges on these windows; ``settled`` tells when it has.
+
+        Gives at how many nanos which percentages of them are reached.
+        """
         ...
 
     def settled(self, charges: Mapping[WindowKey, int], alerts: Sequence[Alert] = ()) -> None:
@@ -174,7 +177,7 @@ class Ledger:
             charges = total_charges([call for _, call in batch])
             try:
                 outcome = await settle_batch(
-                    self._store, self._gateway_id, batch, thresholds=self._budgets.thresholds(charges)
+                    self._store, self._gateway_id, batch, thresholds=self._budgets.settling(charges)
                 )
             except GatewayError as error:
                 if self._healthy:

@@ -21,7 +21,7 @@ from gateway_server.usage.settling import SettlementStore
 class NoBudgets:
     """Nobody's budgets."""
 
-    def thresholds(self, windows: Iterable[WindowKey]) -> Thresholds:
+    def settling(self, windows: Iterable[WindowKey]) -> Thresholds:
         return {}
 
     def settled(self, charges: Mapping[WindowKey, int], alerts: Sequence[Alert] = ()) -> None:

@@ -14,7 +14,6 @@ from aigateway.v1.admin_service_pb2 import (
     GetApiKeyRequest,
     GetGuardrailProfileRequest,
     GetTenantRequest,
-    ListAuditEventsRequest,
     ListRoutesRequest,
     ListTenantsRequest,
     UpdateTenantRequest,
@@ -221,7 +220,6 @@ async def test_what_comes_later_says_so(gateway: Gateway) -> None:
     calls: list[tuple[Any, object]] = [
         (admin.ListRoutes, ListRoutesRequest()),
         (admin.GetGuardrailProfile, GetGuardrailProfileRequest(name="guardrailProfiles/x")),
-        (admin.ListAuditEvents, ListAuditEventsRequest()),
     ]
     for rpc, request in calls:
         assert (await gateway.fails(rpc, request)).reason == "NOT_IMPLEMENTED"
