@@ -1,8 +1,9 @@
 """What a call has to pass: its limits one by one, what it takes of each, and how a refusal is told."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final
+from functools import lru_cache
+from typing import Final, NamedTuple
 
 from aigateway.v1.error_reason_pb2 import ErrorReason
 from aigateway.v1.usage_service_pb2 import LimitKind
@@ -18,11 +19,11 @@ CONCURRENT: Final = LimitKind.LIMIT_KIND_CONCURRENT_REQUESTS
 MINUTE: Final = 60_000_000
 
 
-@dataclass(frozen=True, slots=True)
-class Check:
+class Check(NamedTuple):
     """One limit and what a call takes of it: requests, tokens, or a place among those under way.
 
-    No call takes more than there is at all, so that a bucket that is full always lets one through.
+    No call takes more than there is at all, so that a bucket that is full always lets one through. ``key`` is
+    what its state is kept under: the same for all who share the limit.
     """
 
     owner: str
@@ -30,11 +31,12 @@ class Check:
     kind: LimitKind.ValueType
     limit: int
     cost: int
+    key: str
 
-    @property
-    def key(self) -> str:
-        """What its state is kept under: the same for all who share the limit."""
-        return f"{self.owner}|{self.model}|{_SHORT[self.kind]}"
+
+def check_of(owner: str, model: str, kind: LimitKind.ValueType, limit: int, cost: int) -> Check:
+    """A check with its key."""
+    return Check(owner, model, kind, limit, min(cost, max(limit, 1)), f"{owner}|{model}|{_SHORT[kind]}")
 
 
 _SHORT: Final = {REQUESTS: "r", TOKENS: "t", CONCURRENT: "c"}
@@ -57,26 +59,35 @@ class Taken:
 
 
 def checks_of(
-    limits: Iterable[RateLimit], *, model_names: tuple[str, ...], tokens: int, share: int = 1
+    limits: tuple[RateLimit, ...], *, model_names: tuple[str, ...], tokens: int, share: int = 1
 ) -> list[Check]:
     """The checks of a call of ``tokens`` tokens. Limits are divided by ``share``, and stay at least 1."""
-    checks = []
-    for limit in limits:
-        if limit.model and not is_allowed(((limit.model,),), model_names):
-            continue
-        for kind, most, cost in _kinds(limit, tokens):
-            shared = max(most // share, 1) if most else 0
-            checks.append(Check(limit.owner, limit.model, kind, shared, min(cost, max(shared, 1))))
-    return checks
+    return [
+        check if check.kind != TOKENS else check._replace(cost=min(tokens, max(check.limit, 1)))
+        for check in _checks_of_one(limits, model_names, share)
+    ]
 
 
-def _kinds(limit: RateLimit, tokens: int) -> Iterator[tuple[LimitKind.ValueType, int, int]]:
+@lru_cache(maxsize=10_000)
+def _checks_of_one(
+    limits: tuple[RateLimit, ...], model_names: tuple[str, ...], share: int
+) -> tuple[Check, ...]:
+    """The checks of a call of one token: callers have few sets of limits, and make many calls."""
+    return tuple(
+        check_of(limit.owner, limit.model, kind, max(most // share, 1) if most else 0, 1)
+        for limit in limits
+        if not limit.model or is_allowed(((limit.model,),), model_names)
+        for kind, most in _kinds(limit)
+    )
+
+
+def _kinds(limit: RateLimit) -> Iterator[tuple[LimitKind.ValueType, int]]:
     if limit.requests_per_minute is not None:
-        yield REQUESTS, limit.requests_per_minute, 1
+        yield REQUESTS, limit.requests_per_minute
     if limit.tokens_per_minute is not None:
-        yield TOKENS, limit.tokens_per_minute, tokens
+        yield TOKENS, limit.tokens_per_minute
     if limit.max_concurrent_requests is not None:
-        yield CONCURRENT, limit.max_concurrent_requests, 1
+        yield CONCURRENT, limit.max_concurrent_requests
 
 
 def worst(refusals: Sequence[Refusal]) -> Refusal:

@@ -96,7 +96,7 @@ class RateLimiter:
     async def admit(
         self,
         call: CallContext,
-        limits: Sequence[RateLimit],
+        limits: tuple[RateLimit, ...],
         *,
         group: str,
         model_names: tuple[str, ...],
@@ -139,7 +139,7 @@ class RateLimiter:
     async def usage(self, limits: Sequence[RateLimit], *, group: str) -> list[LimitUsage]:
         """How much of each of these limits is used up."""
         checks = [
-            check for limit in limits for check in checks_of([limit], model_names=(limit.model,), tokens=0)
+            check for limit in limits for check in checks_of((limit,), model_names=(limit.model,), tokens=0)
         ]
         used = None
         if self._shared is not None and checks:

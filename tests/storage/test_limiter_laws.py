@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from gateway_server.clock import SystemClock
 from gateway_server.limits.buckets import Buckets
-from gateway_server.limits.checks import CONCURRENT, MINUTE, REQUESTS, TOKENS, Check, Taken
+from gateway_server.limits.checks import CONCURRENT, MINUTE, REQUESTS, TOKENS, Check, Taken, check_of
 from gateway_server.limits.limiter import LimitsAwayError
 from gateway_server.limits.redis_limits import RedisLimits
 from gateway_server.metrics import Metrics
@@ -65,7 +65,8 @@ KINDS = {"r": REQUESTS, "t": TOKENS, "c": CONCURRENT}
 
 def checks_of(kinds: str, tokens: int) -> list[Check]:
     return [
-        Check("tenants/acme", "", KINDS[kind], LIMITS[kind], tokens if kind == "t" else 1) for kind in kinds
+        check_of("tenants/acme", "", KINDS[kind], LIMITS[kind], tokens if kind == "t" else 1)
+        for kind in kinds
     ]
 
 
@@ -131,7 +132,7 @@ def check_remaining(taken: Taken, checks: list[Check], model: Model) -> None:
 def test_what_is_idle_is_forgotten() -> None:
     buckets = Buckets()
     for number in range(100_000):
-        check = Check(f"tenants/t{number}", "", REQUESTS, 60, 1)
+        check = check_of(f"tenants/t{number}", "", REQUESTS, 60, 1)
         buckets.take([check], "x", now=number * 10_000, lease_end=0)
     assert len(buckets) < 1_000
 
@@ -192,7 +193,7 @@ async def test_in_redis_a_lease_ends_by_itself(limits: RedisLimits, group: str) 
 async def test_two_processes_share_one_limit(limits: RedisLimits, server: Service, group: str) -> None:
     other = RedisLimits(f"redis://127.0.0.1:{server.port}", clock=SystemClock(), metrics=Metrics())
     await other.start()
-    check = Check(group, "", REQUESTS, 50, 1)
+    check = check_of(group, "", REQUESTS, 50, 1)
     taken = await asyncio.gather(
         *(each.take(group, [check], str(n), lease_seconds=1) for n in range(60) for each in (limits, other))
     )
