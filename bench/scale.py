@@ -21,6 +21,7 @@ from typing import Any, Final
 from sqlalchemy.engine import Connection
 
 from aigateway.v1.usage_pb2 import Cost, TokenUsage
+from gateway_server.clock import SystemClock
 from gateway_server.ids import new_id
 from gateway_server.storage.engine import Store, open_store
 from gateway_server.storage.paging import PageRequest
@@ -90,17 +91,17 @@ async def _run(url: str, calls: int, keys: int) -> None:
     await _fill(store, calls, keys)
     took = time.perf_counter() - began
     print(f"{calls:,} calls of {keys:,} keys in {store.dialect}, written in {took:.0f} s\n")
-    sums, records = UsageSumRepository(store), UsageRepository(store)
+    sums, records = UsageSumRepository(store, SystemClock()), UsageRepository(store)
+    page = PageRequest(50)
     month = (_LAST_DAY - 30) * _DAY, _LAST_DAY * _DAY
     print("| Question | ms |\n| --- | --- |")
     await _measure("nothing", store.check)
     everything = SumQuery(UsageQuery(None, *month), step="day", group_by=("model",))
-    await _measure("30 days of all tenants by day and model", lambda: sums.query(everything))
+    await _measure("30 days of all tenants by day and model", lambda: sums.query(everything, page))
     tenants = SumQuery(UsageQuery("t7", *month), step="day", group_by=("model",))
-    await _measure("30 days of a tenant by day and model", lambda: sums.query(tenants))
+    await _measure("30 days of a tenant by day and model", lambda: sums.query(tenants, page))
     by_key = SumQuery(UsageQuery("t7", *month), group_by=("api_key_id",))
-    await _measure("30 days of a tenant by key", lambda: sums.query(by_key))
-    page = PageRequest(50)
+    await _measure("30 days of a tenant by key", lambda: sums.query(by_key, page))
     await _measure("newest 50 calls of all tenants", lambda: records.list_page(UsageQuery(None), page))
     await _measure("newest 50 calls of a tenant", lambda: records.list_page(UsageQuery("t7"), page))
     await store.close()

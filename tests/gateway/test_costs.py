@@ -11,7 +11,7 @@ from aigateway.v1.tenant_pb2 import Tenant
 from aigateway.v1.usage_pb2 import UsageState
 from tests.gateway.callers import CallUnderWay
 from tests.support.gateway import client_of, running_gateway
-from tests.support.upstream import MODEL, Upstream, talking
+from tests.support.upstream import MODEL, Exchange, Upstream, completion, send_json, talking
 
 INPUT, OUTPUT = 2_500_000_000, 10_000_000_000  # nanos for a million tokens
 
@@ -53,3 +53,21 @@ async def test_each_call_costs_what_it_used_until_it_ended(upstream: Upstream, s
         assert (left.usage.input_tokens, left.usage.output_tokens) == (20, 3)
         assert left.cost.total_nanos == 20 * INPUT // 10**6 + 3 * OUTPUT // 10**6 == 80_000
         assert left.cost.estimated
+
+
+async def test_calls_are_told_apart_whatever_ids_their_provider_gives(
+    upstream: Upstream, state_dir: Path
+) -> None:
+    """Providers repeat ids, and leave them out; each call has its row all the same, and its cost."""
+    async with running_gateway(state_dir, vllm_base_url=upstream.base_url) as gateway:
+        for answer_id in ("the-same", "the-same", ""):
+
+            async def answer(exchange: Exchange, answer_id: str = answer_id) -> None:
+                await send_json(exchange, completion(id=answer_id))
+
+            upstream.script = answer
+            await gateway.client.chat.create(MODEL, "hello")
+        records = [row async for row in gateway.client.usage.list_records("tenants/-")]
+    assert [record.served_by.provider_response_id for record in records] == ["", "the-same", "the-same"]
+    assert len({record.name for record in records}) == 3
+    assert all(record.usage.total_tokens == 7 for record in records)
