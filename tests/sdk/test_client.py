@@ -44,5 +44,5 @@ def test_both_clients_run_the_same_scenarios() -> None:
 
 async def _see_cancel(name: str, gateway: FakeGateway) -> None:
     if name in CANCELLING:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             await gateway.cancelled.wait()
