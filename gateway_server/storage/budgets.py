@@ -41,6 +41,8 @@ _SETTLING_LOCK: Final = 5_005_100_002
 #: Of what is left in a window, a process gets at most this share ahead of its need, divided by all processes.
 _SHARE_OF_ROOM: Final = 4
 
+_FORGOTTEN_AT_ONCE: Final = 500
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class WindowKey:
@@ -277,6 +279,24 @@ def unsweep(connection: Connection, gateway_id: str) -> None:
     """Takes a sweep back: the process, or its journal, is there after all."""
     _move_all(connection, gateway_id, spent=-1, leased=1)
     connection.execute(update(gateways).where(gateways.c.gateway_id == gateway_id).values(swept=False))
+
+
+def forget_windows(connection: Connection, before: int) -> int:
+    """Deletes some windows, with their alerts, that ended before a time; how many, 0 when none are left.
+
+    One that a process still has a lease on stays, since its journal may be found.
+    """
+    old = (
+        select(*_key_columns(budget_windows))
+        .where(budget_windows.c.end_time < before, budget_windows.c.leased_nanos == 0)
+        .where(~select(budget_leases).where(_same_window(budget_leases, budget_windows)).exists())
+        .limit(_FORGOTTEN_AT_ONCE)
+    )
+    windows = [WindowKey(*row) for row in connection.execute(old)]
+    if windows:
+        for table in (budget_alerts, budget_windows):
+            connection.execute(delete(table).where(_among(table, windows)))
+    return len(windows)
 
 
 def database_now(dialect: str) -> ColumnElement[int]:

@@ -11,7 +11,7 @@ from typing import Final
 from sqlalchemy import delete, select, text, tuple_
 from sqlalchemy.engine import Connection
 
-from gateway_server.storage.budgets import lock_out_settling
+from gateway_server.storage.budgets import forget_windows, lock_out_settling
 from gateway_server.storage.engine import Store
 from gateway_server.storage.tables import usage_attempts, usage_records, usage_rollups
 from gateway_server.storage.times import day_of_micros
@@ -48,6 +48,10 @@ class RetentionRepository:
     async def forget_some(self, before_day: int) -> int:
         """Deletes some calls from before a day, with their attempts; how many, 0 when none are left."""
         return await self._store.write_batch(partial(_forget_some, before_day=before_day))
+
+    async def forget_some_windows(self, before_micros: int) -> int:
+        """Deletes some windows of budgets that ended before a time; how many, 0 when none are left."""
+        return await self._store.write_batch(partial(forget_windows, before=before_micros))
 
     async def forget_hours(self, before_day: int) -> None:
         """Deletes sums by the hour from before a day; those by the day stay."""

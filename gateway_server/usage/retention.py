@@ -2,6 +2,8 @@
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Final
 
 from gateway_server.clock import Clock
@@ -12,6 +14,8 @@ from gateway_server.storage.times import day_of_micros, micros_of_seconds
 _LOG: Final = logging.getLogger(__name__)
 
 _INTERVAL_SECONDS: Final = 3600.0
+#: Windows of budgets are of no use once they have ended, and calls that began in them have ended too.
+_WINDOWS_KEPT_MICROS: Final = 62 * 86_400 * 1_000_000
 #: Between two deletions, so that the ledger's writer is never kept waiting for longer than one of them.
 _PAUSE_SECONDS: Final = 0.05
 
@@ -41,16 +45,13 @@ class Retention:
         """Makes partitions and lets go what is too old; how many calls one by one. STORE_UNAVAILABLE."""
         now = micros_of_seconds(self._clock.now())
         await self._repository.make_partitions(now)
+        await _until_none(partial(self._repository.forget_some_windows, now - _WINDOWS_KEPT_MICROS))
         if not self._days:
             return 0
         before_day = day_of_micros(now) - self._days
         await self._repository.drop_partitions(before_day)
         await self._repository.forget_hours(before_day)
-        forgotten = 0
-        while some := await self._repository.forget_some(before_day):
-            forgotten += some
-            await asyncio.sleep(_PAUSE_SECONDS)
-        return forgotten
+        return await _until_none(partial(self._repository.forget_some, before_day))
 
     async def _run(self) -> None:
         while True:
@@ -62,3 +63,12 @@ class Retention:
             except Exception:  # noqa: BLE001 -- without this task, the ledger would grow for ever
                 _LOG.exception("deleting old calls failed")
             await asyncio.sleep(_INTERVAL_SECONDS)
+
+
+async def _until_none(forget_some: Callable[[], Awaitable[int]]) -> int:
+    """Deletes a few at a time until none are left; how many they were."""
+    forgotten = 0
+    while some := await forget_some():
+        forgotten += some
+        await asyncio.sleep(_PAUSE_SECONDS)
+    return forgotten

@@ -11,7 +11,9 @@ from sqlalchemy import func, select, text
 
 from aigateway.v1.routing_pb2 import Attempt
 from gateway_server.ids import new_id
+from gateway_server.storage.budgets import BudgetRepository, LeaseWant, WindowKey
 from gateway_server.storage.engine import Store, open_store
+from gateway_server.storage.gateways import GatewayRepository
 from gateway_server.storage.paging import PageRequest
 from gateway_server.storage.retention import PARTITION_DAYS, RetentionRepository
 from gateway_server.storage.schema import downgrade, upgrade
@@ -132,3 +134,18 @@ async def test_whole_partitions_are_dropped(store: Store) -> None:
         f"usage_records_{(first + 1) * PARTITION_DAYS}",
     }
     assert await days_in(store) == [20_000]
+
+
+async def test_windows_of_budgets_go_long_after_they_have_ended(store: Store) -> None:
+    gateway_id = new_id()
+    await GatewayRepository(store).register(gateway_id)
+    budgets = BudgetRepository(store)
+    wants = [
+        LeaseWant(WindowKey("acme", "", "day", day * DAY), (day + 1) * DAY, 100, 0, 10)
+        for day in (19_900, 19_901, 20_000)
+    ]
+    await budgets.extend(gateway_id, wants)
+    await budgets.keep(gateway_id, {want.window: 0 for want in wants[1:]})
+    await Retention(RetentionRepository(store), 0, clock=SetClock(NOW / 1_000_000)).tend()
+    left = await budgets.states(gateway_id, [want.window for want in wants])
+    assert list(left) == [wants[0].window, wants[2].window]  # the first is still leased to somebody
