@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import suppress
@@ -188,6 +189,25 @@ async def test_in_redis_a_lease_ends_by_itself(limits: RedisLimits, group: str) 
     assert (await limits.take(group, [place], "c", lease_seconds=1)).refusals
     await asyncio.sleep(0.15)
     assert (await limits.take(group, [place], "c", lease_seconds=1)).refusals == []
+
+
+@pytest.mark.parametrize("seed", range(6))
+async def test_in_redis_too_limits_are_those_of_the_model(limits: RedisLimits, group: str, seed: int) -> None:
+    """Redis has its own clock, so nothing waits here; costs are coarse enough for what drains meanwhile."""
+    draw, model = random.Random(seed), Model()
+    under_way: list[tuple[str, list[Check]]] = []
+    for number in range(60):
+        if under_way and draw.random() < 0.4:
+            lease, checks = under_way.pop(draw.randrange(len(under_way)))
+            corrections = [draw.choice([-200, 0, 300]) if check.kind == TOKENS else 0 for check in checks]
+            limits.settle(group, checks, lease, corrections)
+            model.settle(checks, lease, corrections)
+        else:
+            checks = checks_of(draw.choice(["t", "c", "tc"]), draw.choice([100, 200, 300]))
+            taken = await limits.take(group, checks, str(number), lease_seconds=60)
+            assert (not taken.refusals) == model.take(checks, str(number), 1)
+            if not taken.refusals:
+                under_way.append((str(number), checks))
 
 
 async def test_two_processes_share_one_limit(limits: RedisLimits, server: Service, group: str) -> None:
