@@ -1,4 +1,4 @@
-"""Each call has exactly one row, whatever is flushed when and whoever dies: the ledger against a plain sum."""
+"""Each call has just one row, whatever is flushed when and whoever dies: the ledger against a plain sum."""
 
 from __future__ import annotations
 
