@@ -4,6 +4,7 @@ import asyncio
 import os
 import sys
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from aigateway import AsyncClient, ConflictError, GatewayError, types
@@ -90,12 +91,22 @@ async def _find_record(caller: AsyncClient, completion_id: str) -> types.UsageRe
     return None
 
 
+def _command() -> str:
+    """How this command is called from another terminal: by its path where it lies below this folder.
+
+    `uv run` has put it on the PATH of this process alone.
+    """
+    own = Path(sys.executable).with_name("ai-gateway")
+    return str(own.relative_to(Path.cwd())) if own.is_relative_to(Path.cwd()) else "ai-gateway"
+
+
 def _print_next_steps(secret: str) -> None:
+    command = _command()
     print(
         f"\nTry it from another terminal:\n"
         f"  export AIGW_API_KEY={secret}\n"
-        f'  ai-gateway chat -m {MODEL} "Hello"\n'
-        f"The admin key opens the rest: ai-gateway models list, ai-gateway usage records. Ctrl-C stops.",
+        f'  {command} chat -m {MODEL} "Hello"\n'
+        f"The admin key opens the rest: {command} models list, {command} usage. Ctrl-C stops.",
         flush=True,
     )
 
