@@ -60,6 +60,19 @@ class Budgeted(Limited):
     time_zone: Annotated[
         str | None, typer.Option(help="IANA zone in which days and months of a budget begin.")
     ] = None
+    alert_percentage: Annotated[
+        list[int] | None,
+        typer.Option(
+            min=1, max=100, help="A share of a budget at which an alert is raised; may be repeated."
+        ),
+    ] = None
+    allow_unpriced_models: Annotated[
+        bool | None,
+        typer.Option(
+            "--allow-unpriced-models/--refuse-unpriced-models",
+            help="Whether models without a price may be used although there is a budget.",
+        ),
+    ] = None
     allow_model: Annotated[
         list[str] | None,
         typer.Option(metavar="GLOB", help="A model or route it may use, as `openai/*`; may be repeated."),
@@ -71,4 +84,10 @@ class Budgeted(Limited):
             "daily_nanos": None if self.daily_budget is None else nanos_of(self.daily_budget),
             "monthly_nanos": None if self.monthly_budget is None else nanos_of(self.monthly_budget),
         }
-        edit.set_in("budget", time_zone=self.time_zone, **values)
+        edit.set_in(
+            "budget",
+            time_zone=self.time_zone,
+            alert_percentages=self.alert_percentage,
+            allow_unpriced_models=self.allow_unpriced_models,
+            **values,
+        )

@@ -1,6 +1,7 @@
 """``ai-gateway tenants``."""
 
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Annotated
 
 import typer
@@ -17,6 +18,13 @@ app = typer.Typer(help="Organisations, teams and products that use the gateway."
 Name = Annotated[str, typer.Argument(metavar="TENANT", help="Its id, or tenants/ID.")]
 
 
+class FailurePolicy(StrEnum):
+    """Tenant.LimiterFailurePolicy, as people write it."""
+
+    OPEN = "open"
+    CLOSED = "closed"
+
+
 @dataclass(frozen=True, kw_only=True)
 class TenantOptions(Budgeted):
     """The fields of a tenant."""
@@ -29,8 +37,15 @@ class TenantOptions(Budgeted):
         str | None, typer.Option(metavar="NAME", help="routes/ID for calls that name no model.")
     ] = None
 
+    limiter_failure_policy: Annotated[
+        FailurePolicy | None,
+        typer.Option(help="While the shared store of rate limits is away: a share of them, or nothing."),
+    ] = None
+
     def write(self, edit: Edit) -> None:
         """Sets the fields that were given."""
+        from aigateway.v1.tenant_pb2 import Tenant
+
         super().write(edit)
         self.write_limits(edit, "rate_limits")
         self.write_budget(edit)
@@ -39,6 +54,11 @@ class TenantOptions(Budgeted):
             allowed_models=self.allow_model,
             guardrail_profile=self.guardrail_profile,
             default_route=self.default_route,
+            limiter_failure_policy=None
+            if self.limiter_failure_policy is None
+            else Tenant.LimiterFailurePolicy.Value(
+                f"LIMITER_FAILURE_POLICY_{self.limiter_failure_policy.upper()}"
+            ),
         )
 
 

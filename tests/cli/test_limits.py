@@ -1,0 +1,59 @@
+"""Limits, budgets and usage from the command line, against a whole gateway."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pyarrow.parquet as parquet
+
+from aigateway.v1.tenant_pb2 import Tenant
+from tests.cli.conftest import Run
+from tests.support.gateway import Gateway
+
+
+async def test_every_limit_and_budget_can_be_set_and_is_shown(gateway: Gateway, run: Run) -> None:
+    made = await run(
+        "tenants", "create", "limited", "--requests-per-minute", "100", "--tokens-per-minute", "5000",
+        "--max-concurrent-requests", "4", "--daily-budget", "2.50", "--monthly-budget", "40",
+        "--time-zone", "Europe/Berlin", "--alert-percentage", "80", "--alert-percentage", "50",
+        "--allow-unpriced-models", "--limiter-failure-policy", "closed", "--json",
+    )  # fmt: skip
+    assert made.code == 0, made.err
+    tenant = await gateway.client.admin.tenants.get("tenants/limited")
+    assert tenant.budget.daily_nanos == 2_500_000_000
+    assert list(tenant.budget.alert_percentages) == [80, 50]
+    assert tenant.budget.allow_unpriced_models
+    assert tenant.limiter_failure_policy == Tenant.LIMITER_FAILURE_POLICY_CLOSED
+    shown = await run("limits", "limited")
+    for text in ("requests_per_minute", "5,000", "$2.50", "monthly_budget", "100%"):
+        assert text in shown.out
+    wrong = await run("tenants", "update", "limited", "--time-zone", "Europe/Nowhere")
+    assert wrong.code == 2
+    assert "time_zone" in wrong.err
+
+
+async def test_a_day_and_sums_and_a_file(gateway: Gateway, run: Run, tmp_path: Path) -> None:
+    await gateway.client.chat.create("demo/demo-chat", "hello", labels={"team": "a"})
+    day = await run("usage")
+    assert "REQUESTS" in day.out
+    assert "demo/demo-chat" in day.out
+    told = json.loads((await run("usage", "--json")).out)
+    assert int(told["total"]["requestCount"]) >= 1
+    sums = await run("usage", "query", "--group-by", "model,labels.team", "--step", "hour")
+    assert "LABELS.TEAM" in sums.out
+    wrong = await run("usage", "query", "--group-by", "colour")
+    assert wrong.code == 2
+    file = tmp_path / "usage.parquet"
+    assert (await run("usage", "export", "--format", "parquet", "-o", str(file))).code == 0
+    table = parquet.read_table(file).to_pylist()
+    listed = await run("usage", "export", "--format", "jsonl", "--filter", 'labels.team = "a"')
+    [line] = [json.loads(line) for line in listed.out.splitlines()]
+    assert line in table
+    assert line["total_tokens"] > 0
+
+
+async def test_who_changed_what_is_listed(gateway: Gateway, run: Run) -> None:
+    await run("tenants", "create", "audited")
+    listed = await run("audit", "list", "tenants/audited")
+    assert "CreateTenant" in listed.out
