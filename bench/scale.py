@@ -1,11 +1,12 @@
-"""How long questions about usage take when there is much of it.
+"""What a store that holds much costs: questions about usage, and the writing of calls, beside an empty one.
 
-    uv run --frozen python -m bench.scale                                    # 200,000 calls of 20,000 keys
-    uv run --frozen python -m bench.scale --calls 10000000 --keys 1000000    # takes an hour, and 10 GB
-    uv run --frozen python -m bench.scale --postgresql                       # instead of SQLite
+    uv run --frozen python -m bench.scale                                  # 200,000 calls of 20,000 keys
+    uv run --frozen python -m bench.scale --calls 10000000 --keys 1000000  # half an hour and 15 GB
+    uv run --frozen python -m bench.scale --postgresql                     # instead of SQLite
+    ... --write docs/performance.md                                        # puts the table into the document
 
-The calls are spread over 60 days, 1,000 tenants and 5 models. Times are the median of several runs, to be
-read beside the time of a query that does nothing, which is in the table.
+The calls are spread over 60 days, 1,000 tenants and 10 models; sums by hour and day are made from them by
+`rebuild_rollups`. Each time is the median of several runs.
 """
 
 import argparse
@@ -16,112 +17,182 @@ import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from statistics import median
-from typing import Any, Final
+from typing import Final
 
-from sqlalchemy.engine import Connection
+from sqlalchemy import text
 
+from aigateway.v1.routing_pb2 import Attempt
 from aigateway.v1.usage_pb2 import Cost, TokenUsage
+from bench.filling import DAY, DAYS, LAST_DAY, fill_keys, fill_ledger
+from bench.report import write_block
 from gateway_server.clock import SystemClock
 from gateway_server.ids import new_id
+from gateway_server.storage.api_keys import ApiKeyRepository
 from gateway_server.storage.engine import Store, open_store
+from gateway_server.storage.gateways import GatewayRepository
 from gateway_server.storage.paging import PageRequest
-from gateway_server.storage.rollups import add_to_rollups
+from gateway_server.storage.retention import RetentionRepository
 from gateway_server.storage.schema import upgrade
-from gateway_server.storage.usage_records import (
-    CallRecord,
-    UsageQuery,
-    UsageRepository,
-    insert_calls,
-    rows_of,
-)
+from gateway_server.storage.settlement import Settlements
+from gateway_server.storage.usage_records import CallRecord, UsageQuery, UsageRepository, rows_of
 from gateway_server.storage.usage_sums import SumQuery, UsageSumRepository
+from gateway_server.usage.filter import parse_filter
 from tests.support.services import SERVICES
 
-_DAY: Final = 86_400_000_000
-_LAST_DAY: Final = 20_700
-_DAYS: Final = 60
-_TENANTS: Final = 1_000
-_BATCH: Final = 10_000
+_RUNS: Final = 9
+_BATCH: Final = 100
+_MONTH: Final = ((LAST_DAY - 30) * DAY, LAST_DAY * DAY)
+
+Rows = list[tuple[str, str]]
 
 
-def _call(draw: random.Random, keys: int) -> CallRecord:
-    key = draw.randrange(keys)
-    return CallRecord(
-        request_id=new_id(),
-        tenant_id=f"t{key % _TENANTS}",
-        api_key_id=f"k{key}",
-        method="CreateChatCompletion",
-        model=f"m{draw.randrange(5)}",
-        provider_id="p",
-        provider_model="pm",
-        start_time=(_LAST_DAY - _DAYS) * _DAY + draw.randrange(_DAYS * _DAY),
-        latency=draw.randint(1_000, 10_000_000),
-        time_to_first_token=1_000,
-        status_code=0,
-        usage=TokenUsage(input_tokens=100, output_tokens=10, total_tokens=110),
-        cost=Cost(total_nanos=1_000),
-    )
-
-
-async def _fill(store: Store, calls: int, keys: int) -> None:
-    draw = random.Random(1)  # noqa: S311 -- calls for a benchmark
-    for start in range(0, calls, _BATCH):
-        rows = [rows_of(_call(draw, keys)) for _ in range(min(_BATCH, calls - start))]
-
-        def write(connection: Connection, rows: list[Any] = rows) -> None:
-            insert_calls(connection, rows)
-            add_to_rollups(connection, [each.record for each in rows])
-
-        await store.write_batch(write)
-
-
-async def _measure(name: str, ask: Callable[[], Awaitable[object]]) -> None:
+async def _time(ask: Callable[[], Awaitable[object]]) -> str:
+    """The median time in milliseconds."""
     times = []
-    for _ in range(7):
+    for _ in range(_RUNS):
         began = time.perf_counter()
         await ask()
         times.append(time.perf_counter() - began)
-    print(f"| {name} | {median(times) * 1000:.1f} |")
+    return f"{median(times) * 1000:.1f} ms"
 
 
-async def _run(url: str, calls: int, keys: int) -> None:
+def _calls(keys: int) -> list[CallRecord]:
+    """A batch of calls of different keys at the end of the last day."""
+    usage = TokenUsage(input_tokens=100, output_tokens=10, total_tokens=110)
+    cost = Cost(total_nanos=1_000)
+    draw = random.Random(1)  # noqa: S311 -- calls for a benchmark
+    return [
+        CallRecord(
+            request_id=new_id(),
+            tenant_id=f"t{key % 1000}",
+            api_key_id=f"k{key}",
+            method="CreateChatCompletion",
+            model="model-1",
+            provider_id="p1",
+            provider_model="pm-1",
+            start_time=LAST_DAY * DAY - 1 - place,
+            latency=draw.randint(1_000, 10_000_000),
+            time_to_first_token=draw.randint(1_000, 1_000_000),
+            status_code=0,
+            usage=usage,
+            cost=cost,
+            attempts=[Attempt(provider="providers/p1", provider_model="pm-1", usage=usage, cost=cost)],
+        )
+        for place, key in enumerate(draw.sample(range(keys), _BATCH))
+    ]
+
+
+async def _measure_writing(store: Store, keys: int, title: str) -> Rows:
+    """What it takes to settle batches of calls of different keys."""
+    gateway_id = new_id()
+    await GatewayRepository(store).register(gateway_id)
+    times, cpu = [], []
+    for position in range(1, _RUNS + 1):
+        rows = [rows_of(call) for call in _calls(keys)]
+        began, began_cpu = time.perf_counter(), time.process_time()
+        await Settlements(store).settle(gateway_id, position, rows, thresholds={})
+        times.append(time.perf_counter() - began)
+        cpu.append(time.process_time() - began_cpu)
+    took, used = (median(each) / _BATCH * 1e6 for each in (times, cpu))
+    return [(f"settling a call, {_BATCH} keys in a batch, {title}", f"{took:.0f} us, {used:.0f} us of CPU")]
+
+
+async def _measure_questions(store: Store, keys: int) -> Rows:
+    sums, records = UsageSumRepository(store, SystemClock()), UsageRepository(store)
+    api_keys = ApiKeyRepository(store, SystemClock())
+    page = PageRequest(50)
+    async with store.read() as connection:
+        secret_hash = (
+            await connection.execute(text("SELECT secret_hash FROM api_keys LIMIT 1"))
+        ).scalar_one()
+    by_day = SumQuery(UsageQuery(None, *_MONTH), step="day", group_by=("model",))
+    of_tenant = SumQuery(UsageQuery("t7", *_MONTH), step="day", group_by=("model",))
+    of_key = SumQuery(
+        UsageQuery("t7", *_MONTH, parse_filter("api_key = tenants/t7/apiKeys/k7")),
+        step="day",
+        group_by=("model",),
+    )
+    by_key = SumQuery(UsageQuery("t7", *_MONTH), group_by=("api_key_id",), largest="cost_nanos")
+    today = SumQuery(
+        UsageQuery(None, (LAST_DAY - 1) * DAY, LAST_DAY * DAY),
+        group_by=("tenant_id", "api_key_id"),
+        largest="cost_nanos",
+    )
+    first = await records.list_page(UsageQuery(None), page)
+    failed = parse_filter("status_code != 0")
+    deep = UsageQuery("t7", end_time=(LAST_DAY - DAYS // 2) * DAY)
+    questions: list[tuple[str, Callable[[], Awaitable[object]]]] = [
+        ("reading that nothing has changed", store.check),
+        ("a key by its hash", lambda: api_keys.find([secret_hash])),
+        (
+            "QueryUsage: 30 days of all tenants by day and model",
+            lambda: sums.query(by_day, PageRequest(1000)),
+        ),
+        (
+            "QueryUsage: 30 days of a tenant by day and model",
+            lambda: sums.query(of_tenant, PageRequest(1000)),
+        ),
+        ("QueryUsage: 30 days of a key by day and model", lambda: sums.query(of_key, PageRequest(1000))),
+        (
+            f"QueryUsage: 30 days of a tenant, the 50 largest of {keys // 1000:,} keys",
+            lambda: sums.query(by_key, page),
+        ),
+        ("QueryUsage: a day of all tenants, the 50 largest keys", lambda: sums.query(today, page)),
+        ("ListUsageRecords: the newest 50 of all tenants", lambda: records.list_page(UsageQuery(None), page)),
+        (
+            "ListUsageRecords: the page after it",
+            lambda: records.list_page(UsageQuery(None), PageRequest(50, first.next_page_token)),
+        ),
+        ("ListUsageRecords: the newest 50 of a tenant", lambda: records.list_page(UsageQuery("t7"), page)),
+        ("ListUsageRecords: 50 of a tenant, a month ago", lambda: records.list_page(deep, page)),
+        (
+            "ListUsageRecords: the newest 50 of all tenants that failed",
+            lambda: records.list_page(UsageQuery(None, conditions=failed), page),
+        ),
+    ]
+    return [(name, await _time(ask)) for name, ask in questions]
+
+
+async def _run(url: str, calls: int, keys: int) -> str:
     await upgrade(url)
     store = open_store(url)
+    await RetentionRepository(store).make_partitions((LAST_DAY - DAYS) * DAY)
+    await RetentionRepository(store).make_partitions((LAST_DAY - 28) * DAY)
+    rows = await _measure_writing(store, keys, "in an empty store")
     began = time.perf_counter()
-    await _fill(store, calls, keys)
-    took = time.perf_counter() - began
-    print(f"{calls:,} calls of {keys:,} keys in {store.dialect}, written in {took:.0f} s\n")
-    sums, records = UsageSumRepository(store, SystemClock()), UsageRepository(store)
-    page = PageRequest(50)
-    month = (_LAST_DAY - 30) * _DAY, _LAST_DAY * _DAY
-    print("| Question | ms |\n| --- | --- |")
-    await _measure("nothing", store.check)
-    everything = SumQuery(UsageQuery(None, *month), step="day", group_by=("model",))
-    await _measure("30 days of all tenants by day and model", lambda: sums.query(everything, page))
-    tenants = SumQuery(UsageQuery("t7", *month), step="day", group_by=("model",))
-    await _measure("30 days of a tenant by day and model", lambda: sums.query(tenants, page))
-    by_key = SumQuery(UsageQuery("t7", *month), group_by=("api_key_id",))
-    await _measure("30 days of a tenant by key", lambda: sums.query(by_key, page))
-    await _measure("newest 50 calls of all tenants", lambda: records.list_page(UsageQuery(None), page))
-    await _measure("newest 50 calls of a tenant", lambda: records.list_page(UsageQuery("t7"), page))
+    await fill_keys(store, keys)
+    await fill_ledger(store, calls, keys)
+    filled = time.perf_counter()
+    await Settlements(store).rebuild_rollups()
+    rebuilt = time.perf_counter()
+    rows += [("`ai-gateway rebuild-usage`", f"{rebuilt - filled:.0f} s")]
+    rows += await _measure_writing(store, keys, "in the full one")
+    rows += await _measure_questions(store, keys)
+    lines = [f"{store.dialect}, {calls:,} calls of {keys:,} keys (filled in {filled - began:.0f} s):", ""]
+    lines += ["| What | Time |", "| --- | --- |", *(f"| {name} | {found} |" for name, found in rows)]
     await store.close()
+    return "\n".join(lines)
 
 
 def main() -> None:
     """Fills a database of its own and asks it."""
-    parser = argparse.ArgumentParser(prog="bench.scale", description="How long questions about usage take.")
+    parser = argparse.ArgumentParser(prog="bench.scale", description="What a store that holds much costs.")
     parser.add_argument("--calls", type=int, default=200_000)
     parser.add_argument("--keys", type=int, default=20_000)
     parser.add_argument("--postgresql", action="store_true", help="a PostgreSQL of the benchmark's own")
+    parser.add_argument("--write", type=Path, metavar="FILE", help="put the table into this document")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         url = f"sqlite:///{Path(folder) / 'bench.db'}"
         if arguments.postgresql:
             url = f"postgresql://postgres@127.0.0.1:{SERVICES.postgresql().port}/postgres"
         try:
-            asyncio.run(_run(url, arguments.calls, arguments.keys))
+            report = asyncio.run(_run(url, arguments.calls, arguments.keys))
         finally:
             SERVICES.close()
+    print(report)
+    if arguments.write:
+        write_block(arguments.write, f"scale-{'postgresql' if arguments.postgresql else 'sqlite'}", report)
 
 
 if __name__ == "__main__":

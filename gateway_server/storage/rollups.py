@@ -40,6 +40,8 @@ _ROLLUP_LOCK: Final = 5_005_100_010
 
 #: So many keys in one statement: SQLite takes 32,766 parameters at most.
 _KEYS_AT_ONCE: Final = 2000
+#: So many rows of the ledger are in memory when it is read.
+_ROWS_AT_ONCE: Final = 5000
 
 
 class Group(NamedTuple):
@@ -130,14 +132,18 @@ def rebuild_day(connection: Connection, day: int) -> int:
     )
     finest: Finest = {}
     calls = 0
-    for row in connection.execute(_ledger_sums(start, end)).mappings():
-        count, first_token = row["request_count"], row["first_token_bucket"]
+    statement = _ledger_sums(start, end).execution_options(yield_per=_ROWS_AT_ONCE)
+    for row in connection.execute(statement):
+        hour, tenant_id, api_key_id, *rest = row[: -len(USAGE_COUNTERS)]
+        *group, labels, latency, first_token = rest
+        counters = row[-len(USAGE_COUNTERS) :]
+        count = counters[0]
         cell = Cell(
-            [row[name] for name in USAGE_COUNTERS],
-            sketch_of(row["latency_bucket"], count),
+            counters,
+            sketch_of(latency, count),
             EMPTY if first_token is None else sketch_of(first_token, count),
         )
-        _add(finest, (row["hour"], row["tenant_id"], row["api_key_id"], _group_of(row)), cell)
+        _add(finest, (hour, tenant_id, api_key_id, Group._make((*group, _json_of(labels)))), cell)
         calls += count
     _write(connection, finest)
     return calls
@@ -150,7 +156,6 @@ def lock_rollups(connection: Connection) -> None:
 
 
 def _group_of(row: Row) -> Group:
-    labels = row["labels"]
     return Group(
         row["model"],
         row["provider_id"],
@@ -159,8 +164,12 @@ def _group_of(row: Row) -> Group:
         row["status_code"],
         row["error_reason"],
         row["environment"],
-        orjson.dumps(labels, option=orjson.OPT_SORT_KEYS).decode() if labels else _NO_LABELS,
+        _json_of(row["labels"]),
     )
+
+
+def _json_of(labels: Mapping[str, str]) -> str:
+    return orjson.dumps(labels, option=orjson.OPT_SORT_KEYS).decode() if labels else _NO_LABELS
 
 
 def _hour_of(micros: int) -> int:
@@ -217,9 +226,10 @@ def _write(connection: Connection, finest: Finest) -> None:
     for start in range(0, len(keys), _KEYS_AT_ONCE):
         for key, latency, first_token in _read_sketches(connection, keys[start : start + _KEYS_AT_ONCE]):
             cell = cells[key]
-            cells[key] = cell._replace(
-                latency=cell.latency + decode_sketch(latency),
-                first_token=cell.first_token + decode_sketch(first_token),
+            cells[key] = Cell(
+                cell.counters,
+                cell.latency + decode_sketch(latency),
+                cell.first_token + decode_sketch(first_token),
             )
     connection.exec_driver_sql(
         _add_statement(connection.dialect.name),
@@ -260,11 +270,16 @@ def _read_sketches(connection: Connection, keys: Sequence[RollupKey]) -> list[tu
         parameters = tuple(list(column) for column in zip(*keys, strict=True))
     else:
         mark = f"({', '.join('?' * len(RollupKey._fields))})"
-        statement = f"{rows} WHERE ({names}) IN (VALUES {', '.join([mark] * len(keys))})"
+        columns = ", ".join(
+            f"column{place} AS {name}" for place, name in enumerate(RollupKey._fields, start=1)
+        )
+        wanted = f"(SELECT {columns} FROM (VALUES {', '.join([mark] * len(keys))}))"  # noqa: S608 -- names
+        # CROSS tells SQLite to seek each of them; with IN it reads the whole table.
+        statement = f"{rows.replace('FROM', f'FROM {wanted} CROSS JOIN')} USING ({names})"
         parameters = tuple(value for key in keys for value in key)
     return [
         (RollupKey(*found[:-2]), found[-2], found[-1])
-        for found in connection.exec_driver_sql(statement, parameters)
+        for found in connection.exec_driver_sql(statement, parameters).all()
     ]
 
 
