@@ -382,6 +382,7 @@ def _unheld(connection: Connection, spendings: Sequence[Spending]) -> list[tuple
     """What calls cost on windows that they began in without money being held there: those are newer."""
     statement = select(budget_windows).where(
         budget_windows.c.tenant_id.in_({spending.tenant_id for spending in spendings}),
+        budget_windows.c.api_key_id.in_({"", *(spending.api_key_id for spending in spendings)}),
         budget_windows.c.end_time > min(spending.start_time for spending in spendings),
     )
     rows_of: dict[str, list[Row[Any]]] = {}
@@ -516,7 +517,12 @@ def _is(table: FromClause, window: WindowKey) -> ColumnElement[bool]:
 
 
 def _among(table: FromClause, windows: Sequence[WindowKey]) -> ColumnElement[bool]:
-    return tuple_(*_key_columns(table)).in_([tuple(_columns(window).values()) for window in windows])
+    # The first two are there for SQLite: it seeks single values, and reads a whole table for a list of rows.
+    return (
+        table.c.tenant_id.in_({window.tenant_id for window in windows})
+        & table.c.api_key_id.in_({window.api_key_id for window in windows})
+        & tuple_(*_key_columns(table)).in_([tuple(_columns(window).values()) for window in windows])
+    )
 
 
 def _same_window(one: FromClause, other: FromClause) -> ColumnElement[bool]:

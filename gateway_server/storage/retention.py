@@ -8,19 +8,21 @@ import re
 from functools import partial
 from typing import Final
 
-from sqlalchemy import delete, select, text, tuple_
+from sqlalchemy import delete, func, insert, literal, select, text, tuple_, update
 from sqlalchemy.engine import Connection
 
 from gateway_server.storage.budgets import forget_windows, lock_out_settling
 from gateway_server.storage.engine import Store
-from gateway_server.storage.tables import usage_attempts, usage_records, usage_rollups
-from gateway_server.storage.times import day_of_micros
+from gateway_server.storage.facts import KEPT_SINCE_DAY
+from gateway_server.storage.rollups import LEVELS
+from gateway_server.storage.tables import facts, usage_attempts, usage_records, usage_rollups
+from gateway_server.storage.times import MICROS_OF_A_DAY, day_of_micros
 
 PARTITION_DAYS: Final = 28
 
 _TABLES: Final = (usage_records, usage_attempts)
 _ROWS_AT_ONCE: Final = 500
-_MICROS_OF_A_DAY: Final = 86_400_000_000
+_LOCK_TIMEOUT_MS: Final = 200
 #: One process at a time forgets; any number that nobody else uses.
 _RETENTION_LOCK: Final = 5_005_100_003
 _PARTITION: Final = re.compile(r".*_(\d+)")
@@ -41,7 +43,10 @@ class RetentionRepository:
             await self._store.write_batch(partial(_make_partitions, number=number))
 
     async def drop_partitions(self, before_day: int) -> None:
-        """Drops partitions that have nothing from ``before_day`` on, a day since the epoch; on PostgreSQL."""
+        """Drops partitions that have nothing from ``before_day`` on, a day since the epoch; on PostgreSQL.
+
+        Raises STORE_UNAVAILABLE when somebody has been reading them for too long.
+        """
         if self._store.dialect == "postgresql":
             await self._store.write_batch(partial(_drop_partitions, before_day=before_day))
 
@@ -53,15 +58,28 @@ class RetentionRepository:
         """Deletes some windows of budgets that ended before a time; how many, 0 when none are left."""
         return await self._store.write_batch(partial(forget_windows, before=before_micros))
 
-    async def forget_hours(self, before_day: int) -> None:
-        """Deletes sums by the hour from before a day; those by the day stay."""
+    async def forget_some_hours(self, before_day: int) -> int:
+        """Deletes some sums by the hour from before a day, not those by the day; how many."""
+        return await self._store.write_batch(partial(_forget_some_hours, before_day=before_day))
+
+    async def note_kept_since(self, day: int) -> None:
+        """Notes that calls and hours from before a day may be missing: to be done before any goes."""
         async with self._store.write() as connection:
-            await connection.execute(
-                delete(usage_rollups).where(
-                    usage_rollups.c.step == "hour",
-                    usage_rollups.c.start_time < before_day * _MICROS_OF_A_DAY,
+            known = await connection.run_sync(kept_since_day)
+            if known is None:
+                await connection.execute(insert(facts).values(name=KEPT_SINCE_DAY, value=str(day)))
+            elif known < day:
+                await connection.execute(
+                    update(facts).where(facts.c.name == KEPT_SINCE_DAY).values(value=str(day))
                 )
-            )
+
+
+def kept_since_day(connection: Connection) -> int | None:
+    """From which day on all calls and hours are there; None when nothing was ever let go."""
+    found = connection.execute(
+        select(facts.c.value).where(facts.c.name == KEPT_SINCE_DAY)
+    ).scalar_one_or_none()
+    return None if found is None else int(found)
 
 
 def _make_partitions(connection: Connection, number: int) -> None:
@@ -86,6 +104,8 @@ def _make_partitions(connection: Connection, number: int) -> None:
 
 def _drop_partitions(connection: Connection, before_day: int) -> None:
     _lock(connection)
+    # It waits for whoever reads the table, and whoever writes it waits behind: not for long.
+    connection.execute(text(f"SET LOCAL lock_timeout = {_LOCK_TIMEOUT_MS}"))
     for table in _TABLES:
         names = connection.execute(
             text(
@@ -101,15 +121,42 @@ def _drop_partitions(connection: Connection, before_day: int) -> None:
 
 
 def _forget_some(connection: Connection, before_day: int) -> int:
-    key = (usage_records.c.start_day, usage_records.c.request_id)
-    old = select(*key).where(usage_records.c.start_day < before_day).order_by(*key).limit(_ROWS_AT_ONCE)
-    keys = [tuple(row) for row in connection.execute(old)]
-    if keys:
-        attempts = tuple_(usage_attempts.c.start_day, usage_attempts.c.request_id)
-        connection.execute(delete(usage_attempts).where(attempts.in_(keys)))
-        connection.execute(delete(usage_records).where(tuple_(*key).in_(keys)))
-    return len(keys)
+    _lock(connection)
+    columns = usage_records.c
+    day = connection.execute(
+        select(func.min(columns.start_day)).where(columns.start_day < before_day)
+    ).scalar_one()
+    if day is None:
+        return 0
+    first = select(columns.request_id).where(columns.start_day == day).order_by(columns.request_id)
+    ids = connection.execute(first.limit(_ROWS_AT_ONCE)).scalars().all()
+    # By a bound, as SQLite would read the whole table for a list of keys.
+    for table in (usage_attempts, usage_records):
+        connection.execute(delete(table).where(table.c.start_day == day, table.c.request_id <= ids[-1]))
+    return len(ids)
+
+
+def _forget_some_hours(connection: Connection, before_day: int) -> int:
+    _lock(connection)
+    columns = usage_rollups.c
+    place = (columns.start_time, columns.tenant_id, columns.api_key_id, columns.group_id)
+    for level in LEVELS:
+        old = (
+            columns.step == "hour",
+            columns.level == level,
+            columns.start_time < before_day * MICROS_OF_A_DAY,
+        )
+        keys = connection.execute(select(*place).where(*old).order_by(*place).limit(_ROWS_AT_ONCE)).all()
+        if keys:
+            last = tuple_(
+                *(literal(value, column.type) for value, column in zip(keys[-1], place, strict=True))
+            )
+            connection.execute(delete(usage_rollups).where(*old, tuple_(*place) <= last))
+            return len(keys)
+    return 0
 
 
 def _lock(connection: Connection) -> None:
-    connection.execute(text("SELECT pg_advisory_xact_lock(:n)"), {"n": _RETENTION_LOCK})
+    """Lets one process at a time forget; writers of SQLite take turns anyway."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("SELECT pg_advisory_xact_lock(:n)"), {"n": _RETENTION_LOCK})

@@ -91,7 +91,7 @@ Finest = dict[tuple[int, str, str, Group], Cell]
 K = TypeVar("K")
 
 _STEPS: Final[tuple[Step, ...]] = ("hour", "day")
-_LEVELS: Final[tuple[Level, ...]] = ("key", "tenant", "all")
+LEVELS: Final[tuple[Level, ...]] = ("key", "tenant", "all")
 #: By what rollups can be asked: columns of ``usage_records``.
 GROUP_COLUMNS: Final = frozenset({"tenant_id", "api_key_id", *Group._fields})
 
@@ -125,7 +125,7 @@ def rebuild_day(connection: Connection, day: int) -> int:
     connection.execute(
         delete(usage_rollups).where(
             columns.step.in_(_STEPS),
-            columns.level.in_(_LEVELS),
+            columns.level.in_(LEVELS),
             columns.start_time >= start,
             columns.start_time < end,
         )

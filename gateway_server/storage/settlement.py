@@ -19,8 +19,8 @@ from gateway_server.storage.budgets import (
     settle_spendings,
 )
 from gateway_server.storage.engine import Store
-from gateway_server.storage.facts import KEPT_SINCE_DAY, read_fact
 from gateway_server.storage.gateways import forget, take_position
+from gateway_server.storage.retention import kept_since_day
 from gateway_server.storage.rollups import add_to_rollups, rebuild_day
 from gateway_server.storage.tables import usage_records
 from gateway_server.storage.usage_records import CallRows, insert_calls
@@ -69,8 +69,9 @@ class Settlements:
 
         Nobody settles while a day is at it. Sums of days whose calls are no longer kept stay as they are.
         """
-        since = await read_fact(self._store, KEPT_SINCE_DAY)
-        day = int(since) if since else -(2**31)
+        async with self._store.read() as connection:
+            since = await connection.run_sync(kept_since_day)
+        day = -(2**31) if since is None else since
         counted = 0
         while (found := await self._first_day(day)) is not None:
             counted += await self._store.write_batch(partial(_rebuild_day, day=found))

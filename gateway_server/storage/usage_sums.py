@@ -35,6 +35,7 @@ from gateway_server.clock import Clock
 from gateway_server.errors import invalid_request
 from gateway_server.storage.engine import Store
 from gateway_server.storage.paging import Cursor, PageRequest, decode_page_token, encode_page_token
+from gateway_server.storage.retention import kept_since_day
 from gateway_server.storage.rollups import GROUP_COLUMNS, Level
 from gateway_server.storage.sketches import EMPTY, bucket_column, decode_sketch, sketch_of
 from gateway_server.storage.tables import USAGE_COUNTERS, usage_groups, usage_records, usage_rollups
@@ -143,6 +144,7 @@ class UsageSumRepository:
         after = decode_page_token(page.page_token, key, _cursor_shape(query))
         pieces = _pieces(query, now=micros_of_seconds(self._clock.now()))
         async with self._room, self._store.read() as connection:
+            _require_kept(pieces, await connection.run_sync(kept_since_day))
             rows = (await connection.execute(_page_of(query, pieces, after, limit + 1))).all()
             shown = rows[:limit]
             sums = {_place_of(row, query): _sum_of(row, query) for row in shown}
@@ -243,6 +245,19 @@ def _pieces(query: SumQuery, *, now: int) -> list[_Piece]:
         ]
     pieces.append(_Piece("ledger", hours[1], whole_end))
     return [piece for piece in pieces if piece.start < piece.end]
+
+
+def _require_kept(pieces: Sequence[_Piece], since_day: int | None) -> None:
+    """Raises INVALID_REQUEST when hours or calls are needed that were let go: the sums would be too small."""
+    if since_day is None:
+        return
+    if any(piece.source != "day" and piece.start < since_day * MICROS_OF_A_DAY for piece in pieces):
+        since = datetime.fromtimestamp(since_day * MICROS_OF_A_DAY // _SECOND, UTC)
+        raise invalid_request(
+            "start_time",
+            f"only whole days (UTC) are kept from before {since:%Y-%m-%d}: "
+            "begin at midnight and ask for days or months, without end users and filters by numbers",
+        )
 
 
 def _whole(start: int, end: int, length: int) -> tuple[int, int] | None:

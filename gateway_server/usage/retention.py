@@ -18,6 +18,9 @@ _INTERVAL_SECONDS: Final = 3600.0
 _WINDOWS_KEPT_MICROS: Final = 62 * 86_400 * 1_000_000
 #: Between two deletions, so that the ledger's writer is never kept waiting for longer than one of them.
 _PAUSE_SECONDS: Final = 0.05
+#: How often, and how much later each time, partitions are tried again that somebody reads.
+_DROP_ATTEMPTS: Final = 10
+_DROP_PAUSE_SECONDS: Final = 1.0
 
 
 class Retention:
@@ -49,9 +52,21 @@ class Retention:
         if not self._days:
             return 0
         before_day = day_of_micros(now) - self._days
-        await self._repository.drop_partitions(before_day)
-        await self._repository.forget_hours(before_day)
+        await self._repository.note_kept_since(before_day)
+        await self._drop_partitions(before_day)
+        await _until_none(partial(self._repository.forget_some_hours, before_day))
         return await _until_none(partial(self._repository.forget_some, before_day))
+
+    async def _drop_partitions(self, before_day: int) -> None:
+        for attempt in range(_DROP_ATTEMPTS):
+            try:
+                await self._repository.drop_partitions(before_day)
+            except GatewayError:
+                if attempt == _DROP_ATTEMPTS - 1:
+                    raise
+                await asyncio.sleep(_DROP_PAUSE_SECONDS)
+            else:
+                return
 
     async def _run(self) -> None:
         while True:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from sqlalchemy import func, select, text
 
 from aigateway.v1.routing_pb2 import Attempt
+from gateway_server.errors import GatewayError
 from gateway_server.ids import new_id
 from gateway_server.storage.budgets import BudgetRepository, LeaseWant, WindowKey
 from gateway_server.storage.engine import Store, open_store
@@ -17,7 +19,8 @@ from gateway_server.storage.gateways import GatewayRepository
 from gateway_server.storage.paging import PageRequest
 from gateway_server.storage.retention import PARTITION_DAYS, RetentionRepository
 from gateway_server.storage.schema import downgrade, upgrade
-from gateway_server.storage.tables import usage_attempts, usage_records
+from gateway_server.storage.settlement import Settlements
+from gateway_server.storage.tables import usage_attempts, usage_records, usage_rollups
 from gateway_server.storage.usage_records import CallRecord, UsageQuery, UsageRepository
 from gateway_server.storage.usage_sums import SumQuery, UsageSumRepository
 from gateway_server.usage.retention import Retention
@@ -133,6 +136,70 @@ async def test_whole_partitions_are_dropped(store: Store) -> None:
         f"usage_records_{first * PARTITION_DAYS}",
         f"usage_records_{(first + 1) * PARTITION_DAYS}",
     }
+    assert await days_in(store) == [20_000]
+
+
+async def sums_of(store: Store, query: SumQuery) -> int:
+    page = await UsageSumRepository(store, SetClock(NOW / 1_000_000)).query(query, PageRequest())
+    return page.total.counters["request_count"]
+
+
+async def test_sums_of_days_that_went_outlive_a_rebuild(store: Store) -> None:
+    clock = SetClock(NOW / 1_000_000)
+    await add_calls(store, [call(day) for day in (19_000, 19_995, 20_000) for _ in range(2)])
+    await Retention(RetentionRepository(store), 10, clock=clock).tend()
+    assert await Settlements(store).rebuild_rollups() == 4
+    query = SumQuery(UsageQuery("acme", 18_000 * DAY, 21_000 * DAY), step="day")
+    assert await sums_of(store, query) == 6
+
+
+async def test_what_is_gone_is_not_told_as_nothing(store: Store) -> None:
+    """A sum over hours or calls that are no longer there would be too small, so it is refused."""
+    clock = SetClock(NOW / 1_000_000)
+    await add_calls(store, [call(19_000), call(20_000)])
+    await Retention(RetentionRepository(store), 10, clock=clock).tend()
+    first = 19_000 * DAY
+    for query in (
+        SumQuery(UsageQuery("acme", first, 20_001 * DAY), step="hour"),
+        SumQuery(UsageQuery("acme", first + 1, 20_001 * DAY)),
+        SumQuery(UsageQuery("acme", first, first + DAY), step="minute"),
+        SumQuery(UsageQuery("acme", first, first + DAY), group_by=("end_user_id",)),
+    ):
+        with pytest.raises(GatewayError, match="only whole days"):
+            await sums_of(store, query)
+    assert await sums_of(store, SumQuery(UsageQuery("acme", first, 20_001 * DAY), step="month")) == 2
+    assert await sums_of(store, SumQuery(UsageQuery("acme", 19_990 * DAY, 20_001 * DAY), step="hour")) == 1
+
+
+async def test_hours_go_a_few_at_a_time(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway_server.storage.retention._ROWS_AT_ONCE", 2)
+    await add_calls(store, [replace(call(19_000), api_key_id=f"k{number}") for number in range(5)])
+    repository = RetentionRepository(store)
+    counts = []
+    while some := await repository.forget_some_hours(20_000):
+        counts.append(some)
+    assert counts == [2, 2, 1, 1, 1]  # five keys, their tenant, all tenants
+    async with store.read() as connection:
+        steps = set((await connection.execute(select(usage_rollups.c.step))).scalars())
+    assert steps == {"day"}
+
+
+async def test_a_partition_that_is_read_does_not_keep_writers_waiting(store: Store) -> None:
+    if store.dialect != "postgresql":
+        pytest.skip("SQLite has no partitions")
+    repository = RetentionRepository(store)
+    await repository.make_partitions(19_000 * DAY)
+    await repository.make_partitions(NOW)
+    await add_calls(store, [call(19_000)])
+    async with store.read() as reader:
+        await reader.execute(select(usage_records))
+        dropping = asyncio.create_task(repository.drop_partitions(20_000))
+        async with asyncio.timeout(20):
+            await add_calls(store, [call(20_000)])
+            with pytest.raises(GatewayError):
+                await dropping
+    assert await days_in(store) == [19_000, 20_000]
+    await repository.drop_partitions(20_000)
     assert await days_in(store) == [20_000]
 
 
