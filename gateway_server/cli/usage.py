@@ -34,9 +34,7 @@ _Filter = Annotated[
 
 _WATCH_SECONDS: Final = 2.0
 
-_Tenant = Annotated[
-    str, typer.Option("--tenant", help="Whose usage; all need an administrator's key.", show_default="all")
-]
+_Tenant = Annotated[str, typer.Option("--tenant", help="Whose usage.", show_default="all, or the key's own")]
 
 
 @app.callback()
@@ -57,9 +55,11 @@ def today(
 
     from gateway_server.cli.usage_summary import read_summary, render_summary
 
+    parent = _parent(session, tenant)
+
     def read() -> "Summary":
         at = parse_time(day) if day else datetime.now(UTC)
-        return read_summary(session.client, tenant_parent(tenant), at)
+        return read_summary(session.client, parent, at)
 
     if session.as_json:
         print(json.dumps(read().as_json(), indent=2, ensure_ascii=False))
@@ -78,9 +78,7 @@ def today(
 @with_session
 def export_records(
     session: Session,
-    tenant: Annotated[
-        str, typer.Argument(help="Whose records; all need an administrator's key.", show_default="all")
-    ] = "-",
+    tenant: Annotated[str, typer.Argument(help="Whose records.", show_default="all, or the key's own")] = "-",
     *,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="The file. None: print it.")] = None,
     file_format: Annotated[ExportFormat, typer.Option("--format", help="What to write.")] = ExportFormat.CSV,
@@ -90,7 +88,7 @@ def export_records(
 ) -> None:
     """Writes calls to a file, newest first: one flat row each, with money in billionths of a US dollar."""
     records = session.client.usage.list_records(
-        tenant_parent(tenant),
+        _parent(session, tenant),
         start_time=parse_time(since) if since else None,
         end_time=parse_time(until) if until else None,
         filter=filter_text,
@@ -104,9 +102,7 @@ def export_records(
 @with_session
 def query(
     session: Session,
-    tenant: Annotated[
-        str, typer.Argument(help="Whose usage; all need an administrator's key.", show_default="all")
-    ] = "-",
+    tenant: Annotated[str, typer.Argument(help="Whose usage.", show_default="all, or the key's own")] = "-",
     *,
     since: Annotated[str, typer.Option(metavar="TIME", help="As for records.")] = "24h",
     until: _Until = None,
@@ -117,6 +113,10 @@ def query(
         str, typer.Option(help="Dimensions such as model,api_key, and labels.NAME, with commas.")
     ] = "",
     filter_text: _Filter = "",
+    order_by: Annotated[
+        str,
+        typer.Option(help="Such as 'cost.total_nanos desc' for the largest first.", show_default="by time"),
+    ] = "",
 ) -> None:
     """Sums usage by time and by dimensions."""
     from aigateway.v1.usage_service_pb2 import TimeStep, UsageDimension
@@ -125,13 +125,14 @@ def query(
     labels = [name.removeprefix("labels.") for name in names if name.startswith("labels.")]
     dimensions = [name for name in names if not name.startswith("labels.")]
     sums = session.client.usage.query(
-        tenant_parent(tenant),
+        _parent(session, tenant),
         start_time=parse_time(since),
         end_time=parse_time(until) if until else datetime.now(UTC),
         step=_enum(TimeStep, "TIME_STEP_", step) if step else TimeStep.TIME_STEP_UNSPECIFIED,
         group_by=[_enum(UsageDimension, "USAGE_DIMENSION_", name) for name in dimensions],
         group_by_labels=labels,
         filter=filter_text,
+        order_by=order_by,
         page_size=1000,
     )
     show_all(
@@ -150,6 +151,22 @@ def query(
     )
 
 
+def _parent(session: Session, tenant: str) -> str:
+    """The tenant that is named, else all, else the key's own when it may not see all."""
+    from aigateway import GatewayError
+
+    parent = tenant_parent(tenant)
+    if parent != tenant_parent("-"):
+        return parent
+    try:
+        next(iter(session.client.usage.list_records(parent, page_size=1)), None)
+    except GatewayError as error:
+        if own := error.metadata.get("tenant"):
+            return own
+        raise
+    return parent
+
+
 def _enum(enum: Any, prefix: str, name: str) -> Any:  # noqa: ANN401 -- any enum of the contract
     """The value of an enum by its short name in lower case."""
     known = {value.removeprefix(prefix).lower(): number for value, number in enum.items() if number}
@@ -162,9 +179,7 @@ def _enum(enum: Any, prefix: str, name: str) -> Any:  # noqa: ANN401 -- any enum
 @with_session
 def list_records(
     session: Session,
-    tenant: Annotated[
-        str, typer.Argument(help="Whose records; all need an administrator's key.", show_default="all")
-    ] = "-",
+    tenant: Annotated[str, typer.Argument(help="Whose records.", show_default="all, or the key's own")] = "-",
     *,
     since: _Since = None,
     until: _Until = None,
@@ -173,7 +188,7 @@ def list_records(
 ) -> None:
     """Lists calls, newest first."""
     records = session.client.usage.list_records(
-        tenant_parent(tenant),
+        _parent(session, tenant),
         start_time=parse_time(since) if since else None,
         end_time=parse_time(until) if until else None,
         filter=filter_text,

@@ -16,7 +16,7 @@ from aigateway.v1.usage_service_pb2 import (
 )
 from gateway_server.call import CallContext
 from gateway_server.errors import GatewayError, invalid_request
-from gateway_server.resource_names import parse_api_key, parse_tenant_or_any
+from gateway_server.resource_names import parse_api_key, parse_tenant_or_any, tenant_name
 from gateway_server.rpc.times import read_time
 from gateway_server.rpc.usage_sums import read_sum_query, render_sums
 from gateway_server.storage.paging import PageRequest
@@ -101,7 +101,11 @@ class UsageServicer:
                 raise GatewayError(
                     ErrorReason.ERROR_REASON_SCOPE_MISSING,
                     "the usage of all tenants is for administrators; name the tenant of the key",
-                    metadata={"scopes": "SCOPE_ADMIN_READ,SCOPE_ADMIN_WRITE", "method": call.method},
+                    metadata={
+                        "scopes": "SCOPE_ADMIN_READ,SCOPE_ADMIN_WRITE",
+                        "method": call.method,
+                        "tenant": tenant_name(call.principal.tenant_id),
+                    },
                 )
             raise resource_not_found(parent)
         if tenant_id is not None and not await self._tenants.has_existed(tenant_id):

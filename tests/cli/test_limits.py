@@ -53,6 +53,37 @@ async def test_a_day_and_sums_and_a_file(gateway: Gateway, run: Run, tmp_path: P
     assert line["total_tokens"] > 0
 
 
+async def test_a_key_of_a_tenant_sees_its_own_without_naming_it(gateway: Gateway, run: Run) -> None:
+    await run("tenants", "create", "plain")
+    made = (await run("keys", "create", "plain/k", "--json")).json
+    mine = {"AIGW_API_KEY": made["secret"]}
+    await run("chat", "-m", "demo/demo-chat", "Hi", env=mine)
+    day = await run("usage", env={**mine, "COLUMNS": "80"})
+    assert day.code == 0, day.err
+    assert "plain/k" in day.out
+    assert max(map(len, day.out.splitlines())) <= 80
+    for command in (["query", "--group-by", "api_key"], ["records"], ["export", "--format", "jsonl"]):
+        told = await run("usage", *command, env=mine)
+        assert told.code == 0, told.err
+        assert told.out.count("plain/") + told.out.count("tenants/plain") >= 1
+    refused = await run("usage", "--tenant", "default", env=mine)
+    assert refused.code == 4
+
+
+async def test_the_largest_come_first_when_asked(gateway: Gateway, run: Run) -> None:
+    for count, label in enumerate(("few", "some", "most"), start=1):
+        for _ in range(count):
+            await gateway.client.chat.create("demo/demo-chat", "hello", labels={"size": label})
+    told = await run(
+        "usage", "query", "--group-by", "labels.size", "--filter", "labels.size != ''",
+        "--order-by", "request_count desc", "--json",
+    )  # fmt: skip
+    assert [each["group"]["labels.size"] for each in told.json] == ["most", "some", "few"]
+    wrong = await run("usage", "query", "--order-by", "colour")
+    assert wrong.code == 2
+    assert "order_by" in wrong.err
+
+
 async def test_who_changed_what_is_listed(gateway: Gateway, run: Run) -> None:
     await run("tenants", "create", "audited")
     listed = await run("audit", "list", "tenants/audited")

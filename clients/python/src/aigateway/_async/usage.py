@@ -58,10 +58,11 @@ class AsyncUsage:
         group_by: "Iterable[UsageDimension.ValueType]" = (),
         group_by_labels: Iterable[str] = (),
         filter: str = "",  # noqa: A002 -- the field's name
+        order_by: str = "",
         page_size: int = 0,
         timeout: float | None = None,
     ) -> AsyncIterator[UsageSum]:
-        """Sums by time and by dimensions, oldest first."""
+        """Sums by time and by dimensions, oldest first, or as in ``order_by="cost.total_nanos desc"``."""
         request = QueryUsageRequest(
             parent=parent,
             start_time=timestamp(start_time),
@@ -70,6 +71,7 @@ class AsyncUsage:
             group_by=group_by,
             group_by_labels=group_by_labels,
             filter=filter,
+            order_by=order_by,
             page_size=page_size,
         )
         return self._connection.pages(

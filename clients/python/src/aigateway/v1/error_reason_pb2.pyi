@@ -32,7 +32,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """
     ERROR_REASON_SCOPE_MISSING: _ErrorReason.ValueType  # 3
     """PERMISSION_DENIED, caller. The key lacks a scope. metadata: scopes, those
-    of which one is needed, separated by commas; method.
+    of which one is needed, separated by commas; method; tenant, the key's own,
+    where another or all were asked for.
     """
     ERROR_REASON_MODEL_NOT_ALLOWED: _ErrorReason.ValueType  # 4
     """PERMISSION_DENIED, caller. The key may not use the model. metadata: model."""
@@ -165,7 +166,8 @@ deleted; which of these is not told. metadata: none.
 """
 ERROR_REASON_SCOPE_MISSING: ErrorReason.ValueType  # 3
 """PERMISSION_DENIED, caller. The key lacks a scope. metadata: scopes, those
-of which one is needed, separated by commas; method.
+of which one is needed, separated by commas; method; tenant, the key's own,
+where another or all were asked for.
 """
 ERROR_REASON_MODEL_NOT_ALLOWED: ErrorReason.ValueType  # 4
 """PERMISSION_DENIED, caller. The key may not use the model. metadata: model."""
