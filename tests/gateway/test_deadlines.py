@@ -121,18 +121,18 @@ async def test_a_call_without_a_deadline_gets_the_default_and_none_more_than_the
     async with running_gateway(
         state_dir,
         vllm_base_url=upstream.base_url,
-        default_timeout_seconds=0.2,
-        max_timeout_seconds=0.4,
+        default_timeout_seconds=0.6,
+        max_timeout_seconds=1.2,
     ) as gateway:
         chat = gateway.client.stubs.chat
-        for timeout, expected in ((None, "200"), (30, "400")):
+        for timeout, expected in ((None, "600"), (30, "1200")):
             begun_at = time.monotonic()
             with pytest.raises(grpc.aio.AioRpcError) as caught:
                 await chat.CreateChatCompletion(chat_request(), metadata=gateway.metadata, timeout=timeout)
             failure = read_failure(caught.value)
             assert (failure.reason, failure.metadata["timeout_ms"]) == ("DEADLINE_EXCEEDED", expected)
             exchange = await upstream.next()
-            assert await exchange.gone() - begun_at < int(expected) / 1000 + 0.5
+            assert await exchange.gone() - begun_at < int(expected) / 1000 + 5
 
 
 async def pour(exchange: Exchange) -> None:
