@@ -1,9 +1,8 @@
 """What a store that holds much costs: questions about usage, and the writing of calls, beside an empty one.
 
     uv run --frozen python -m bench.scale                                  # 200,000 calls of 20,000 keys
-    uv run --frozen python -m bench.scale --calls 10000000 --keys 1000000  # half an hour and 15 GB
+    uv run --frozen python -m bench.scale --calls 10000000 --keys 1000000  # half an hour and 6 GB
     uv run --frozen python -m bench.scale --postgresql                     # instead of SQLite
-    ... --write docs/performance.md                                        # puts the table into the document
 
 The calls are spread over 60 days, 1,000 tenants and 10 models; sums by hour and day are made from them by
 `rebuild_rollups`. Each time is the median of several runs.
@@ -24,7 +23,6 @@ from sqlalchemy import text
 from aigateway.v1.routing_pb2 import Attempt
 from aigateway.v1.usage_pb2 import Cost, TokenUsage
 from bench.filling import DAY, DAYS, LAST_DAY, fill_keys, fill_ledger
-from bench.report import write_block
 from gateway_server.clock import SystemClock
 from gateway_server.ids import new_id
 from gateway_server.storage.api_keys import ApiKeyRepository
@@ -180,7 +178,6 @@ def main() -> None:
     parser.add_argument("--calls", type=int, default=200_000)
     parser.add_argument("--keys", type=int, default=20_000)
     parser.add_argument("--postgresql", action="store_true", help="a PostgreSQL of the benchmark's own")
-    parser.add_argument("--write", type=Path, metavar="FILE", help="put the table into this document")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         url = f"sqlite:///{Path(folder) / 'bench.db'}"
@@ -191,8 +188,6 @@ def main() -> None:
         finally:
             SERVICES.close()
     print(report)
-    if arguments.write:
-        write_block(arguments.write, f"scale-{'postgresql' if arguments.postgresql else 'sqlite'}", report)
 
 
 if __name__ == "__main__":
