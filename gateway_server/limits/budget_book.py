@@ -33,8 +33,10 @@ _IDLE_SECONDS: Final = 2.0
 #: How long a call waits for leases that others do not hold, and how often it looks.
 _RECALL_SECONDS: Final = 2.0
 _RECALL_POLL_SECONDS: Final = 0.1
-#: After a wait for nothing, calls do not wait for so long: the others hold what they have.
-_RECALL_PAUSE_SECONDS: Final = 2.0
+#: After a wait in vain, calls wait so long only, for as long: the others hold what they have, and give it
+#: back at their next tick once they do not.
+_RECALL_AGAIN_SECONDS: Final = 0.6
+_IN_VAIN_SECONDS: Final = 2.0
 #: A lease goes ahead of its need by what was spent in so many seconds.
 _AHEAD_SECONDS: Final = 2.0
 
@@ -60,8 +62,14 @@ class _Window:
     unheard: bool = False
     #: Leases were put right while a batch that lowers them may have been on its way: once more, after it.
     crossed: bool = False
+    #: The last recall that was heard of, and until when what gets free is given back at once for it.
     recalled: int = 0
-    no_recall_until: float = 0.0
+    recalled_until: float = 0.0
+    #: When this process last recalled, and until when it need not wait long again.
+    asked_at: float = -1.0
+    in_vain_until: float = 0.0
+    #: How many calls and lease operations count on finding it here.
+    wanted: int = 0
     #: What was spent in the second before the current one, and in it.
     second: int = 0
     spent_before: int = 0
@@ -115,7 +123,11 @@ class BudgetBook:
             return Hold()
         windows = self._windows_of(budgets, micros_of_seconds(call.start_time))
         if min(window.free for window in windows) < most:
-            limited = await self._make_room(call, windows, model, ceiling)
+            _want(windows, 1)
+            try:
+                limited = await self._make_room(call, windows, model, ceiling)
+            finally:
+                _want(windows, -1)
             if limited is not ceiling:
                 ceiling, most = limited, most_nanos(limited, model.price)
         # No await since there was room.
@@ -159,6 +171,8 @@ class BudgetBook:
             if window is not None:
                 window.used -= nanos
                 window.leased = max(window.leased - nanos, 0)
+                window.unheard = window.unheard or window.crossed
+                window.crossed = False
         for alert in alerts:
             window = self._windows.get(alert.window)
             owner = window.limit.owner if window is not None else alert.window.tenant_id
@@ -231,10 +245,10 @@ class BudgetBook:
             now = self._clock.monotonic()
             for window in leased:
                 recall = recalls.get(window.key, 0)
-                if recall > window.recalled:
+                if recall != window.recalled:  # clocks of databases may be set back
                     window.recalled, window.unheard = recall, True
-                    _drop_free(window)
-                elif now - window.touched_at > _IDLE_SECONDS:
+                    window.recalled_until = now + _RECALL_SECONDS
+                if now < window.recalled_until or now - window.touched_at > _IDLE_SECONDS:
                     _drop_free(window)
             by_tenant: dict[str, list[_Window]] = {}
             for window in leased:
@@ -268,7 +282,10 @@ class BudgetBook:
         """
         most = most_nanos(ceiling, model.price)
         least = least_nanos(ceiling, model.price)
-        give_up_at = self._clock.monotonic() + min(_RECALL_SECONDS, call.remaining() / 2)
+        now = self._clock.monotonic()
+        in_vain = any(now < window.in_vain_until for window in windows)
+        patience = _RECALL_AGAIN_SECONDS if in_vain else _RECALL_SECONDS
+        give_up_at = now + min(patience, call.remaining() / 2)
         need, limited = most, ceiling
         while True:
             states = await self._lease(windows, need)
@@ -293,19 +310,17 @@ class BudgetBook:
     ) -> bool:
         """Asks others for what they have of windows without room and waits a moment; False if no use."""
         now = self._clock.monotonic()
-        elsewhere = [
-            window
-            for window in tight
-            if states[window.key].others_leased_nanos > 0 and now >= window.no_recall_until
-        ]
+        elsewhere = [window for window in tight if states[window.key].others_leased_nanos > 0]
         if not elsewhere:
             return False
         if now >= give_up_at:
             for window in elsewhere:
-                window.no_recall_until = now + _RECALL_PAUSE_SECONDS
+                window.in_vain_until = now + _IN_VAIN_SECONDS
             return False
         for window in elsewhere:
-            await self._repository.recall(window.key)
+            if now - window.asked_at >= _RECALL_POLL_SECONDS:  # else another call has just asked
+                window.asked_at = now
+                await self._repository.recall(window.key)
         await self._wait(_RECALL_POLL_SECONDS)
         return True
 
@@ -315,11 +330,15 @@ class BudgetBook:
     async def _lease(self, windows: list[_Window], need: int) -> dict[WindowKey, WindowState]:
         """Leases what is missing for ``need`` on all windows, or on none; how the windows stand."""
         operation = asyncio.create_task(self._lease_in_turn(windows, need), name="budget lease")
+        _want(windows, 1)
         self._operations.add(operation)
-        operation.add_done_callback(self._forget_operation)
+        operation.add_done_callback(lambda _: self._end_operation(operation, windows))
         return await asyncio.shield(operation)  # a caller that leaves must not lose what was granted
 
-    def _forget_operation(self, operation: asyncio.Task[dict[WindowKey, WindowState]]) -> None:
+    def _end_operation(
+        self, operation: asyncio.Task[dict[WindowKey, WindowState]], windows: list[_Window]
+    ) -> None:
+        _want(windows, -1)
         self._operations.discard(operation)
         if not operation.cancelled():
             operation.exception()  # whoever waited has it; nobody may have
@@ -328,26 +347,19 @@ class BudgetBook:
         async with self._lock_of(windows[0].key.tenant_id):
             if min(window.free for window in windows) >= need:
                 return {}
-            wants = [
-                LeaseWant(
-                    window=window.key,
-                    end_time=window.end_time,
-                    limit_nanos=window.limit.limit_nanos,
-                    leased_nanos=window.leased,
-                    need_nanos=max(need - window.free, 0),
-                    ahead_nanos=max(need - window.free, 0) + window.ahead(),
-                )
-                for window in windows
-            ]
+            wants = [_want_of(window, need) for window in windows]
             for window in windows:
                 window.crossed = window.crossed or (window.unheard and window.used > 0)
                 window.unheard = True
             states = await self._repository.extend(self._gateway_id, wants)
             now = self._clock.monotonic()
             for window, want in zip(windows, wants, strict=True):
+                state = states[window.key]
                 window.unheard = window.leased < want.leased_nanos
-                window.leased += states[window.key].granted_nanos
+                window.leased += state.granted_nanos
                 window.touched_at = now
+                overdrawn = state.spent_nanos + state.leased_nanos - window.limit.limit_nanos
+                _drop_free(window, at_most=overdrawn)  # what was spent without being held comes first
             return states
 
     async def _keep(self, tenant_id: str, windows: list[_Window]) -> None:
@@ -382,7 +394,7 @@ class BudgetBook:
         ended = [
             window.key
             for window in self._windows.values()
-            if not (window.leased or window.used or window.held or window.unheard)
+            if not (window.leased or window.used or window.held or window.unheard or window.wanted)
             and (window.end_time <= now or self._clock.monotonic() - window.touched_at > _IDLE_SECONDS)
         ]
         for key in ended:
@@ -404,10 +416,30 @@ class BudgetBook:
                 _LOG.exception("giving back leases on budgets failed")
 
 
-def _drop_free(window: _Window) -> None:
+def _want(windows: Iterable[_Window], times: int) -> None:
+    """Keeps windows from being forgotten while somebody waits with them in hand."""
+    for window in windows:
+        window.wanted += times
+
+
+def _want_of(window: _Window, need: int) -> LeaseWant:
+    """What it takes for ``need`` to be free in a window, and for some more where there is plenty."""
+    missing = max(need - window.free, 0)
+    return LeaseWant(
+        window=window.key,
+        end_time=window.end_time,
+        limit_nanos=window.limit.limit_nanos,
+        leased_nanos=window.leased,
+        need_nanos=missing,
+        ahead_nanos=max(need + window.ahead() - window.free, missing),
+    )
+
+
+def _drop_free(window: _Window, *, at_most: int | None = None) -> None:
     """Counts no longer on what nobody holds; the store hears of it at the next lease or tick."""
-    if window.free > 0:
-        window.leased = window.used + window.held
+    dropped = window.free if at_most is None else min(window.free, at_most)
+    if dropped > 0:
+        window.leased -= dropped
         window.unheard = True
 
 

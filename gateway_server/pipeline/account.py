@@ -212,7 +212,7 @@ class CallAccount:
         hold = await accounts.budgets.hold(self._call, target.model, ceiling)
         try:
             accounts.ledger.open_attempt(self._open_attempt(target, ceiling, hold))
-        except GatewayError:
+        except BaseException:
             hold.settle(0)
             raise
         attempt = AttemptAccount(target, self._call, accounts.metrics, hold=hold, partial_usage=partial_usage)

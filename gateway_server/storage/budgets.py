@@ -262,6 +262,8 @@ def raise_alerts(
 
 def release_leases(connection: Connection, gateway_id: str) -> None:
     """Gives back all that a process had leased: it has ended, and all it spent is settled."""
+    # Its last transaction may outlive it by a moment.
+    connection.execute(select(gateways.c.swept).where(gateways.c.gateway_id == gateway_id).with_for_update())
     _unsweep_if_swept(connection, gateway_id)
     leases = _all_leases(connection, gateway_id)
     _lock_windows(connection, leases)
@@ -270,7 +272,10 @@ def release_leases(connection: Connection, gateway_id: str) -> None:
 
 
 def sweep(connection: Connection, gateway_id: str) -> None:
-    """Counts all that a process had leased as spent, as nobody knows better; ``unsweep`` is the reverse."""
+    """Counts all that a process had leased as spent, as nobody knows better; ``unsweep`` is the reverse.
+
+    Whoever sweeps has the process's row ``FOR UPDATE``: its leases must not change meanwhile.
+    """
     _move_all(connection, gateway_id, spent=1, leased=-1)
     connection.execute(update(gateways).where(gateways.c.gateway_id == gateway_id).values(swept=True))
 
@@ -310,8 +315,10 @@ def _extend(
     connection: Connection, gateway_id: str, wants: Sequence[LeaseWant]
 ) -> dict[WindowKey, WindowState]:
     wanted = {want.window: want for want in wants}
-    _unsweep_if_swept(connection, gateway_id)
+    swept = _lock_gateway(connection, gateway_id)
     _make_windows(connection, wants)
+    if swept:
+        unsweep(connection, gateway_id)
     rows = _lock_windows(connection, wanted)
     own = _own_leases(connection, gateway_id, wanted)
     states: dict[WindowKey, WindowState] = {}
@@ -450,9 +457,21 @@ def _raise_lease(connection: Connection, gateway_id: str, window: WindowKey, nan
 
 
 def _unsweep_if_swept(connection: Connection, gateway_id: str) -> None:
-    statement = select(gateways.c.swept).where(gateways.c.gateway_id == gateway_id)
-    if connection.execute(statement).scalar_one_or_none():
+    if _lock_gateway(connection, gateway_id):
         unsweep(connection, gateway_id)
+
+
+def _lock_gateway(connection: Connection, gateway_id: str) -> bool:
+    """Keeps a process from being swept until the transaction ends; True when it has been, and no other
+    transaction is about to take that back.
+
+    Comes before all other locks. Transactions of one process do not wait for each other here.
+    """
+    swept = select(gateways.c.swept).where(gateways.c.gateway_id == gateway_id)
+    shared = swept.with_for_update(read=True, key_share=True)
+    if connection.execute(swept).scalar_one_or_none() or connection.execute(shared).scalar_one_or_none():
+        return bool(connection.execute(swept.with_for_update()).scalar_one_or_none())
+    return False
 
 
 def _move_all(connection: Connection, gateway_id: str, *, spent: int, leased: int) -> None:

@@ -72,10 +72,12 @@ class GatewayRepository:
 def take_position(connection: Connection, gateway_id: str, position: int) -> bool:
     """Notes that a journal is settled up to ``position``; False when it was already, or its process is gone.
 
-    The row stays locked, so that nobody else settles the same journal meanwhile.
+    The row stays locked, so that nobody else settles the same journal meanwhile; leasing may go on.
     """
     statement = (
-        select(gateways.c.journal_position).where(gateways.c.gateway_id == gateway_id).with_for_update()
+        select(gateways.c.journal_position)
+        .where(gateways.c.gateway_id == gateway_id)
+        .with_for_update(key_share=True)
     )
     known = connection.execute(statement).scalar_one_or_none()
     if known is None or known >= position:

@@ -67,6 +67,8 @@ class Process:
     book: SteppedBook
     calls: list[Held] = field(default_factory=list)
     unwritten: list[CallRows] = field(default_factory=list)
+    #: What the store has counted and the book has not heard of.
+    charges: dict[WindowKey, int] = field(default_factory=dict)
     position: int = 0
 
 
@@ -139,17 +141,38 @@ class World:
         self.spent[call.api_key_id] += spent
 
     async def write(self, process: Process, *, heard: bool = True) -> None:
+        """Writes a batch; its process hears of that at once, or after whatever comes between."""
+        self.hear(process)
         calls, process.unwritten = process.unwritten, []
         if not calls:
             return
         process.position += 1
         for _ in range(1 if heard else 2):  # a commit that was not heard of is tried again
             await Settlements(self.store).settle(process.gateway_id, process.position, calls, thresholds={})
-        charges: dict[WindowKey, int] = {}
         for call in calls:
             for window, nanos in call.charges.items():
-                charges[window] = charges.get(window, 0) + nanos
+                process.charges[window] = process.charges.get(window, 0) + nanos
+        if heard:
+            self.hear(process)
+
+    def hear(self, process: Process) -> None:
+        charges, process.charges = process.charges, {}
         process.book.settled(charges)
+
+    async def end(self) -> None:
+        """All calls end and are written: nothing stays leased to processes that live and have no calls."""
+        for process in self.processes:
+            for call in list(process.calls):
+                self.settle(process, call, call.hold.nanos // 2)
+            await self.write(process)
+        self.clock.advance(3)
+        for process in self.processes:
+            for _ in range(2):
+                await process.book.tick()
+        living = {process.gateway_id for process in self.processes}
+        async with self.store.read() as connection:
+            leases = (await connection.execute(select(budget_leases))).all()
+        assert not [lease for lease in leases if lease.gateway_id in living and lease.leased_nanos]
 
     async def recover(self, process: Process) -> None:
         """Settles what a dead process left, its calls under way at all that they may have cost."""
@@ -166,12 +189,18 @@ class World:
         async with self.store.read() as connection:
             windows = (await connection.execute(select(budget_windows))).all()
             leases = (await connection.execute(select(budget_leases))).all()
+            swept = set(
+                (await connection.execute(select(gateways.c.gateway_id).where(gateways.c.swept))).scalars()
+            )
         for window in windows:
+            assert window.spent_nanos >= 0
             assert window.leased_nanos >= 0
             owner = window.api_key_id
             assert window.spent_nanos + window.leased_nanos <= max(self.caps[owner], self.excused[owner])
-            assert window.leased_nanos <= sum(
-                lease.leased_nanos for lease in leases if lease.api_key_id == owner
+            assert window.leased_nanos == sum(
+                lease.leased_nanos
+                for lease in leases
+                if lease.api_key_id == owner and lease.gateway_id not in swept
             )
 
 
@@ -232,6 +261,13 @@ class BudgetMachine(RuleBasedStateMachine):
             self.runner.run(self.world.start())
 
     def teardown(self) -> None:
+        try:
+            if hasattr(self, "world"):
+                self.runner.run(self.world.end())
+        finally:
+            self.close()
+
+    def close(self) -> None:
         self.runner.run(self.stack.aclose())
         self.runner.close()
         self.folder.cleanup()
@@ -256,6 +292,11 @@ class BudgetMachine(RuleBasedStateMachine):
     def write(self, which: int, heard: bool) -> None:
         if process := self.pick(which):
             self.runner.run(self.world.write(process, heard=heard))
+
+    @rule(which=st.integers(0, 3))
+    def hear(self, which: int) -> None:
+        if process := self.pick(which):
+            self.world.hear(process)
 
     @rule(which=st.integers(0, 3), seconds=st.floats(0, 5))
     def tick(self, which: int, seconds: float) -> None:
