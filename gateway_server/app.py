@@ -69,7 +69,7 @@ from gateway_server.storage.usage_records import UsageRepository
 from gateway_server.storage.usage_sums import UsageSumRepository
 from gateway_server.usage.journal import Journal
 from gateway_server.usage.ledger import Ledger
-from gateway_server.usage.recovery import recover_journals
+from gateway_server.usage.recovery import Recovery
 from gateway_server.usage.registry import Registry
 from gateway_server.usage.retention import Retention
 
@@ -325,14 +325,12 @@ async def _register(settings: Settings, base: _Base) -> tuple[Registry, Journal]
     root = settings.state_dir / _JOURNAL_FOLDER
     gateways, settlements = GatewayRepository(base.store), Settlements(base.store)
 
-    async def recover() -> int:
-        return await recover_journals(root, store_id=store_id, gateways=gateways, settlements=settlements)
-
-    await recover()
+    recovery = Recovery(root, store_id=store_id, gateways=gateways, settlements=settlements)
+    await recovery.run()
     gateway_id = new_id()
     await gateways.register(gateway_id)
     journal = await asyncio.to_thread(Journal.open, root, gateway_id, store_id=store_id)
-    return Registry(gateways, gateway_id, recover=recover), journal
+    return Registry(gateways, gateway_id, recover=recovery.run), journal
 
 
 async def _end_process(ledger: Ledger, settlements: Settlements, journal: Journal, gateway_id: str) -> None:

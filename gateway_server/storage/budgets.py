@@ -124,7 +124,7 @@ class BudgetRepository:
         """Gives back what the store has of these leases beyond what the process still counts on."""
 
         def give_back(connection: Connection) -> None:
-            _unsweep_if_swept(connection, gateway_id)
+            unsweep_if_swept(connection, gateway_id)
             _lock_windows(connection, leases)
             for window, row in _own_leases(connection, gateway_id, leases).items():
                 _lower_lease(connection, gateway_id, window, row, to=leases[window])
@@ -200,7 +200,7 @@ def settle_spendings(connection: Connection, gateway_id: str, spendings: Sequenc
         costs[window] = costs.get(window, 0) + nanos
     if not costs:
         return
-    _unsweep_if_swept(connection, gateway_id)
+    unsweep_if_swept(connection, gateway_id)
     _lock_windows(connection, costs)
     own = _own_leases(connection, gateway_id, leased)
     connection.execute(
@@ -264,7 +264,7 @@ def release_leases(connection: Connection, gateway_id: str) -> None:
     """Gives back all that a process had leased: it has ended, and all it spent is settled."""
     # Its last transaction may outlive it by a moment.
     connection.execute(select(gateways.c.swept).where(gateways.c.gateway_id == gateway_id).with_for_update())
-    _unsweep_if_swept(connection, gateway_id)
+    unsweep_if_swept(connection, gateway_id)
     leases = _all_leases(connection, gateway_id)
     _lock_windows(connection, leases)
     _add(connection, leases, leased=-1)
@@ -284,6 +284,15 @@ def unsweep(connection: Connection, gateway_id: str) -> None:
     """Takes a sweep back: the process, or its journal, is there after all."""
     _move_all(connection, gateway_id, spent=-1, leased=1)
     connection.execute(update(gateways).where(gateways.c.gateway_id == gateway_id).values(swept=False))
+
+
+def unsweep_if_swept(connection: Connection, gateway_id: str) -> None:
+    """Takes a sweep of the process back if there was one; there is none from here to the transaction's end.
+
+    To be called before leases are read or changed: what is swept is moved as a whole.
+    """
+    if _lock_gateway(connection, gateway_id):
+        unsweep(connection, gateway_id)
 
 
 def forget_windows(connection: Connection, before: int) -> int:
@@ -454,11 +463,6 @@ def _raise_lease(connection: Connection, gateway_id: str, window: WindowKey, nan
             .where(budget_leases.c.gateway_id == gateway_id, _is(budget_leases, window))
             .values(leased_nanos=budget_leases.c.leased_nanos + nanos)
         )
-
-
-def _unsweep_if_swept(connection: Connection, gateway_id: str) -> None:
-    if _lock_gateway(connection, gateway_id):
-        unsweep(connection, gateway_id)
 
 
 def _lock_gateway(connection: Connection, gateway_id: str) -> bool:

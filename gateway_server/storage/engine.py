@@ -35,6 +35,8 @@ _LOG: Final = logging.getLogger(__name__)
 
 _DRIVERS: Final = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg"}
 _RETRY_AFTER_SECONDS: Final = 1.0
+#: PostgreSQL lacks a privilege, a table, a column or a schema. SQLite has one error for these and worse.
+_STATES_OF_ANOTHER_DATABASE: Final = frozenset({"42501", "42P01", "42703", "3F000"})
 #: Under this a connection keeps which of the files at its path it is connected to.
 _FILE: Final = "aigw_file"
 
@@ -239,6 +241,9 @@ class translated:  # noqa: N801 -- used as a with-statement, like contextlib's
         return None
 
     def __exit__(self, _: type[BaseException] | None, error: BaseException | None, __: object) -> None:
+        if isinstance(error, ProgrammingError) and _sqlstate(error) in _STATES_OF_ANOTHER_DATABASE:
+            _LOG.error("the database is not as this gateway needs it: %s", _first_line(error))
+            raise store_unavailable() from error
         if isinstance(error, IntegrityError | DataError | ProgrammingError | NotSupportedError):
             return
         if isinstance(error, DBAPIError) and _is_fault_of_data(error):
@@ -251,8 +256,13 @@ class translated:  # noqa: N801 -- used as a with-statement, like contextlib's
 def _is_fault_of_data(error: DBAPIError) -> bool:
     """Whether a value cannot be stored; asyncpg has no class of its own for that."""
     cause = getattr(error.orig, "__cause__", None)
-    state = getattr(error.orig, "sqlstate", None) or getattr(cause, "sqlstate", None) or ""
-    return isinstance(cause, ValueError) or str(state).startswith("22")
+    return isinstance(cause, ValueError) or _sqlstate(error).startswith("22")
+
+
+def _sqlstate(error: DBAPIError) -> str:
+    """PostgreSQL's code for what went wrong; empty where there is none."""
+    cause = getattr(error.orig, "__cause__", None)
+    return str(getattr(error.orig, "sqlstate", None) or getattr(cause, "sqlstate", None) or "")
 
 
 def _first_line(error: BaseException) -> str:

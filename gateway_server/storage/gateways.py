@@ -2,11 +2,12 @@
 
 from typing import Final
 
-from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy import delete, func, select, update
 from sqlalchemy.engine import Connection
 
-from gateway_server.storage.budgets import database_now, release_leases, sweep
+from gateway_server.storage.budgets import database_now, release_leases, sweep, unsweep_if_swept
 from gateway_server.storage.engine import Store
+from gateway_server.storage.inserts import insert_once
 from gateway_server.storage.tables import gateways
 
 _MICROS: Final = 1_000_000
@@ -21,24 +22,17 @@ class GatewayRepository:
 
     async def register(self, gateway_id: str) -> None:
         """Makes a process known, before it leases or writes anything."""
-        async with self._store.write() as connection:
-            await connection.execute(
-                insert(gateways).values(
-                    gateway_id=gateway_id,
-                    start_time=self._now,
-                    seen_time=self._now,
-                    journal_position=0,
-                    swept=False,
-                )
-            )
+        await self._store.write_batch(lambda connection: make_known(connection, gateway_id))
 
     async def refresh(self, gateway_id: str, *, dead_after_seconds: float) -> tuple[str, ...]:
         """Tells that a process lives, and sweeps those not heard of for so long; gives their ids."""
 
         def work(connection: Connection) -> tuple[str, ...]:
+            make_known(connection, gateway_id)
             connection.execute(
                 update(gateways).where(gateways.c.gateway_id == gateway_id).values(seen_time=self._now)
             )
+            unsweep_if_swept(connection, gateway_id)
             dead = connection.execute(
                 select(gateways.c.gateway_id)
                 .where(
@@ -69,15 +63,28 @@ class GatewayRepository:
             return position
 
 
+def make_known(connection: Connection, gateway_id: str) -> None:
+    """Enters a process among those that share the store, unless it is there."""
+    known = select(gateways.c.gateway_id).where(gateways.c.gateway_id == gateway_id)
+    if connection.execute(known).scalar_one_or_none() is not None:
+        return
+    now = database_now(connection.dialect.name)
+    statement = insert_once(gateways, connection.dialect.name).values(
+        gateway_id=gateway_id, start_time=now, seen_time=now, journal_position=0, swept=False
+    )
+    connection.execute(statement)
+
+
 def take_position(connection: Connection, gateway_id: str, position: int) -> bool:
     """Notes that a journal is settled up to ``position``; False when it was already, or its process is gone.
 
-    The row stays locked, so that nobody else settles the same journal meanwhile; leasing may go on.
+    The row stays locked, so that nobody else settles the same journal meanwhile; and its process is not
+    swept; leasing may go on.
     """
     statement = (
         select(gateways.c.journal_position)
         .where(gateways.c.gateway_id == gateway_id)
-        .with_for_update(key_share=True)
+        .with_for_update(key_share=True)  # against all but ``unsweep_if_swept``
     )
     known = connection.execute(statement).scalar_one_or_none()
     if known is None or known >= position:

@@ -1,6 +1,7 @@
 """The transaction that settles calls: the ledger's rows, budgets, rollups, the journal's place.
 
-A journal is settled once up to each position, however often a commit is tried again and whoever tries it.
+A call is counted once, however often a commit is tried again, whoever tries it, and whatever else is in the
+batch by then: a journal is settled once up to each position, and what the ledger has by its id is left out.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,11 +20,11 @@ from gateway_server.storage.budgets import (
     settle_spendings,
 )
 from gateway_server.storage.engine import Store
-from gateway_server.storage.gateways import forget, take_position
+from gateway_server.storage.gateways import forget, make_known, take_position
 from gateway_server.storage.retention import kept_since_day
 from gateway_server.storage.rollups import add_to_rollups, rebuild_day
 from gateway_server.storage.tables import usage_records
-from gateway_server.storage.usage_records import CallRows, insert_calls
+from gateway_server.storage.usage_records import CallRows, insert_calls, leave_out_written
 
 #: At how many nanos which percentages of some windows are reached.
 Thresholds = Mapping[WindowKey, Sequence[tuple[int, int]]]
@@ -47,6 +48,7 @@ class Settlements:
         """
 
         def work(connection: Connection) -> list[Alert]:
+            make_known(connection, gateway_id)  # a backup may have been restored that does not know it
             if not take_position(connection, gateway_id, position):
                 return []
             _write(connection, gateway_id, calls)
@@ -92,8 +94,9 @@ def _rebuild_day(connection: Connection, day: int) -> int:
 
 
 def _write(connection: Connection, gateway_id: str, calls: Sequence[CallRows]) -> None:
+    lock_for_settling(connection)  # before the ledger is read: who makes partitions locks them in this order
+    calls = leave_out_written(connection, calls)
     if calls:
-        lock_for_settling(connection)
         insert_calls(connection, calls)
         settle_spendings(connection, gateway_id, [call.spending for call in calls])
         add_to_rollups(connection, [call.record for call in calls])

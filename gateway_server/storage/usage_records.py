@@ -92,6 +92,19 @@ def rows_of(record: CallRecord) -> CallRows:
     return CallRows(_record_row(record), attempt_rows(record), record.charges)
 
 
+def leave_out_written(connection: Connection, calls: Sequence[CallRows]) -> list[CallRows]:
+    """Those of the calls that the ledger does not have."""
+    if not calls:
+        return []
+    columns = usage_records.c
+    statement = select(columns.start_day, columns.request_id).where(
+        columns.start_day.in_({call.record["start_day"] for call in calls}),
+        columns.request_id.in_([call.record["request_id"] for call in calls]),
+    )
+    written = {tuple(row) for row in connection.execute(statement)}
+    return [call for call in calls if (call.record["start_day"], call.record["request_id"]) not in written]
+
+
 def insert_calls(connection: Connection, calls: Sequence[CallRows]) -> None:
     """Writes calls and their attempts; those that are there already stay as they are."""
     dialect = connection.dialect.name

@@ -30,6 +30,8 @@ _MEDIA_TOKENS: Final = 1_000_000
 _UNTOLD_OUTPUT_TOKENS: Final = 16_384
 
 _MILLION: Final = 1_000_000
+#: No cost is more than an int64 holds: see ``usage/cost.py``.
+_MAX_NANOS: Final = 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,11 +77,12 @@ def most_nanos(ceiling: TokenCeiling, price: Price) -> int:
         *(tier for tier in price.long_context_prices if ceiling.input_tokens > tier.above_input_tokens),
     ]
     output_tokens = ceiling.output_tokens * ceiling.choices
-    return max(
+    most = max(
         _nanos(ceiling.input_tokens * _highest_input_rate(tier))
         + _nanos(output_tokens * tier.output_nanos_per_million)
         for tier in tiers
     )
+    return min(most, _MAX_NANOS)
 
 
 def limit_output(ceiling: TokenCeiling, price: Price, nanos: int) -> TokenCeiling | None:

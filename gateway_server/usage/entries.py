@@ -110,8 +110,9 @@ def decode(payload: bytes) -> OpenAttempt | CallRows:
 def unsettled(entries: Iterable[tuple[int, bytes]], settled_position: int) -> list[tuple[int, CallRows]]:
     """What a dead process's journal has beyond ``settled_position``, in order of the positions.
 
-    First the calls that it had settled; behind the end of the journal come those that it was in the midst of,
-    settled at the most that they may have cost.
+    First the calls that it had settled; behind all of them come those that it was in the midst of, settled at
+    the most that they may have cost. Some of these may be written: the journal does not know of calls that
+    were settled while it could not be written, nor of a recovery that was broken off. The ledger does.
     """
     calls: list[tuple[int, CallRows]] = []
     open_attempts: dict[str, OpenAttempt] = {}
@@ -123,9 +124,11 @@ def unsettled(entries: Iterable[tuple[int, bytes]], settled_position: int) -> li
             case CallRows() as call:
                 open_attempts.pop(call.record["request_id"], None)
                 calls.append((end, call))
-    interrupted = enumerate(open_attempts.values(), start=end + 1)
-    calls += [(position, _interrupted(attempt)) for position, attempt in interrupted]
-    return [(position, call) for position, call in calls if position > settled_position]
+    interrupted = enumerate(open_attempts.values(), start=max(end, settled_position) + 1)
+    return [
+        *((position, call) for position, call in calls if position > settled_position),
+        *((position, _interrupted(attempt)) for position, attempt in interrupted),
+    ]
 
 
 def _interrupted(attempt: OpenAttempt) -> CallRows:

@@ -14,7 +14,7 @@ import os
 import shutil
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -28,10 +28,11 @@ _SEGMENT_SHIFT: Final = 40
 _SEGMENT_BYTES: Final = 16 * 2**20
 _LOCK_FILE: Final = "lock"
 _IDENTITY_FILE: Final = "journal.json"
+_BEING_MADE: Final = "."
 
 
 class JournalError(Exception):
-    """The journal cannot be written; the message says why."""
+    """The journal cannot be written, or read; the message says why."""
 
 
 class Journal:
@@ -51,13 +52,14 @@ class Journal:
         cls, root: Path, gateway_id: str, *, store_id: str, segment_bytes: int = _SEGMENT_BYTES
     ) -> "Journal":
         """Makes the journal of a new process below ``root``. Blocks. Raises OSError."""
-        folder = root / gateway_id
-        folder.mkdir(mode=0o700, parents=True)
-        lock = _take_lock(folder)
+        folder, being_made = root / gateway_id, root / f"{_BEING_MADE}{gateway_id}"
+        being_made.mkdir(mode=0o700, parents=True)
+        lock = _take_lock(being_made)
         if lock is None:
-            raise BlockingIOError(f"somebody else has {folder}")
+            raise BlockingIOError(f"somebody else has {being_made}")
         identity = {"version": _VERSION, "gateway_id": gateway_id, "store_id": store_id}
-        (folder / _IDENTITY_FILE).write_bytes(orjson.dumps(identity))
+        (being_made / _IDENTITY_FILE).write_bytes(orjson.dumps(identity))
+        being_made.rename(folder)  # whoever looks for dead ones sees it with its lock taken, or not at all
         return cls(folder, lock, segment_bytes=segment_bytes)
 
     @property
@@ -66,7 +68,7 @@ class Journal:
         return (self._number << _SEGMENT_SHIFT) + self._offset
 
     def append(self, payload: bytes) -> int:
-        """Keeps an entry; the position behind it.
+        """Keeps an entry, which must not be empty; the position behind it.
 
         Raises JournalError, and keeps nothing then, nor later until ``rotate`` has begun another segment.
         """
@@ -115,11 +117,26 @@ class Journal:
 class DeadJournal:
     """The journal of a process that is gone, held by a lock so that nobody else settles it meanwhile."""
 
-    def __init__(self, folder: Path, lock: int, *, store_id: str) -> None:
+    def __init__(self, folder: Path, lock: int) -> None:
         self.folder = folder
         self.gateway_id = folder.name
-        self.store_id = store_id
         self._lock = lock
+
+    def read_store_id(self) -> str | None:
+        """Which database it belongs to; None when it is on its way to be deleted.
+
+        Blocks. Raises JournalError when that cannot be read.
+        """
+        try:
+            identity = orjson.loads((self.folder / _IDENTITY_FILE).read_bytes())
+            version, store_id = identity["version"], str(identity["store_id"])
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise JournalError(f"it cannot be read: {error}") from None
+        if version != _VERSION:
+            raise JournalError(f"it has version {version}")
+        return store_id
 
     def entries(self) -> Iterator[tuple[int, bytes]]:
         """All entries with the positions behind them, in order. Blocks.
@@ -138,32 +155,19 @@ class DeadJournal:
         os.close(self._lock)
 
 
-def dead_journals(root: Path) -> Iterator[DeadJournal]:
-    """The journals below ``root`` whose processes are gone, each locked; the caller closes them. Blocks."""
+def dead_journals(root: Path, *, but: Container[str] = ()) -> Iterator[DeadJournal]:
+    """The journals below ``root`` whose processes are gone, one by one, ``but`` some by name. Blocks.
+
+    Each is locked until the caller closes it.
+    """
     if not root.is_dir():
         return
     for folder in sorted(path for path in root.iterdir() if path.is_dir()):
-        lock = _take_lock(folder)
-        if lock is None:
+        if folder.name.startswith(_BEING_MADE) or folder.name in but:
             continue
-        try:
-            store_id = _read_store_id(folder)
-        except FileNotFoundError:
-            # Its process died before it wrote a word, or whoever settled it died while deleting it.
-            shutil.rmtree(folder, ignore_errors=True)
-            os.close(lock)
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            _LOG.error("the journal %s cannot be read and is left alone: %s", folder, error)
-            os.close(lock)
-        else:
-            yield DeadJournal(folder, lock, store_id=store_id)
-
-
-def _read_store_id(folder: Path) -> str:
-    identity = orjson.loads((folder / _IDENTITY_FILE).read_bytes())
-    if identity["version"] != _VERSION:
-        raise ValueError(f"it has version {identity['version']}")
-    return str(identity["store_id"])
+        lock = _take_lock(folder)
+        if lock is not None:
+            yield DeadJournal(folder, lock)
 
 
 def _take_lock(folder: Path) -> int | None:
@@ -204,7 +208,8 @@ def _entries_of(path: Path, *, is_last: bool) -> Iterator[tuple[int, bytes]]:
         length, checksum = _FRAME.unpack_from(data, offset)
         start = offset + _FRAME.size
         payload = data[start : start + length]
-        if len(payload) != length or zlib.crc32(payload) != checksum:
+        # A power cut may leave zeros, which would be an empty entry.
+        if not length or len(payload) != length or zlib.crc32(payload) != checksum:
             break
         offset = start + length
         yield base + offset, payload

@@ -148,9 +148,10 @@ class Ledger:
             self._flushing -= 1
 
     async def close(self, *, drain_seconds: float = 30.0) -> int:
-        """Writes what is left and stops; how many calls could not be written in ``drain_seconds``.
+        """Writes what is left and stops; how many calls are not written.
 
-        Those are in the journal, for the next process that starts here.
+        Those are in the journal, for the next process that starts here: what the store did not take in
+        ``drain_seconds``, and calls that have not ended.
         """
         if self._writer is not None:
             try:
@@ -166,7 +167,7 @@ class Ledger:
             self._writer.cancel()
             await asyncio.wait([self._writer])
             self._writer = None
-        return len(self._queue)
+        return len(self._queue) + len(self._open)
 
     async def _write_for_ever(self) -> None:
         retry_after = _FIRST_RETRY_SECONDS

@@ -69,7 +69,6 @@ async def _settle(
     except Exception as error:  # noqa: BLE001 -- one bad record must not hold up all others for ever
         if len(batch) == 1:
             outcome.rejected.append((batch[0][1], type(error).__name__))
-            await store.settle(gateway_id, position, [], thresholds={})  # it is not to be tried again
             return
         middle = len(batch) // 2
         await _settle(store, gateway_id, batch[:middle], thresholds, outcome)

@@ -22,7 +22,7 @@ from gateway_server.storage.usage_records import CallRecord
 from gateway_server.usage.entries import OpenAttempt
 from gateway_server.usage.journal import Journal
 from gateway_server.usage.ledger import Ledger
-from gateway_server.usage.recovery import recover_journals
+from gateway_server.usage.recovery import Recovery
 from tests.support.ledgers import new_ledger
 from tests.support.services import SERVICES
 from tests.support.stores import BACKENDS, fresh_store
@@ -119,12 +119,13 @@ class World:
         self.under_way.clear()
 
     async def recover(self) -> None:
-        await recover_journals(
+        recovery = Recovery(
             self.folder / "journal",
             store_id="tests",
             gateways=GatewayRepository(self.store),
             settlements=Settlements(self.store),
         )
+        await recovery.run()
 
     async def check(self) -> None:
         async with self.store.read() as connection:

@@ -69,6 +69,11 @@ def test_no_usage_within_a_ceiling_costs_more(
     assert price_usage(usage, price).total_nanos <= most_nanos(ceiling, price)
 
 
+def test_a_ceiling_fits_where_costs_do_whatever_the_price() -> None:
+    price = Price(input_nanos_per_million=2**63 - 1, output_nanos_per_million=2**63 - 1)
+    assert most_nanos(TokenCeiling(10**7, output_tokens=10**7), price) == 2**63 - 1
+
+
 @given(PRICES, st.integers(0, 2000), st.integers(1, 500), st.integers(0, 10**9))
 def test_output_is_limited_to_as_much_as_is_paid_for(
     price: Price, input_tokens: int, output_tokens: int, nanos: int

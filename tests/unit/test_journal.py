@@ -65,6 +65,31 @@ def test_a_torn_end_hides_nothing_before_it(tmp_path: Path) -> None:
         assert [position for position, _ in entries_of_dead(tmp_path)] == expected
 
 
+def test_zeros_that_a_power_cut_left_are_no_entries(tmp_path: Path) -> None:
+    journal = new_journal(tmp_path)
+    end = journal.append(b"entry")
+    die(journal)
+    [segment] = journal.folder.glob("*.segment")
+    segment.write_bytes(segment.read_bytes() + bytes(4096))
+    assert entries_of_dead(tmp_path) == [(end, b"entry")]
+
+
+def test_a_journal_is_not_found_before_its_process_has_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: list[Path] = []
+    real = Path.mkdir
+
+    def mkdir(path: Path, *args: object, **options: object) -> None:
+        real(path, *args, **options)  # type: ignore[arg-type]
+        found.extend(journal.folder for journal in dead_journals(tmp_path))
+
+    monkeypatch.setattr(Path, "mkdir", mkdir)
+    journal = new_journal(tmp_path)
+    assert found == []
+    journal.close(delete=True)
+
+
 def test_a_fault_in_the_middle_is_told_aloud(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     journal = new_journal(tmp_path, segment_bytes=1)
     journal.append(b"first")
@@ -119,7 +144,7 @@ async def test_after_a_full_disk_it_goes_on_in_another_segment(
     assert [payload for _, payload in found] == [b"before", b"after"]
 
 
-@given(st.lists(st.one_of(st.binary(max_size=50), st.none()), max_size=30))
+@given(st.lists(st.one_of(st.binary(min_size=1, max_size=50), st.none()), max_size=30))
 def test_any_appends_and_rotations_are_read_back_in_order(
     tmp_path_factory: pytest.TempPathFactory, steps: list[bytes | None]
 ) -> None:

@@ -18,6 +18,7 @@ from gateway_server.storage.paging import PageRequest
 from gateway_server.storage.settlement import Settlements, Thresholds
 from gateway_server.storage.usage_records import CallRecord, CallRows, UsageQuery, UsageRepository
 from gateway_server.usage import ledger as module
+from gateway_server.usage.entries import OpenAttempt
 from tests.support.ledgers import new_ledger
 from tests.support.stores import fresh_store
 
@@ -35,6 +36,25 @@ def call(number: int, *, latency: int = 1) -> CallRecord:
         usage=TokenUsage(total_tokens=12),
         labels={"secret": "label"},
     )
+
+
+OPEN = OpenAttempt(
+    request_id="r00002",
+    tenant_id="acme",
+    api_key_id="ci",
+    environment="",
+    method="CreateChatCompletion",
+    model="m",
+    start_time=1_760_000_000_000_000,
+    labels={},
+    end_user_id="",
+    provider_id="p",
+    provider_model="m",
+    input_tokens=1,
+    output_tokens=1,
+    most_nanos=None,
+    windows=(),
+)
 
 
 class FlakyStore:
@@ -200,6 +220,17 @@ async def test_what_cannot_be_written_before_the_end_is_counted_and_stays_in_the
     with caplog.at_level(logging.ERROR):
         assert await ledger.close(drain_seconds=0.05) == 1
     assert "1 settled calls stay in" in caplog.text
+
+
+async def test_a_call_that_has_not_ended_keeps_the_journal_for_the_next_process(
+    store: FlakyStore, tmp_path: Path
+) -> None:
+    ledger = await new_ledger(store.inner, tmp_path, settlements=store, linger_seconds=0.001)
+    await ledger.start()
+    ledger.open_attempt(OPEN)
+    ledger.record(call(1))
+    assert await ledger.close() == 1
+    assert await store.ids() == ["r00001"]
 
 
 async def test_recording_from_many_calls_at_once_loses_none(store: FlakyStore, tmp_path: Path) -> None:
