@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import logging
+import random
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
@@ -31,6 +32,7 @@ from gateway_server.pipeline.chat import ChatPipeline
 from gateway_server.pipeline.count import CountPipeline
 from gateway_server.pipeline.draining import Draining
 from gateway_server.pipeline.embeddings import EmbeddingsPipeline
+from gateway_server.pipeline.explain import Explainer, list_target_states
 from gateway_server.pipeline.limit_usage import LimitUsageReader
 from gateway_server.pipeline.upstream import Upstream, UpstreamLimits
 from gateway_server.providers.base import Endpoint
@@ -40,7 +42,10 @@ from gateway_server.providers.credentials import CredentialRules, Credentials
 from gateway_server.providers.demo.transport import DemoTransport
 from gateway_server.providers.transport import PoolLimits, Transport
 from gateway_server.resource_names import parse_provider
+from gateway_server.router.affinity import Affinity
 from gateway_server.router.catalog import Catalog
+from gateway_server.router.health import HealthBook
+from gateway_server.router.retries import TryPolicy
 from gateway_server.router.router import Router
 from gateway_server.rpc.admin.base import AdminDependencies
 from gateway_server.rpc.admin.servicer import AdminServicer
@@ -61,12 +66,14 @@ from gateway_server.storage.gateways import GatewayRepository
 from gateway_server.storage.models import ModelRepository
 from gateway_server.storage.providers import ProviderRepository, Rekeyed
 from gateway_server.storage.retention import RetentionRepository
+from gateway_server.storage.routes import RouteRepository
 from gateway_server.storage.schema import DatabaseVersionError, upgrade
 from gateway_server.storage.sealing import MasterKeyError, MasterKeys
 from gateway_server.storage.settlement import Settlements
 from gateway_server.storage.tenants import TenantRepository
 from gateway_server.storage.usage_records import UsageRepository
 from gateway_server.storage.usage_sums import UsageSumRepository
+from gateway_server.usage.expectation import OutputExpectation
 from gateway_server.usage.journal import Journal
 from gateway_server.usage.ledger import Ledger
 from gateway_server.usage.recovery import Recovery
@@ -239,7 +246,8 @@ async def _start(settings: Settings, base: _Base, stack: AsyncExitStack) -> tupl
         ApiKeyRepository(base.store, base.clock), base.peppers, feed, clock=base.clock
     )
     await feed.poll()  # what changes from here on, while the catalog is read too, will be told
-    router = await _router(base.store, feed, base.credentials)
+    expectation = OutputExpectation()
+    router = await _router(settings, base, feed, expectation)
     upstream = Upstream(
         base.transport,
         UpstreamLimits(
@@ -257,7 +265,9 @@ async def _start(settings: Settings, base: _Base, stack: AsyncExitStack) -> tupl
     limiter = RateLimiter(
         clock=base.clock, metrics=metrics, shared=shared_limits, processes=lambda: registry.living
     )
-    accounts = Accounts(ledger=ledger, metrics=metrics, limiter=limiter, budgets=budgets)
+    accounts = Accounts(
+        ledger=ledger, metrics=metrics, limiter=limiter, budgets=budgets, expectation=expectation
+    )
     chat = ChatPipeline(
         router=router,
         upstream=upstream,
@@ -270,9 +280,9 @@ async def _start(settings: Settings, base: _Base, stack: AsyncExitStack) -> tupl
     admission = Admission(settings.max_concurrent_calls)
     server = RpcServer(
         {
-            "aigateway.v1.ChatService": ChatServicer(chat, counts),
+            "aigateway.v1.ChatService": ChatServicer(chat, counts, Explainer(router)),
             "aigateway.v1.EmbeddingsService": EmbeddingsServicer(embeddings),
-            "aigateway.v1.AdminService": _admin(base, feed),
+            "aigateway.v1.AdminService": _admin(base, feed, router),
             "aigateway.v1.UsageService": UsageServicer(
                 UsageRepository(base.store),
                 TenantRepository(base.store, base.clock),
@@ -345,13 +355,14 @@ async def _end_process(ledger: Ledger, settlements: Settlements, journal: Journa
     await asyncio.to_thread(journal.close, delete=not left)
 
 
-def _admin(base: _Base, feed: ChangeFeed) -> AdminServicer:
+def _admin(base: _Base, feed: ChangeFeed, router: Router) -> AdminServicer:
     return AdminServicer(
         AdminDependencies(
             tenants=TenantRepository(base.store, base.clock),
             api_keys=ApiKeyRepository(base.store, base.clock),
             providers=ProviderRepository(base.store, base.clock),
             models=ModelRepository(base.store, base.clock),
+            routes=RouteRepository(base.store, base.clock),
             audit=AuditRepository(base.store),
             feed=feed,
             peppers=base.peppers,
@@ -359,6 +370,7 @@ def _admin(base: _Base, feed: ChangeFeed) -> AdminServicer:
             clock=base.clock,
             validate_provider=base.credentials.validate,
             check_provider=base.checker.check,
+            target_states=lambda: list_target_states(router.health, base.clock),
         )
     )
 
@@ -411,8 +423,11 @@ def _open_endpoint(store: Store, clock: SystemClock, credentials: Credentials) -
     return open_endpoint
 
 
-async def _router(store: Store, feed: ChangeFeed, credentials: Credentials) -> Router:
+async def _router(
+    settings: Settings, base: _Base, feed: ChangeFeed, expectation: OutputExpectation
+) -> Router:
     """A router whose catalog follows the store."""
+    store, credentials = base.store, base.credentials
 
     async def load() -> Catalog:
         found = await load_catalog(store)
@@ -421,12 +436,27 @@ async def _router(store: Store, feed: ChangeFeed, credentials: Credentials) -> R
             return credentials.endpoint_of(provider, found.credentials.get(provider.name))
 
         # In a thread: credentials may be in files.
-        return await asyncio.to_thread(Catalog, found.providers, found.models, build_endpoint)
+        return await asyncio.to_thread(
+            Catalog, found.providers, found.models, build_endpoint, routes=found.routes
+        )
 
-    router = Router(await load())
+    router = Router(
+        await load(),
+        HealthBook(base.clock, breaks=settings.target_breaker),
+        affinity=Affinity(base.clock),
+        expectation=expectation,
+        policy=TryPolicy(
+            max_attempts=settings.retry_max_attempts,
+            initial_backoff=settings.retry_initial_backoff_ms / 1000,
+            max_backoff=settings.retry_max_backoff_ms / 1000,
+        ),
+        draw=random.Random(),  # noqa: S311 -- spreads waits and load, keeps no secret
+    )
 
     async def reload(changes: Changes) -> None:
-        if not changes.complete or any(name.startswith("providers/") for name in changes.resources):
+        if not changes.complete or any(
+            name.startswith(("providers/", "routes/")) for name in changes.resources
+        ):
             router.catalog = await load()
 
     feed.subscribe(reload)

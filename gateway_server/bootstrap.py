@@ -12,6 +12,8 @@ from aigateway.v1.error_reason_pb2 import ErrorReason
 from aigateway.v1.model_pb2 import Model, Price
 from aigateway.v1.permission_pb2 import Scope
 from aigateway.v1.provider_pb2 import Provider
+from aigateway.v1.route_pb2 import Route
+from aigateway.v1.routing_pb2 import RoutingStrategy
 from aigateway.v1.tenant_pb2 import Tenant
 from gateway_server.auth.keys import Peppers, is_well_formed, new_secret
 from gateway_server.clock import Clock
@@ -24,6 +26,7 @@ from gateway_server.storage.engine import Store
 from gateway_server.storage.facts import read_fact, settle_fact
 from gateway_server.storage.models import ModelRepository
 from gateway_server.storage.providers import ProviderRepository
+from gateway_server.storage.routes import RouteRepository
 from gateway_server.storage.tenants import TenantRepository
 from gateway_server.usage.prices import find_price
 
@@ -31,6 +34,12 @@ DEFAULT_TENANT: Final = "default"
 ADMIN_KEY: Final = "admin"
 
 _FIRST_START: Final = "first_start"
+_ROUTES: Final = "routes"
+_STRATEGY_BY_ROUTE: Final = {
+    "cost-optimized": RoutingStrategy.ROUTING_STRATEGY_COST_OPTIMIZED,
+    "quality-first": RoutingStrategy.ROUTING_STRATEGY_QUALITY_FIRST,
+    "balanced": RoutingStrategy.ROUTING_STRATEGY_BALANCED,
+}
 _MADE_HERE: Final = "Made at the first start"
 _SCOPES: Final = (
     Scope.SCOPE_INFERENCE,
@@ -64,6 +73,7 @@ class Bootstrap:
         chosen = settings.admin_key.get_secret_value()
         if chosen:
             await self._ensure_admin_key(chosen)
+        await self._add_routes()
         if await read_fact(self.store, _FIRST_START) is not None:
             return ""
         for provider_id, provider in _providers(settings):
@@ -92,6 +102,17 @@ class Bootstrap:
         return await _unless_there(
             keys.create(DEFAULT_TENANT, ADMIN_KEY, admin_key, secret=self.peppers.hashed(secret))
         )
+
+    async def _add_routes(self) -> None:
+        """Makes the routes that every gateway has from the first, once: who deletes one wants it gone."""
+        if await read_fact(self.store, _ROUTES) is not None:
+            return
+        routes = RouteRepository(self.store, self.clock)
+        for route_id, strategy in _STRATEGY_BY_ROUTE.items():
+            await _unless_there(
+                routes.create(route_id, Route(display_name="Every enabled model", strategy=strategy))
+            )
+        await settle_fact(self.store, _ROUTES, "done")
 
     async def _add_provider(self, provider_id: str, provider: Provider) -> None:
         """Adds a provider and the models that it says it has."""

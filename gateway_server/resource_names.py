@@ -21,6 +21,8 @@ _PROVIDER: Final = re.compile(rf"providers/({_ID})")
 _PROVIDER_OR_ANY: Final = re.compile(rf"providers/({_ID}|-)")
 _MODEL: Final = re.compile(rf"providers/({_ID})/models/({_MODEL_ID})")
 
+_ROUTE: Final = re.compile(rf"routes/({_ID})")
+
 
 def tenant_name(tenant_id: str) -> str:
     """``tenants/{tenant}``."""
@@ -45,6 +47,11 @@ def provider_name(provider_id: str) -> str:
 def model_name(provider_id: str, model_id: str) -> str:
     """``providers/{provider}/models/{model}``."""
     return f"providers/{provider_id}/models/{model_id}"
+
+
+def route_name(route_id: str) -> str:
+    """``routes/{route}``."""
+    return f"routes/{route_id}"
 
 
 def parse_tenant(name: str, field: str = "name") -> str:
@@ -79,6 +86,11 @@ def parse_model(name: str, field: str = "name") -> tuple[str, str]:
     """The ids of provider and model; raises INVALID_REQUEST that names ``field``."""
     provider_id, model_id = _parse(_MODEL, name, field=field, form="providers/{provider}/models/{model}")
     return provider_id, model_id
+
+
+def parse_route(name: str, field: str = "name") -> str:
+    """The route's id; raises INVALID_REQUEST that names ``field``."""
+    return _parse(_ROUTE, name, field=field, form="routes/{route}")[0]
 
 
 def model_id_of(provider_model: str) -> str:

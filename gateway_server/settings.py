@@ -123,6 +123,19 @@ class Settings(BaseSettings):
     upstream_max_response_bytes: int = Field(
         64 * 2**20, gt=0, description="The largest answer of a provider, in bytes, decompressed."
     )
+    retry_max_attempts: int = Field(
+        4, ge=1, le=10, description="Tries at one target, the first included, unless a route says otherwise."
+    )
+    retry_initial_backoff_ms: int = Field(
+        250,
+        gt=0,
+        description="The longest wait before a first retry, in ms; it doubles each time.",
+    )
+    retry_max_backoff_ms: int = Field(8000, gt=0, description="The longest wait before a retry, in ms.")
+    target_breaker: bool = Field(
+        default=True,
+        description="Leave targets alone for a while that fail, refuse the credential or are overrun.",
+    )
     upstream_max_connections: int = Field(
         1000, gt=0, description="Connections to one provider at the same time."
     )

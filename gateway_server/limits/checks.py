@@ -76,9 +76,14 @@ def _checks_of_one(
     return tuple(
         check_of(limit.owner, limit.model, kind, max(most // share, 1) if most else 0, 1)
         for limit in limits
-        if not limit.model or is_allowed(((limit.model,),), model_names)
+        if applies(limit, model_names)
         for kind, most in _kinds(limit)
     )
+
+
+def applies(limit: RateLimit, model_names: tuple[str, ...]) -> bool:
+    """Whether a limit is for calls of the model with these names."""
+    return not limit.model or is_allowed(((limit.model,),), model_names)
 
 
 def _kinds(limit: RateLimit) -> Iterator[tuple[LimitKind.ValueType, int]]:

@@ -3,7 +3,7 @@ and cost, and the rows that the ledger gets of it.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -16,9 +16,10 @@ from aigateway.v1.embeddings_service_pb2 import CreateEmbeddingsResponse
 from aigateway.v1.error_reason_pb2 import ErrorReason
 from aigateway.v1.routing_pb2 import Attempt, ServedBy
 from aigateway.v1.usage_pb2 import Cost, TokenUsage
-from gateway_server.call import CallContext
+from gateway_server.call import CallContext, RateLimit
 from gateway_server.errors import CODE_BY_REASON, GatewayError, deadline_exceeded, reason_name
 from gateway_server.limits.budgets import Budgets, Hold
+from gateway_server.limits.checks import applies
 from gateway_server.limits.limiter import Grant, RateLimiter
 from gateway_server.metrics import Metrics
 from gateway_server.providers.base import Target
@@ -31,7 +32,10 @@ from gateway_server.usage.cost import price_usage
 from gateway_server.usage.entries import OpenAttempt
 from gateway_server.usage.expectation import OutputExpectation
 from gateway_server.usage.ledger import Ledger
+from gateway_server.usage.totals import add_costs, add_usages
 
+#: The most that an error tells of its attempts.
+_STORY_CHARACTERS: Final = 2_000
 #: How much later than a caller's own clock says a deadline may be, as a share of it: gRPC's C core tells
 #: three digits, rounded up. And what timers may be off.
 _DEADLINE_ROUNDING: Final = 0.01
@@ -58,7 +62,8 @@ class Accounts:
 class AttemptAccount:
     """One try at one target, used as ``with``. Turns the transport's failures into the caller's.
 
-    ``hold`` is the money that was set aside for it. ``partial_usage`` is asked when an attempt ends early
+    ``hold`` is the money that was set aside for it, ``wait`` how many seconds the call waited for it.
+    ``partial_usage`` is asked when an attempt ends early
     although the provider may bill it; it gives None where a provider bills nothing.
     """
 
@@ -70,8 +75,10 @@ class AttemptAccount:
         *,
         hold: Hold,
         partial_usage: Callable[[], TokenUsage | None],
+        wait: float = 0.0,
     ) -> None:
         self.target = target
+        self.wait = wait
         self.hold = hold
         self.http_status = 0
         self.served_by = ServedBy(provider=target.provider)
@@ -132,7 +139,7 @@ class AttemptAccount:
             raise error from None
 
     def _explain(self, error: TransportError) -> GatewayError:
-        if error.kind is TransportErrorKind.TOTAL_TIMEOUT:
+        if error.kind is TransportErrorKind.TOTAL_TIMEOUT and self._call.remaining() <= _CLOCK_SECONDS:
             return deadline_exceeded(
                 self._call.timeout
             )  # what an exchange has in all is what the call has left
@@ -160,6 +167,8 @@ class AttemptAccount:
             cost=self.cost,
         )
         attempt.latency.FromNanoseconds(round(self.latency * 1e9))
+        if self.wait:
+            attempt.wait.FromNanoseconds(round(self.wait * 1e9))
         if self.first_token_latency is not None:
             attempt.time_to_first_token.FromNanoseconds(round(self.first_token_latency * 1e9))
         return attempt
@@ -183,29 +192,41 @@ class CallAccount:
         self.attempts: list[AttemptAccount] = []
         self._call = call
         self._accounts = accounts
-        self._model = model
+        self.model = model
         self._labels = dict(labels)
         self._end_user_id = end_user_id
-        self._grant: Grant | None = None
+        self._grants: list[Grant] = []
+        self._taken: set[RateLimit] = set()
         self._is_settled = False
 
     async def admit(self, model_names: tuple[str, ...], *, tokens: int) -> None:
-        """Takes room in all rate limits for a call of about so many tokens; raises what is in the way."""
+        """Takes room in all rate limits for a call of about so many tokens; raises what is in the way.
+
+        For another model than before, takes room in those limits that are that model's own.
+        """
         principal = self._call.principal
-        self._grant = await self._accounts.limiter.admit(
-            self._call,
-            principal.rate_limits,
-            group=principal.tenant,
-            model_names=model_names,
-            tokens=tokens,
-            lease=self._call.request_id,
+        limits = principal.rate_limits
+        lease = self._call.request_id
+        if self._grants:
+            limits = tuple(limit for limit in limits if limit not in self._taken)
+            lease = f"{lease}/{len(self._grants)}"
+        grant = await self._accounts.limiter.admit(
+            self._call, limits, group=principal.tenant, model_names=model_names, tokens=tokens, lease=lease
         )
+        self._grants.append(grant)
+        self._taken.update(limit for limit in limits if applies(limit, model_names))
 
     async def attempt(
-        self, target: Target, ceiling: TokenCeiling, partial_usage: Callable[[], TokenUsage | None]
+        self,
+        target: Target,
+        ceiling: TokenCeiling,
+        partial_usage: Callable[[], TokenUsage | None],
+        *,
+        wait: float = 0.0,
     ) -> AttemptAccount:
         """Opens the next attempt, to be entered at once: the money it may cost is held from here on.
 
+        ``wait`` is how many seconds the call waited for it.
         Raises what keeps the caller from paying for it.
         """
         accounts = self._accounts
@@ -215,7 +236,9 @@ class CallAccount:
         except BaseException:
             hold.settle(0)
             raise
-        attempt = AttemptAccount(target, self._call, accounts.metrics, hold=hold, partial_usage=partial_usage)
+        attempt = AttemptAccount(
+            target, self._call, accounts.metrics, hold=hold, partial_usage=partial_usage, wait=wait
+        )
         self.attempts.append(attempt)
         return attempt
 
@@ -229,7 +252,7 @@ class CallAccount:
             api_key_id=call.principal.api_key_id,
             environment=call.principal.environment,
             method=call.method,
-            model=self._model,
+            model=self.model,
             start_time=_micros(call.start_time),
             labels=self._labels,
             end_user_id=self._end_user_id,
@@ -247,15 +270,19 @@ class CallAccount:
         """Puts in what the gateway, not the provider, says of an answer."""
         opening.id = self._call.request_id
         opening.create_time.FromNanoseconds(round(self._call.start_time * 1e9))
-        opening.model = self._model
+        opening.model = self.model
 
     def conclude(self, closing: ChatCompletion | StreamEnd | CreateEmbeddingsResponse) -> None:
-        """Puts in what was used, what it cost and who was tried, once the last attempt is closed."""
+        """Puts in what was used, what it cost and who was tried, once the last attempt is closed.
+
+        The usage is that of the answer; the cost is that of all attempts, since all are paid for.
+        """
         last = self.attempts[-1]
         if last.usage is not None:
             closing.usage.CopyFrom(last.usage)
-        if last.cost is not None:
-            closing.cost.CopyFrom(last.cost)
+        cost = add_costs([attempt.cost for attempt in self.attempts])
+        if cost is not None:
+            closing.cost.CopyFrom(cost)
         closing.attempts.extend(each.message() for each in self.attempts)
 
     def __enter__(self) -> Self:
@@ -269,9 +296,7 @@ class CallAccount:
         traceback: TracebackType | None,
     ) -> None:
         if isinstance(exc, GatewayError) and self.attempts:
-            exc.metadata["attempts"] = ",".join(
-                f"{attempt.target.label}={attempt.reason or 'OK'}" for attempt in self.attempts
-            )
+            exc.metadata["attempts"] = _story(self.attempts)
         if not self._is_settled:
             self._settle(*outcome_of(exc, self._call))
 
@@ -287,9 +312,10 @@ class CallAccount:
         self._accounts.ledger.record(self._record(code, reason))
         if code == code_pb2.OK and self.attempts and (usage := self.attempts[-1].usage) is not None:
             self._accounts.expectation.learn(self.attempts[-1].target.label, usage.output_tokens)
-        if self._grant is not None:
+        if self._grants:
             used = [attempt.usage.total_tokens for attempt in self.attempts if attempt.usage is not None]
-            self._grant.settle(sum(used) if used or code != code_pb2.OK else None)
+            for grant in self._grants:
+                grant.settle(sum(used) if used or code != code_pb2.OK else None)
 
     def _record(self, code: int, reason: str) -> CallRecord:
         call = self._call
@@ -301,7 +327,7 @@ class CallAccount:
             api_key_id=call.principal.api_key_id,
             environment=call.principal.environment,
             method=call.method,
-            model=self._model,
+            model=self.model,
             start_time=_micros(call.start_time),
             latency=_micros(call.clock.monotonic() - call.started_at),
             time_to_first_token=self._time_to_first_token(),
@@ -310,8 +336,8 @@ class CallAccount:
             provider_id=served_by.provider.partition("/")[2],
             provider_model=served_by.provider_model,
             provider_response_id=served_by.provider_response_id,
-            usage=None if last is None else last.usage,
-            cost=None if last is None else last.cost,
+            usage=add_usages([attempt.usage for attempt in self.attempts]),
+            cost=add_costs([attempt.cost for attempt in self.attempts]),
             attempts=[attempt.message() for attempt in self.attempts],
             labels=self._labels,
             end_user_id=self._end_user_id,
@@ -337,6 +363,23 @@ def record_refusal(call: CallContext, error: GatewayError, *, accounts: Accounts
     """Puts a call on record that was refused before its request could be read."""
     with suppress(GatewayError), accounts.open(call, model=""):
         raise error
+
+
+def _story(attempts: Sequence[AttemptAccount]) -> str:
+    """Every attempt with its target, outcome and milliseconds; the middle is left out when it gets long.
+
+    A status travels in a header, of which peers take 8 kB in all.
+    """
+    told = [f"{each.target.label}={each.reason or 'OK'}/{each.latency * 1000:.0f}ms" for each in attempts]
+    room = _STORY_CHARACTERS
+    kept: list[str] = []
+    for each in reversed(told):
+        room -= len(each) + 1
+        if room < 0:
+            kept.append(f"{len(told) - len(kept)} more")
+            break
+        kept.append(each)
+    return ",".join(reversed(kept))
 
 
 def _micros(seconds: float) -> int:

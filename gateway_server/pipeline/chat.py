@@ -1,35 +1,38 @@
-"""One chat call, from the chosen target to the settled account; whole and streamed alike."""
+"""One chat call, from its plan to the settled account; whole and streamed alike."""
 
 from collections.abc import Awaitable, Callable
-from typing import Final
+from typing import TypeVar
 
 from aigateway.v1.chat_service_pb2 import (
     ChatCompletion,
     ChatCompletionChunk,
+    ChatEvent,
     CreateChatCompletionRequest,
     StreamStart,
 )
-from aigateway.v1.model_pb2 import ModelCapability
 from aigateway.v1.usage_pb2 import TokenUsage, UsageState
 from gateway_server.call import CallContext
 from gateway_server.errors import feature_not_supported
 from gateway_server.pipeline.account import Accounts, CallAccount
 from gateway_server.pipeline.draining import Draining, Listener
+from gateway_server.pipeline.failover import Failover, Prepare, Try, Turn
 from gateway_server.pipeline.relay import ChatRelay
-from gateway_server.pipeline.upstream import Upstream, read_error_body
+from gateway_server.pipeline.upstream import Upstream, first_token_within, read_error_body
 from gateway_server.providers.base import ChatFormat, HttpCall, Target
 from gateway_server.router.catalog import Candidate
-from gateway_server.router.router import Router, options_of
+from gateway_server.router.facts import ChatFacts
+from gateway_server.router.retries import TryPolicy
+from gateway_server.router.router import Option, Router
 from gateway_server.usage.ceiling import chat_ceiling
-from gateway_server.usage.estimate import answer_characters, estimate_chat_usage, estimate_input_tokens
+from gateway_server.usage.estimate import answer_characters, estimate_chat_usage
 
-_CHAT: Final = ModelCapability.MODEL_CAPABILITY_CHAT
+T = TypeVar("T")
 
 EmitChunk = Callable[[ChatCompletionChunk], Awaitable[None]]
 
 
 class ChatPipeline:
-    """Serves chat calls: choose a target, ask it, tell the caller, settle."""
+    """Serves chat calls: plan, ask one target after another, tell the caller, settle."""
 
     def __init__(
         self,
@@ -41,6 +44,7 @@ class ChatPipeline:
         draining: Draining,
     ) -> None:
         self._router = router
+        self._failover = Failover(router)
         self._upstream = upstream
         self._accounts = accounts
         self._flush_seconds = flush_seconds
@@ -48,28 +52,15 @@ class ChatPipeline:
 
     async def complete(self, request: CreateChatCompletionRequest, call: CallContext) -> ChatCompletion:
         """The whole answer."""
+        facts = ChatFacts(request, streams=False)
         with self._account(request, call) as account:
-            candidate, chat_format = self._choose(request, call)
-            target = candidate.target
-            http_call = _http_call(candidate, chat_format, request, stream=False)
-            await account.admit(candidate.names, tokens=self._expected_tokens(request, target))
-            attempt = await account.attempt(
-                target, chat_ceiling(request, target.model), lambda: _cut_usage(request, None, 0)
-            )
-            with attempt:
-                if attempt.hold.max_output_tokens is not None:
-                    limited = _limited(request, attempt.hold.max_output_tokens)
-                    http_call = _http_call(candidate, chat_format, limited, stream=False)
-                async with await self._upstream.send(http_call, call) as response:
-                    attempt.http_status = response.status
-                    if response.status != 200:
-                        data = await read_error_body(response)
-                        raise chat_format.parse_error(response.status, response.headers, data, target)
-                    data = await response.read()
-                answer = chat_format.parse_chat(data, target)
-                reported = answer.usage if answer.HasField("usage") else None
-                attempt.usage = reported or _counted_usage(request, answer_characters(answer))
-                attempt.take_served_by(answer.served_by)
+            plan = self._router.plan(facts, call)
+
+            def tries(rendering: _Rendering) -> Try[ChatCompletion]:
+                return lambda turn: self._ask(rendering, turn, call, plan.policy)
+
+            prepare = self._prepare(request, facts, account, tries)
+            answer = await self._failover.serve(plan, call, account, prepare)
             account.introduce(answer)
             account.conclude(answer)
             return answer
@@ -85,79 +76,144 @@ class ChatPipeline:
     async def _stream(
         self, request: CreateChatCompletionRequest, call: CallContext, listener: Listener
     ) -> None:
+        facts = ChatFacts(request, streams=True)
         with self._account(request, call) as account:
-            candidate, chat_format = self._choose(request, call)
-            target = candidate.target
-            http_call = _http_call(candidate, chat_format, request, stream=True)
-            await account.admit(candidate.names, tokens=self._expected_tokens(request, target))
-            parser = chat_format.chat_stream(target)
+            plan = self._router.plan(facts, call)
+            relays: list[ChatRelay] = []
 
-            def introduce(start: StreamStart) -> None:
-                account.introduce(start)
-                attempt.take_served_by(start.served_by)
+            def tries(rendering: _Rendering) -> Try[list[ChatEvent]]:
+                async def relay_once(turn: Turn) -> list[ChatEvent]:
+                    listener.require_present()
+                    relays.append(self._relay(turn, rendering, call, account, listener))
+                    return await self._pass_on(turn, rendering, relays[-1], call, plan.policy)
 
-            relay = ChatRelay(
-                parser,
-                listener.emit,
-                introduce=introduce,
-                flush_seconds=self._flush_seconds,
-                clock=call.clock,
+                return relay_once
+
+            last_events = await self._failover.serve(
+                plan,
+                call,
+                account,
+                self._prepare(request, facts, account, tries),
+                has_begun=lambda: relays[-1].has_content if relays else False,
             )
-            attempt = await account.attempt(
-                target,
-                chat_ceiling(request, target.model),
-                lambda: _cut_usage(request, parser.usage, relay.characters),
-            )
-            with attempt:
-                if attempt.hold.max_output_tokens is not None:
-                    limited = _limited(request, attempt.hold.max_output_tokens)
-                    http_call = _http_call(candidate, chat_format, limited, stream=True)
-                async with await self._upstream.send(http_call, call) as response:
-                    attempt.http_status = response.status
-                    if response.status != 200:
-                        data = await read_error_body(response)
-                        raise chat_format.parse_error(response.status, response.headers, data, target)
-                    last_events = await relay.run(response, on_first_content=attempt.mark_first_token)
-                attempt.usage = parser.usage or _counted_usage(request, relay.characters)
             listener.require_present()
             account.conclude(last_events[-1].end)
             account.settle()
             await listener.emit(ChatCompletionChunk(events=last_events))
+
+    def _prepare(
+        self,
+        request: CreateChatCompletionRequest,
+        facts: ChatFacts,
+        account: CallAccount,
+        tries: Callable[["_Rendering"], Try[T]],
+    ) -> Prepare[T]:
+        """Renders the request for a target and takes room in its limits, before it is tried."""
+
+        async def prepare(option: Option) -> Try[T]:
+            rendering = _Rendering(request, option.candidate, streams=facts.streams)
+            target = option.candidate.target
+            output = self._accounts.expectation.of(target.label, limit=facts.max_output_tokens)
+            await account.admit(option.candidate.names, tokens=facts.input_tokens + output)
+            return tries(rendering)
+
+        return prepare
+
+    async def _ask(
+        self, rendering: "_Rendering", turn: Turn, call: CallContext, policy: TryPolicy
+    ) -> ChatCompletion:
+        """One try at a whole answer."""
+        request, chat_format, target = rendering.request, rendering.chat_format, rendering.target
+        attempt = await turn.open(chat_ceiling(request, target.model), lambda: _cut_usage(request, None, 0))
+        with attempt:
+            http_call = rendering.call(attempt.hold.max_output_tokens)
+            async with await self._upstream.send(http_call, call, within=policy.attempt_timeout) as response:
+                attempt.http_status = response.status
+                if response.status != 200:
+                    data = await read_error_body(response)
+                    raise chat_format.parse_error(response.status, response.headers, data, target)
+                data = await response.read()
+            answer = chat_format.parse_chat(data, target)
+            reported = answer.usage if answer.HasField("usage") else None
+            attempt.usage = reported or _counted_usage(request, answer_characters(answer))
+            attempt.take_served_by(answer.served_by)
+        return answer
+
+    def _relay(
+        self, turn: Turn, rendering: "_Rendering", call: CallContext, account: CallAccount, listener: Listener
+    ) -> ChatRelay:
+        """What passes one try's answer on."""
+
+        def introduce(start: StreamStart) -> None:
+            account.introduce(start)
+            if turn.attempt is not None:
+                turn.attempt.take_served_by(start.served_by)
+
+        return ChatRelay(
+            rendering.chat_format.chat_stream(rendering.target),
+            listener.emit,
+            introduce=introduce,
+            flush_seconds=self._flush_seconds,
+            clock=call.clock,
+        )
+
+    async def _pass_on(
+        self, turn: Turn, rendering: "_Rendering", relay: ChatRelay, call: CallContext, policy: TryPolicy
+    ) -> list[ChatEvent]:
+        """One try at a streamed answer; gives its last events, unsent."""
+        request, chat_format, target = rendering.request, rendering.chat_format, rendering.target
+        attempt = await turn.open(
+            chat_ceiling(request, target.model), lambda: _cut_usage(request, relay.usage, relay.characters)
+        )
+        with attempt:
+            http_call = rendering.call(attempt.hold.max_output_tokens)
+            async with (
+                first_token_within(policy.first_token_timeout, target) as first_token_is_here,
+                await self._upstream.send(http_call, call, within=policy.attempt_timeout) as response,
+            ):
+                attempt.http_status = response.status
+                if response.status != 200:
+                    data = await read_error_body(response)
+                    raise chat_format.parse_error(response.status, response.headers, data, target)
+
+                def mark_first_content() -> None:
+                    first_token_is_here()
+                    attempt.mark_first_token()
+
+                last_events = await relay.run(response, on_first_content=mark_first_content)
+            attempt.usage = relay.usage or _counted_usage(request, relay.characters)
+        return last_events
 
     def _account(self, request: CreateChatCompletionRequest, call: CallContext) -> CallAccount:
         return self._accounts.open(
             call, model=request.model, labels=request.labels, end_user_id=request.end_user_id
         )
 
-    def _expected_tokens(self, request: CreateChatCompletionRequest, target: Target) -> int:
-        """About what a call will read and write together."""
-        output = self._accounts.expectation.of(
-            target.label, limit=request.generation_config.max_output_tokens
-        )
-        return estimate_input_tokens(request.messages, request.tools) + output
 
-    def _choose(
-        self, request: CreateChatCompletionRequest, call: CallContext
-    ) -> tuple[Candidate, ChatFormat]:
-        candidate = self._router.choose(
-            request.model,
-            call.principal,
-            options=options_of(request),
-            capability=_CHAT,
-        )
+class _Rendering:
+    """A request as one target gets it."""
+
+    def __init__(self, request: CreateChatCompletionRequest, candidate: Candidate, *, streams: bool) -> None:
+        """Raises FEATURE_NOT_SUPPORTED for what the target's format cannot say."""
         chat_format = candidate.endpoint.chat_format
         if chat_format is None:
             raise feature_not_supported("chat", model=candidate.name)
-        return candidate, chat_format
+        self.request = request
+        self.chat_format: ChatFormat = chat_format
+        self.target: Target = candidate.target
+        self._endpoint = candidate.endpoint
+        self._streams = streams
+        self._body = chat_format.render_chat(request, candidate.target, stream=streams)
 
-
-def _http_call(
-    candidate: Candidate, chat_format: ChatFormat, request: CreateChatCompletionRequest, *, stream: bool
-) -> HttpCall:
-    body = chat_format.render_chat(request, candidate.target, stream=stream)
-    return candidate.endpoint.chat_call(
-        candidate.target, body, stream=stream, options=request.provider_options
-    )
+    def call(self, max_output_tokens: int | None) -> HttpCall:
+        """What is sent, signed as of now; with another output limit where there is one."""
+        body = self._body
+        if max_output_tokens is not None:
+            limited = _limited(self.request, max_output_tokens)
+            body = self.chat_format.render_chat(limited, self.target, stream=self._streams)
+        return self._endpoint.chat_call(
+            self.target, body, stream=self._streams, options=self.request.provider_options
+        )
 
 
 def _limited(request: CreateChatCompletionRequest, max_output_tokens: int) -> CreateChatCompletionRequest:

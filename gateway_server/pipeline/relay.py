@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from aigateway.v1.chat_service_pb2 import ChatCompletionChunk, ChatEvent, StreamStart
+from aigateway.v1.usage_pb2 import TokenUsage
 from gateway_server.clock import Clock
 from gateway_server.errors import GatewayError
 from gateway_server.providers.base import ChatStreamParser
@@ -37,6 +38,16 @@ class ChatRelay:
         self._pending: list[ChatEvent] = []
         self._introduced = False
         self._passed_on = 0  # characters
+
+    @property
+    def has_content(self) -> bool:
+        """Whether the answer's content has begun to come, and so may have been sent."""
+        return self._parser.has_content
+
+    @property
+    def usage(self) -> TokenUsage | None:
+        """The usage as far as the provider has reported it."""
+        return self._parser.usage
 
     @property
     def characters(self) -> int:

@@ -1,9 +1,14 @@
 """What every kind of call needs to reach a provider."""
 
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+from aigateway.v1.error_reason_pb2 import ErrorReason
 from gateway_server.call import CallContext
-from gateway_server.providers.base import HttpCall
+from gateway_server.errors import GatewayError
+from gateway_server.providers.base import HttpCall, Target
 from gateway_server.providers.transport import HttpResponse, Timeouts, Transport, TransportError
 
 
@@ -24,19 +29,40 @@ class Upstream:
         self._transport = transport
         self._limits = limits
 
-    async def send(self, request: HttpCall, call: CallContext) -> HttpResponse:
-        """Opens the exchange; whoever calls closes the response. Raises TransportError."""
+    async def send(
+        self, request: HttpCall, call: CallContext, *, within: float | None = None
+    ) -> HttpResponse:
+        """Opens the exchange, which may take ``within`` seconds in all, or as long as the call has left.
+
+        Whoever calls closes the response. Raises TransportError.
+        """
         limits = self._limits
+        remaining = max(call.remaining(), 0.0)
         return await self._transport.send(
             request,
             timeouts=Timeouts(
                 connect=limits.connect,
                 first_byte=limits.first_byte,
                 idle=limits.idle,
-                total=max(call.remaining(), 0.0),
+                total=remaining if within is None else min(within, remaining),
             ),
             max_response_bytes=limits.max_response_bytes,
         )
+
+
+@asynccontextmanager
+async def first_token_within(seconds: float | None, target: Target) -> AsyncIterator[Callable[[], None]]:
+    """Raises UPSTREAM_TIMEOUT unless what it gives is called in time: the first content is there."""
+    try:
+        async with asyncio.timeout(seconds) as timeout:
+            yield lambda: timeout.reschedule(None)
+    except TimeoutError:
+        raise GatewayError(
+            ErrorReason.ERROR_REASON_UPSTREAM_TIMEOUT,
+            f"{target.provider} sent no content in {seconds:g} s",
+            metadata={"provider": target.provider, "phase": "first_token"},
+            retryable=True,
+        ) from None
 
 
 async def read_error_body(response: HttpResponse) -> bytes:

@@ -1,75 +1,165 @@
-"""The providers and models that calls can go to: a snapshot of the store, with its look-ups prepared."""
+"""The providers, models and routes that calls can go to: a snapshot of the store."""
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
-from aigateway.v1.model_pb2 import Model
+from aigateway.v1.model_pb2 import Model, ModelCapability
 from aigateway.v1.provider_pb2 import Provider
+from aigateway.v1.route_pb2 import Route
+from aigateway.v1.usage_pb2 import Modality
 from gateway_server.allowed_models import model_names
 from gateway_server.errors import GatewayError
 from gateway_server.providers.base import BuildEndpoint, Endpoint, Target
+from gateway_server.resource_names import model_name
 
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
+# Not with slots: what is looked up of it at every call is kept.
+@dataclass(frozen=True)
 class Candidate:
-    """A model that could serve a call, the endpoint that reaches it, and its names among callers."""
+    """A model that could serve a call, the endpoint that reaches it, and its names among callers.
+
+    ``provider_etag`` tells this state of its provider from others.
+    """
 
     target: Target
     endpoint: Endpoint
     names: tuple[str, str]
+    provider_etag: str = ""
 
     @property
     def name(self) -> str:
         """``provider/model``, by resource ids."""
         return self.names[0]
 
+    @cached_property
+    def resource_name(self) -> str:
+        """``providers/{provider}/models/{model}``."""
+        return model_name(self.target.provider_id, self.names[1])
+
+    @cached_property
+    def capabilities(self) -> frozenset[ModelCapability.ValueType]:
+        """What the model can do; empty when that is not known."""
+        return frozenset(self.target.model.capabilities)
+
+    @cached_property
+    def input_modalities(self) -> frozenset[Modality.ValueType]:
+        """What the model reads; empty when that is not known."""
+        return frozenset(self.target.model.input_modalities)
+
+    @cached_property
+    def quality_score(self) -> float | None:
+        """How good its answers are, from 0 to 100."""
+        model = self.target.model
+        return model.quality_score if model.HasField("quality_score") else None
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One of those that a name stands for: a model of a name that is switched off, or not there, has no
+    candidate.
+    """
+
+    model: str
+    candidate: Candidate | None
+    weight: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """What a caller's word for a model stands for: the targets in the order of their list."""
+
+    name: str
+    choices: Sequence[Choice]
+    route: Route | None = None
+
+    @property
+    def has_candidates(self) -> bool:
+        """Whether any of them is there and switched on."""
+        return any(choice.candidate is not None for choice in self.choices)
+
 
 class Catalog:
     """An immutable snapshot. A provider whose settings cannot be used is left out and logged."""
 
     def __init__(
-        self, providers: Iterable[Provider], models: Iterable[Model], build_endpoint: BuildEndpoint
+        self,
+        providers: Iterable[Provider],
+        models: Iterable[Model],
+        build_endpoint: BuildEndpoint,
+        *,
+        routes: Iterable[Route] = (),
     ) -> None:
+        providers = list(providers)
+        self.provider_etags: Mapping[str, str] = {
+            each.name.partition("/")[2]: each.etag for each in providers
+        }
         endpoints = _endpoints(providers, build_endpoint)
-        self._by_name: dict[str, list[Candidate]] = {}
+        choices: dict[str, Choice] = {}
+        self._by_name: dict[str, Destination] = {}
+        by_name: dict[str, list[Choice]] = {}
         for model in models:
             provider = "/".join(model.name.split("/")[:2])
-            if model.disabled or provider not in endpoints:
-                continue
-            endpoint, provider_type = endpoints[provider]
-            provider_id = provider.partition("/")[2]
-            model_id = model.name.rpartition("/")[2]
+            provider_id, model_id = provider.partition("/")[2], model.name.rpartition("/")[2]
             provider_model = model.provider_model or model_id
-            candidate = Candidate(
-                Target(
+            candidate: Candidate | None = None
+            names = model_names(provider_id, model_id)
+            if not model.disabled and provider in endpoints:
+                endpoint, of_provider = endpoints[provider]
+                target = Target(
                     provider_id=provider_id,
-                    provider_type=provider_type,
+                    provider_type=of_provider.provider_type,
                     provider_model=provider_model,
                     model=model,
-                ),
-                endpoint,
-                model_names(provider_id, model_id),
-            )
-            for name in {*candidate.names, provider_model, f"{provider_id}/{provider_model}"}:
-                self._by_name.setdefault(name, []).append(candidate)
+                )
+                candidate = Candidate(target, endpoint, names, of_provider.etag)
+            choice = choices[model.name] = Choice(model.name, candidate)
+            for name in {*names, provider_model, f"{provider_id}/{provider_model}"}:
+                by_name.setdefault(name, []).append(choice)
+        self._by_name = {name: Destination(name, of_name) for name, of_name in by_name.items()}
+        for route in routes:
+            name = route.name.partition("/")[2]
+            self._by_name[name] = Destination(name, _choices_of(route, choices), route)
 
-    def find(self, name: str) -> list[Candidate]:
-        """Who serves ``provider/model`` or a bare model name; empty when nobody does."""
-        return self._by_name.get(name, [])
+    def find(self, name: str) -> Destination | None:
+        """What ``provider/model``, a bare model name or a route stands for; a route hides a model."""
+        return self._by_name.get(name)
+
+    def candidates(self) -> Sequence[Candidate]:
+        """Every model that is switched on, once."""
+        found = {
+            choice.candidate.name: choice.candidate
+            for destination in self._by_name.values()
+            for choice in destination.choices
+            if choice.candidate is not None
+        }
+        return [found[name] for name in sorted(found)]
+
+
+def _choices_of(route: Route, choices: Mapping[str, Choice]) -> list[Choice]:
+    """The targets of a route; every model there is when it names none."""
+    if not route.targets:
+        return list(choices.values())
+    found: list[Choice] = []
+    for target in route.targets:
+        known = choices.get(target.model)
+        candidate = None if known is None else known.candidate
+        found.append(Choice(target.model, candidate, target.weight or 1))
+    return found
 
 
 def _endpoints(
     providers: Iterable[Provider], build_endpoint: BuildEndpoint
-) -> dict[str, tuple[Endpoint, str]]:
-    endpoints: dict[str, tuple[Endpoint, str]] = {}
+) -> dict[str, tuple[Endpoint, Provider]]:
+    endpoints: dict[str, tuple[Endpoint, Provider]] = {}
     for provider in providers:
         if provider.disabled:
             continue
         try:
-            endpoints[provider.name] = (build_endpoint(provider), provider.provider_type)
+            endpoints[provider.name] = (build_endpoint(provider), provider)
         except GatewayError as error:
             _log.error("%s is left out: %s", provider.name, error.message)
     return endpoints

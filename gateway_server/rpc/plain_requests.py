@@ -19,7 +19,7 @@ _KNOWN_CONFIG_FIELDS: Final = frozenset({"max_output_tokens", "temperature", "to
 def is_plainly_valid(request: CreateChatCompletionRequest) -> bool:
     """True only for requests that break no rule; False says nothing."""
     return (
-        1 <= len(request.model) <= _MAX_NAME
+        len(request.model) <= _MAX_NAME
         and len(request.end_user_id) <= _MAX_NAME
         and bool(request.messages)
         and all(field.name in _KNOWN_FIELDS for field, _ in request.ListFields())

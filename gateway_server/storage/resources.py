@@ -17,6 +17,7 @@ from aigateway.v1.api_key_pb2 import ApiKey
 from aigateway.v1.error_reason_pb2 import ErrorReason
 from aigateway.v1.model_pb2 import Model
 from aigateway.v1.provider_pb2 import Provider
+from aigateway.v1.route_pb2 import Route
 from aigateway.v1.tenant_pb2 import Tenant
 from gateway_server.clock import Clock
 from gateway_server.errors import GatewayError
@@ -27,7 +28,7 @@ from gateway_server.storage.engine import Store, violated_constraint
 from gateway_server.storage.paging import Page, PageRequest, decode_page_token, encode_page_token
 from gateway_server.storage.times import micros_of_seconds, timestamp_of_micros
 
-M = TypeVar("M", Tenant, ApiKey, Provider, Model)
+M = TypeVar("M", Tenant, ApiKey, Provider, Model, Route)
 
 #: The ids in a resource's name, outermost first.
 Key = tuple[str, ...]

@@ -136,6 +136,14 @@ models: Final = Table(
     Index(None, "provider_id", "uid"),
 )
 
+routes: Final = Table(
+    "routes",
+    metadata,
+    Column("route_id", _ID, nullable=False),
+    *_resource_columns(),
+    PrimaryKeyConstraint("route_id"),
+)
+
 #: One row: how many changes to resources there have been.
 revisions: Final = Table(
     "revisions",

@@ -12,6 +12,7 @@ from aigateway.v1.api_key_pb2 import ApiKey
 from aigateway.v1.error_reason_pb2 import ErrorReason
 from aigateway.v1.model_pb2 import Model
 from aigateway.v1.provider_pb2 import Provider
+from aigateway.v1.route_pb2 import Route, RouteTarget
 from aigateway.v1.tenant_pb2 import Tenant
 from gateway_server.errors import GatewayError
 from gateway_server.storage.api_keys import ApiKeyRepository, HashedSecret
@@ -20,6 +21,7 @@ from gateway_server.storage.engine import Store
 from gateway_server.storage.models import ModelRepository
 from gateway_server.storage.paging import PageRequest
 from gateway_server.storage.providers import ProviderRepository
+from gateway_server.storage.routes import RouteRepository
 from gateway_server.storage.tenants import TenantRepository
 from tests.support.stores import SetClock, fresh_store
 
@@ -172,7 +174,8 @@ async def test_the_catalog_has_every_provider_and_model(store: Store, clock: Set
     one = await providers.create("p1", Provider(provider_type="demo"))
     two = await providers.create("p2", Provider(provider_type="demo", disabled=True))
     model = await models.create("p1", "m", Model(provider_model="m-1", disabled=True))
-    assert await load_catalog(store) == StoredCatalog([one, two], [model], {}, before + 3)
+    route = await RouteRepository(store, clock).create("r", Route(targets=[RouteTarget(model=model.name)]))
+    assert await load_catalog(store) == StoredCatalog([one, two], [model], [route], {}, before + 4)
 
 
 async def test_a_list_is_newest_first_and_ends(store: Store, clock: SetClock) -> None:

@@ -39,6 +39,9 @@ def gateway_settings(state_dir: Path, **settings: Any) -> dict[str, Any]:
         "demo": False,
         "refresh_seconds": 0.1,
         "log_level": "warning",
+        # Tests of what single failures do; those of retries set these themselves.
+        "retry_max_attempts": 1,
+        "target_breaker": False,
         **settings,
     }
 

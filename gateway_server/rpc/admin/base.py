@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from aigateway.v1.admin_service_pb2 import CheckProviderResponse
 from aigateway.v1.provider_pb2 import Provider
+from aigateway.v1.routing_pb2 import TargetState
 from gateway_server.auth.keys import Peppers
 from gateway_server.call import CallContext
 from gateway_server.clock import Clock
@@ -13,6 +14,7 @@ from gateway_server.storage.audit import Actor, AuditRepository
 from gateway_server.storage.changes import ChangeFeed
 from gateway_server.storage.models import ModelRepository
 from gateway_server.storage.providers import ProviderRepository
+from gateway_server.storage.routes import RouteRepository
 from gateway_server.storage.sealing import MasterKeys
 from gateway_server.storage.tenants import TenantRepository
 
@@ -20,6 +22,8 @@ from gateway_server.storage.tenants import TenantRepository
 ValidateProvider = Callable[[Provider], object]
 #: Calls a provider to see whether it can be used; what is wrong is an answer, not an exception.
 CheckProvider = Callable[[Provider], Awaitable[CheckProviderResponse]]
+#: How the targets of this process are doing.
+ListTargetStates = Callable[[], list[TargetState]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +34,7 @@ class AdminDependencies:
     api_keys: ApiKeyRepository
     providers: ProviderRepository
     models: ModelRepository
+    routes: RouteRepository
     audit: AuditRepository
     feed: ChangeFeed
     peppers: Peppers
@@ -37,6 +42,7 @@ class AdminDependencies:
     clock: Clock
     validate_provider: ValidateProvider
     check_provider: CheckProvider
+    target_states: ListTargetStates
 
 
 def actor_of(call: CallContext) -> Actor:
@@ -52,6 +58,7 @@ class AdminMethods:
         self._api_keys = dependencies.api_keys
         self._providers = dependencies.providers
         self._models = dependencies.models
+        self._routes = dependencies.routes
         self._audit = dependencies.audit
         self._feed = dependencies.feed
         self._peppers = dependencies.peppers
@@ -59,6 +66,7 @@ class AdminMethods:
         self._clock = dependencies.clock
         self._validate_provider = dependencies.validate_provider
         self._check_provider = dependencies.check_provider
+        self._target_states = dependencies.target_states
 
     async def _announce(self, resource: str) -> None:
         """Lets a committed change take effect in this process at once; others see it when they poll."""

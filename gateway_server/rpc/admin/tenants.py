@@ -12,10 +12,12 @@ from aigateway.v1.admin_service_pb2 import (
     ListTenantsResponse,
     UpdateTenantRequest,
 )
+from aigateway.v1.error_reason_pb2 import ErrorReason
 from aigateway.v1.tenant_pb2 import Tenant
 from gateway_server.call import CallContext
+from gateway_server.errors import GatewayError, invalid_request
 from gateway_server.ids import new_id
-from gateway_server.resource_names import parse_tenant
+from gateway_server.resource_names import parse_route, parse_tenant
 from gateway_server.rpc.admin.base import AdminMethods, actor_of
 from gateway_server.rpc.admin.budgets import check_budget
 from gateway_server.rpc.admin.masks import apply_update, check_create, field_rules
@@ -25,7 +27,7 @@ from gateway_server.storage.resources import resource_in_use, resource_not_found
 _RULES: Final = field_rules(
     Tenant.DESCRIPTOR,
     "tenant",
-    not_built=("guardrail_profile", "default_route"),
+    not_built=("guardrail_profile",),
 )
 
 
@@ -48,6 +50,7 @@ class TenantMethods(AdminMethods):
         """Makes a tenant."""
         check_create(request.tenant, _RULES)
         await check_budget(request.tenant.budget, "tenant.budget")
+        await self._check_default_route(request.tenant)
         tenant = await self._tenants.by(actor_of(call)).create(request.tenant_id or new_id(), request.tenant)
         await self._announce(tenant.name)
         return tenant
@@ -55,8 +58,8 @@ class TenantMethods(AdminMethods):
     async def UpdateTenant(self, request: UpdateTenantRequest, call: CallContext) -> Tenant:
         """Changes the fields that the mask names."""
         tenant_id = parse_tenant(request.tenant.name, "tenant.name")
-
         await check_budget(request.tenant.budget, "tenant.budget")
+        await self._check_default_route(request.tenant)
 
         def change(tenant: Tenant) -> None:
             apply_update(tenant, request.tenant, request.update_mask, _RULES)
@@ -74,6 +77,17 @@ class TenantMethods(AdminMethods):
         await self._tenants.by(actor_of(call)).delete(tenant_id, etag=request.etag)
         await self._announce(request.name)
         return Empty()
+
+    async def _check_default_route(self, tenant: Tenant) -> None:
+        """Raises INVALID_REQUEST when there is no such route."""
+        if not tenant.default_route:
+            return
+        try:
+            await self._routes.get(parse_route(tenant.default_route, "tenant.default_route"))
+        except GatewayError as error:
+            if error.reason != ErrorReason.ERROR_REASON_RESOURCE_NOT_FOUND:
+                raise
+            raise invalid_request("tenant.default_route", f"{tenant.default_route} does not exist") from None
 
 
 def _keep_own(tenant_id: str, call: CallContext, *, verb: str) -> None:

@@ -39,6 +39,7 @@ from gateway_server.storage.budgets import BudgetRepository
 from gateway_server.storage.changes import ChangeFeed
 from gateway_server.storage.models import ModelRepository
 from gateway_server.storage.providers import ProviderRepository
+from gateway_server.storage.routes import RouteRepository
 from gateway_server.storage.sealing import MasterKeys
 from gateway_server.storage.tenants import TenantRepository
 from gateway_server.storage.usage_records import UsageRepository
@@ -131,6 +132,8 @@ async def gateway(tmp_path: Path) -> AsyncIterator[Gateway]:
                         api_keys=keys,
                         providers=ProviderRepository(store, clock),
                         models=ModelRepository(store, clock),
+                        routes=RouteRepository(store, clock),
+                        target_states=list,
                         audit=AuditRepository(store),
                         feed=feed,
                         peppers=peppers,

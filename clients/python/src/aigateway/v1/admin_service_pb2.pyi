@@ -1265,6 +1265,47 @@ class DeleteRouteRequest(_message.Message):
 Global___DeleteRouteRequest: _TypeAlias = DeleteRouteRequest  # noqa: Y015
 
 @_typing.final
+class ListTargetStatesRequest(_message.Message):
+    """Which states to list: all."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListTargetStatesRequest: _TypeAlias = ListTargetStatesRequest  # noqa: Y015
+
+@_typing.final
+class ListTargetStatesResponse(_message.Message):
+    """States of targets."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TARGET_STATES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def target_states(self) -> _containers.RepeatedCompositeFieldContainer[_routing_pb2.TargetState]:
+        """In order of their names."""
+
+    def __init__(
+        self,
+        *,
+        target_states: _abc.Iterable[_routing_pb2.TargetState] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["target_states", b"target_states"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListTargetStatesResponse: _TypeAlias = ListTargetStatesResponse  # noqa: Y015
+
+@_typing.final
 class ListAuditEventsRequest(_message.Message):
     """Which changes to list."""
 

@@ -212,6 +212,11 @@ class AdminServiceStub(object):
                 request_serializer=aigateway_dot_v1_dot_admin__service__pb2.DeleteRouteRequest.SerializeToString,
                 response_deserializer=google_dot_protobuf_dot_empty__pb2.Empty.FromString,
                 _registered_method=True)
+        self.ListTargetStates = channel.unary_unary(
+                '/aigateway.v1.AdminService/ListTargetStates',
+                request_serializer=aigateway_dot_v1_dot_admin__service__pb2.ListTargetStatesRequest.SerializeToString,
+                response_deserializer=aigateway_dot_v1_dot_admin__service__pb2.ListTargetStatesResponse.FromString,
+                _registered_method=True)
         self.ListAuditEvents = channel.unary_unary(
                 '/aigateway.v1.AdminService/ListAuditEvents',
                 request_serializer=aigateway_dot_v1_dot_admin__service__pb2.ListAuditEventsRequest.SerializeToString,
@@ -463,6 +468,14 @@ class AdminServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListTargetStates(self, request, context):
+        """Lists how the models that calls were sent to are doing, as the process that
+        answers has seen it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListAuditEvents(self, request, context):
         """Lists changes that administrators made, newest first.
         """
@@ -642,6 +655,11 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.DeleteRoute,
                     request_deserializer=aigateway_dot_v1_dot_admin__service__pb2.DeleteRouteRequest.FromString,
                     response_serializer=google_dot_protobuf_dot_empty__pb2.Empty.SerializeToString,
+            ),
+            'ListTargetStates': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListTargetStates,
+                    request_deserializer=aigateway_dot_v1_dot_admin__service__pb2.ListTargetStatesRequest.FromString,
+                    response_serializer=aigateway_dot_v1_dot_admin__service__pb2.ListTargetStatesResponse.SerializeToString,
             ),
             'ListAuditEvents': grpc.unary_unary_rpc_method_handler(
                     servicer.ListAuditEvents,
@@ -1568,6 +1586,33 @@ class AdminService(object):
             '/aigateway.v1.AdminService/DeleteRoute',
             aigateway_dot_v1_dot_admin__service__pb2.DeleteRouteRequest.SerializeToString,
             google_dot_protobuf_dot_empty__pb2.Empty.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListTargetStates(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/aigateway.v1.AdminService/ListTargetStates',
+            aigateway_dot_v1_dot_admin__service__pb2.ListTargetStatesRequest.SerializeToString,
+            aigateway_dot_v1_dot_admin__service__pb2.ListTargetStatesResponse.FromString,
             options,
             channel_credentials,
             insecure,

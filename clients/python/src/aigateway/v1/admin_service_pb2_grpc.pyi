@@ -112,6 +112,10 @@ class AdminServiceStub:
     """Changes the fields of a route that the mask names."""
     DeleteRoute: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.DeleteRouteRequest, _empty_pb2.Empty]
     """Deletes a route."""
+    ListTargetStates: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.ListTargetStatesRequest, _admin_service_pb2.ListTargetStatesResponse]
+    """Lists how the models that calls were sent to are doing, as the process that
+    answers has seen it.
+    """
     ListAuditEvents: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.ListAuditEventsRequest, _admin_service_pb2.ListAuditEventsResponse]
     """Lists changes that administrators made, newest first."""
 
@@ -192,6 +196,10 @@ class AdminServiceAsyncStub(AdminServiceStub):
     """Changes the fields of a route that the mask names."""
     DeleteRoute: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.DeleteRouteRequest, _empty_pb2.Empty]  # type: ignore[assignment]
     """Deletes a route."""
+    ListTargetStates: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.ListTargetStatesRequest, _admin_service_pb2.ListTargetStatesResponse]  # type: ignore[assignment]
+    """Lists how the models that calls were sent to are doing, as the process that
+    answers has seen it.
+    """
     ListAuditEvents: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.ListAuditEventsRequest, _admin_service_pb2.ListAuditEventsResponse]  # type: ignore[assignment]
     """Lists changes that administrators made, newest first."""
 
@@ -473,6 +481,16 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_empty_pb2.Empty, _abc.Awaitable[_empty_pb2.Empty]]:
         """Deletes a route."""
+
+    @_abc_1.abstractmethod
+    def ListTargetStates(
+        self,
+        request: _admin_service_pb2.ListTargetStatesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_service_pb2.ListTargetStatesResponse, _abc.Awaitable[_admin_service_pb2.ListTargetStatesResponse]]:
+        """Lists how the models that calls were sent to are doing, as the process that
+        answers has seen it.
+        """
 
     @_abc_1.abstractmethod
     def ListAuditEvents(

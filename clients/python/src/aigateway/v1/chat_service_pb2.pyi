@@ -171,7 +171,7 @@ class ChatCompletion(_message.Message):
     id: _builtins.str
     """The gateway's id for this answer. Also the id of its usage record."""
     model: _builtins.str
-    """The model as the caller named it."""
+    """The model as the caller named it, or the route that stood in for no name."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When the gateway received the request."""
@@ -186,11 +186,13 @@ class ChatCompletion(_message.Message):
 
     @_builtins.property
     def usage(self) -> _usage_pb2.TokenUsage:
-        """Tokens used, over all choices."""
+        """Tokens used for this answer, over all choices."""
 
     @_builtins.property
     def cost(self) -> _usage_pb2.Cost:
-        """What it cost. Unset when the model has no price."""
+        """What the call cost, failed attempts that are billed included. Unset when
+        no model that was asked has a price.
+        """
 
     @_builtins.property
     def guardrail_results(self) -> _containers.RepeatedCompositeFieldContainer[_routing_pb2.GuardrailResult]:
@@ -431,7 +433,8 @@ class CreateChatCompletionRequest(_message.Message):
     STORAGE_OPTIONS_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """Whom to ask: a route ("balanced"), a provider's model ("openai/gpt-4o"),
-    or a bare model name that any enabled provider serves ("gpt-4o").
+    or a bare model name that any enabled provider serves ("gpt-4o"). Empty
+    means the tenant's default route.
     """
     end_user_id: _builtins.str
     """A stable, private id for the end user, passed to providers that ask."""

@@ -8,6 +8,7 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 import builtins as _builtins
@@ -20,6 +21,34 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _BreakerState:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _BreakerStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_BreakerState.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    BREAKER_STATE_UNSPECIFIED: _BreakerState.ValueType  # 0
+    """Not set."""
+    BREAKER_STATE_CLOSED: _BreakerState.ValueType  # 1
+    """Every call."""
+    BREAKER_STATE_OPEN: _BreakerState.ValueType  # 2
+    """None: too many have failed."""
+    BREAKER_STATE_HALF_OPEN: _BreakerState.ValueType  # 3
+    """One at a time, to see whether the target has recovered."""
+
+class BreakerState(_BreakerState, metaclass=_BreakerStateEnumTypeWrapper):
+    """What a circuit breaker lets through."""
+
+BREAKER_STATE_UNSPECIFIED: BreakerState.ValueType  # 0
+"""Not set."""
+BREAKER_STATE_CLOSED: BreakerState.ValueType  # 1
+"""Every call."""
+BREAKER_STATE_OPEN: BreakerState.ValueType  # 2
+"""None: too many have failed."""
+BREAKER_STATE_HALF_OPEN: BreakerState.ValueType  # 3
+"""One at a time, to see whether the target has recovered."""
+Global___BreakerState: _TypeAlias = BreakerState  # noqa: Y015
 
 class _RoutingStrategy:
     ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -448,6 +477,72 @@ class RouteCandidate(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__strategy_score) -> _WhichOneofReturnType__strategy_score | None: ...
 
 Global___RouteCandidate: _TypeAlias = RouteCandidate  # noqa: Y015
+
+@_typing.final
+class TargetState(_message.Message):
+    """How a target is doing, as one process has seen it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    BREAKER_STATE_FIELD_NUMBER: _builtins.int
+    COOLDOWN_END_TIME_FIELD_NUMBER: _builtins.int
+    COOLDOWN_REASON_FIELD_NUMBER: _builtins.int
+    ERROR_RATE_FIELD_NUMBER: _builtins.int
+    REQUESTS_IN_FLIGHT_FIELD_NUMBER: _builtins.int
+    TIME_TO_FIRST_TOKEN_FIELD_NUMBER: _builtins.int
+    LATENCY_FIELD_NUMBER: _builtins.int
+    TRAFFIC_SHARE_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """Format: providers/{provider}/models/{model}"""
+    breaker_state: Global___BreakerState.ValueType
+    """Whether calls go to it."""
+    cooldown_reason: _builtins.str
+    """Why it is left alone: a reason as in ErrorInfo.reason, or "BREAKER_OPEN"."""
+    error_rate: _builtins.float
+    """The share of its attempts in the last ten seconds that failed by its
+    fault, from 0 to 1. Unset when there were none.
+    """
+    requests_in_flight: _builtins.int
+    """Attempts under way."""
+    traffic_share: _builtins.float
+    """How much of its usual share of calls it gets after it has recovered, up
+    to 1.
+    """
+    @_builtins.property
+    def cooldown_end_time(self) -> _timestamp_pb2.Timestamp:
+        """Until when it is left alone. Unset when it is not."""
+
+    @_builtins.property
+    def time_to_first_token(self) -> _duration_pb2.Duration:
+        """Recent time to the first token. Unset when not known."""
+
+    @_builtins.property
+    def latency(self) -> _duration_pb2.Duration:
+        """Recent time of whole attempts that served. Unset when not known."""
+
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        breaker_state: Global___BreakerState.ValueType = ...,
+        cooldown_end_time: _timestamp_pb2.Timestamp | None = ...,
+        cooldown_reason: _builtins.str = ...,
+        error_rate: _builtins.float | None = ...,
+        requests_in_flight: _builtins.int = ...,
+        time_to_first_token: _duration_pb2.Duration | None = ...,
+        latency: _duration_pb2.Duration | None = ...,
+        traffic_share: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_error_rate", b"_error_rate", "cooldown_end_time", b"cooldown_end_time", "error_rate", b"error_rate", "latency", b"latency", "time_to_first_token", b"time_to_first_token"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_error_rate", b"_error_rate", "breaker_state", b"breaker_state", "cooldown_end_time", b"cooldown_end_time", "cooldown_reason", b"cooldown_reason", "error_rate", b"error_rate", "latency", b"latency", "model", b"model", "requests_in_flight", b"requests_in_flight", "time_to_first_token", b"time_to_first_token", "traffic_share", b"traffic_share"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__error_rate: _TypeAlias = _typing.Literal["error_rate"]  # noqa: Y015
+    _WhichOneofArgType__error_rate: _TypeAlias = _typing.Literal["_error_rate", b"_error_rate"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__error_rate) -> _WhichOneofReturnType__error_rate | None: ...
+
+Global___TargetState: _TypeAlias = TargetState  # noqa: Y015
 
 @_typing.final
 class GuardrailResult(_message.Message):

@@ -222,11 +222,11 @@ class UsageRecord(_message.Message):
 
     @_builtins.property
     def usage(self) -> _usage_pb2.TokenUsage:
-        """Tokens."""
+        """Tokens, over all attempts."""
 
     @_builtins.property
     def cost(self) -> _usage_pb2.Cost:
-        """Cost."""
+        """Cost, over all attempts."""
 
     @_builtins.property
     def attempts(self) -> _containers.RepeatedCompositeFieldContainer[_routing_pb2.Attempt]:

@@ -1,0 +1,137 @@
+"""How each target is doing, as this process has seen it, and as others told."""
+
+from collections.abc import Callable, Iterator
+from typing import Final
+
+from aigateway.v1.error_reason_pb2 import ErrorReason
+from gateway_server.clock import Clock
+from gateway_server.errors import GatewayError
+from gateway_server.router.breaker import Breaker, Cooldown, Passage
+from gateway_server.router.observations import Observations
+from gateway_server.router.retry_budget import RetryBudget
+
+#: How long a target is left alone that refused the credential, or whose account has no quota left.
+_CREDENTIAL_SECONDS: Final = 30.0
+_QUOTA_SECONDS: Final = 60.0
+#: The longest that a provider's own word is believed.
+_LONGEST_SECONDS: Final = 600.0
+
+#: Failures that are the target's fault and may be over at any time.
+_COUNTED: Final = frozenset(
+    {
+        ErrorReason.ERROR_REASON_UPSTREAM_UNAVAILABLE,
+        ErrorReason.ERROR_REASON_UPSTREAM_TIMEOUT,
+        ErrorReason.ERROR_REASON_UPSTREAM_PROTOCOL_ERROR,
+        ErrorReason.ERROR_REASON_UPSTREAM_RATE_LIMITED,
+    }
+)
+
+#: Is told of each new cooldown: the target's name, for how many seconds, and why.
+OnCooldown = Callable[[str, float, str], None]
+
+
+class TargetHealth:
+    """One target: its breaker, its retry budget, its observations."""
+
+    __slots__ = ("breaker", "name", "observations", "retry_budget")
+
+    def __init__(self, name: str, now: float) -> None:
+        self.name = name
+        self.breaker = Breaker()
+        self.observations = Observations()
+        self.retry_budget = RetryBudget(now)
+
+
+class HealthBook:
+    """The health of all targets by their names, ``provider/model``."""
+
+    def __init__(self, clock: Clock, *, breaks: bool = True, on_cooldown: OnCooldown | None = None) -> None:
+        """Without ``breaks`` nothing is ever left alone; times are observed all the same."""
+        self._clock = clock
+        self._breaks = breaks
+        self._on_cooldown = on_cooldown
+        self._targets: dict[str, TargetHealth] = {}
+
+    def of(self, name: str) -> TargetHealth:
+        """The health of a target; of a new one when nothing is known."""
+        health = self._targets.get(name)
+        if health is None:
+            health = self._targets[name] = TargetHealth(name, self._clock.monotonic())
+        return health
+
+    def __iter__(self) -> Iterator[TargetHealth]:
+        return iter(self._targets.values())
+
+    def now(self) -> float:
+        """The time that all of it is measured by."""
+        return self._clock.monotonic()
+
+    def forget(self, provider_id: str) -> None:
+        """Forgets the targets of a provider that was changed: they may be all right now."""
+        for name in [name for name in self._targets if name.partition("/")[0] == provider_id]:
+            self._targets[name].breaker = Breaker()  # attempts under way still count in the observations
+
+    def adopt(self, name: str, seconds: float, reason: str) -> None:
+        """Leaves a target alone that another process found failing."""
+        self.of(name).breaker.cool_down(Cooldown(self._clock.monotonic() + seconds, reason))
+
+    def is_left_alone(self, health: TargetHealth, at: float) -> bool:
+        """Whether a target would be left alone at a time to come, as things stand."""
+        return self._breaks and health.breaker.cooldown(at) is not None
+
+    def begin(self, health: TargetHealth) -> Passage | None:
+        """Begins an attempt; None when the target is to be left alone. ``end`` must follow if it began."""
+        passage = health.breaker.begin(self._clock.monotonic()) if self._breaks else Passage.FREE
+        if passage is not None:
+            health.observations.in_flight += 1
+        return passage
+
+    def end(
+        self,
+        health: TargetHealth,
+        passage: Passage,
+        error: BaseException | None,
+        *,
+        latency: float = 0.0,
+        first_token: float | None = None,
+    ) -> None:
+        """Ends an attempt with what came of it; times are in seconds, and count when it served."""
+        health.observations.in_flight -= 1
+        now = self._clock.monotonic()
+        if error is None:
+            health.observations.add(now, latency, first_token)
+        if not self._breaks:
+            return
+        breaker = health.breaker
+        before = breaker.cooldown(now)
+        if error is None or _answered(error):
+            breaker.succeed(passage, now)
+        elif (cooldown := _cooldown_for(error, now)) is not None:
+            breaker.abandon(passage)
+            breaker.cool_down(cooldown)
+        elif isinstance(error, GatewayError) and error.reason in _COUNTED:
+            breaker.fail(passage, now)
+        else:
+            breaker.abandon(passage)
+        after = breaker.cooldown(now)
+        if after is not None and after != before and self._on_cooldown is not None:
+            self._on_cooldown(health.name, after.until - now, after.reason)
+
+
+def _answered(error: BaseException) -> bool:
+    """Whether the target did what it should: it was right to refuse."""
+    return isinstance(error, GatewayError) and error.reason == ErrorReason.ERROR_REASON_UPSTREAM_REJECTED
+
+
+def _cooldown_for(error: BaseException | None, now: float) -> Cooldown | None:
+    """For how long a failure says that the target is of no use to anybody."""
+    if not isinstance(error, GatewayError):
+        return None
+    if error.reason == ErrorReason.ERROR_REASON_UPSTREAM_CREDENTIAL_REJECTED:
+        return Cooldown(now + _CREDENTIAL_SECONDS, error.reason_name)
+    if error.reason == ErrorReason.ERROR_REASON_UPSTREAM_RATE_LIMITED:
+        if not error.retryable:
+            return Cooldown(now + _QUOTA_SECONDS, error.reason_name)
+        if error.retry_after:
+            return Cooldown(now + min(error.retry_after, _LONGEST_SECONDS), error.reason_name)
+    return None
