@@ -17,6 +17,7 @@ from gateway_server.cli import (
     providers,
     rebuild_usage,
     rekey,
+    routes,
     serve,
     tenants,
     usage,
@@ -34,6 +35,8 @@ app.add_typer(tenants.app, name="tenants")
 app.add_typer(keys.app, name="keys")
 app.add_typer(providers.app, name="providers")
 app.add_typer(models.app, name="models")
+app.add_typer(routes.app, name="routes")
+app.add_typer(routes.app, name="route", hidden=True)
 app.add_typer(usage.app, name="usage")
 app.add_typer(audit.app, name="audit")
 app.command("serve", add_help_option=False)(serve.serve)

@@ -32,11 +32,11 @@ def apply(
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Delete without asking.")] = False,
 ) -> None:
-    """Makes tenants, API keys, providers and models as a file says; doing it again changes nothing.
+    """Makes tenants, API keys, providers, models and routes as a file says; doing it again changes nothing.
 
-    The file has lists named tenants, api_keys, providers and models. An item is a resource as `get` shows
-    it: a field that it does not name is left as it is, one that is null is emptied. The secret of a key
-    that is made is printed, once. --prune leaves the key in use and its tenant alone.
+    The file has lists named tenants, api_keys, providers, models and routes. An item is a resource as `get`
+    shows it: a field that it does not name is left as it is, one that is null is emptied. The secret of a
+    key that is made is printed, once. --prune leaves the key in use and its tenant alone.
     """
     from gateway_server.cli.manifest import Action, ManifestError, parse_manifest, plan, render_step
 
@@ -71,6 +71,7 @@ def _existing(session: Session, manifest: "Manifest") -> "dict[str, Message]":
         "api_keys": admin.api_keys.list,
         "providers": admin.providers.list,
         "models": admin.models.list,
+        "routes": admin.routes.list,
     }
     found = {}
     for kind in manifest.kinds:
@@ -98,6 +99,7 @@ def _carry_out(client: "Client", step: "Step", secrets: dict[str, str]) -> None:
         "api_keys": admin.api_keys,
         "providers": admin.providers,
         "models": admin.models,
+        "routes": admin.routes,
     }
     resource, new_id = resources[step.kind.name], last_id(step.name)
     before: Any = step.before
@@ -112,6 +114,8 @@ def _carry_out(client: "Client", step: "Step", secrets: dict[str, str]) -> None:
             admin.providers.create(after, provider_id=new_id)
         case Action.CREATE, "models":
             admin.models.create(parent, after, model_id=new_id)
+        case Action.CREATE, "routes":
+            admin.routes.create(after, route_id=new_id)
         case Action.UPDATE, _:
             # Not over a change that somebody else makes at the same time.
             after.etag = before.etag

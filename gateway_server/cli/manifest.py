@@ -13,7 +13,7 @@ import typer
 from google.api.field_behavior_pb2 import FieldBehavior, field_behavior
 from google.protobuf import json_format
 
-from aigateway.v1 import api_key_pb2, model_pb2, provider_pb2, tenant_pb2
+from aigateway.v1 import api_key_pb2, model_pb2, provider_pb2, route_pb2, tenant_pb2
 from gateway_server.cli import names
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ KINDS: Final = (
     Kind("api_keys", api_key_pb2.ApiKey, names.api_key_name),
     Kind("providers", provider_pb2.Provider, names.provider_name),
     Kind("models", model_pb2.Model, names.model_name),
+    Kind("routes", route_pb2.Route, names.route_name),
 )
 
 # Filled in by the gateway, so ignored when a file that `get` wrote has them. An etag says which state was

@@ -33,6 +33,11 @@ def model_name(text: str) -> str:
     return _name(text, "providers", "models")
 
 
+def route_name(text: str) -> str:
+    """``routes/{route}``."""
+    return _name(text, "routes")
+
+
 def short_name(name: str) -> str:
     """The ids alone: ``acme/web``."""
     return "/".join(name.split("/")[1::2])

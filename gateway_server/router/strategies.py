@@ -2,7 +2,8 @@
 
 ``balanced`` scores a target by ``weight * (1 - quality / best quality) + (1 - weight) * (1 - lowest cost /
 cost)``: 0 for one that is the best and the cheapest, 0.5 of either part for one that is half as good, or
-twice as dear. Both parts are ratios, so neither the unit nor one outlier among the targets matters.
+twice as dear. Both parts are ratios, so neither the unit nor one outlier among the targets matters. What is
+free counts as a tenth of the cheapest that is not, so that those stay apart.
 """
 
 import math
@@ -15,6 +16,7 @@ from aigateway.v1.routing_pb2 import RoutingStrategy
 
 #: What a strategy that goes by something puts targets behind of which that is not known.
 _UNKNOWN: Final = math.inf
+_SHARE_OF_FREE: Final = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,13 +75,14 @@ def _quality_first(prospects: Sequence[Prospect], _: Situation) -> list[Ranked]:
 def _balanced(prospects: Sequence[Prospect], situation: Situation) -> list[Ranked]:
     best = max((each.quality_score or 0.0 for each in prospects), default=0.0)
     costs = [each.estimated_cost_nanos for each in prospects if each.estimated_cost_nanos is not None]
-    lowest = min(costs, default=0)
+    of_free = min((cost for cost in costs if cost > 0), default=1) * _SHARE_OF_FREE
+    lowest = min(costs, default=0) or of_free
     weight = situation.quality_weight
     return _by_score(
         prospects,
         [
             weight * _shortfall(each.quality_score or 0.0, best)
-            + (1 - weight) * _excess(each.estimated_cost_nanos, lowest)
+            + (1 - weight) * _excess(each.estimated_cost_nanos, lowest, of_free)
             for each in prospects
         ],
     )
@@ -90,11 +93,9 @@ def _shortfall(quality: float, best: float) -> float:
     return 1 - quality / best if best > 0 else 0.0
 
 
-def _excess(cost: int | None, lowest: int) -> float:
+def _excess(cost: int | None, lowest: float, of_free: float) -> float:
     """0 for the cheapest, nearer to 1 the dearer; 1 without a price."""
-    if cost is None:
-        return 1.0
-    return 1 - lowest / cost if cost > 0 else 0.0
+    return 1.0 if cost is None else 1 - lowest / (cost or of_free)
 
 
 def _priority(prospects: Sequence[Prospect], _: Situation) -> list[Ranked]:

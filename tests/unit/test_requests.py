@@ -18,10 +18,10 @@ def refusal(request: CreateChatCompletionRequest) -> GatewayError:
 
 
 def test_all_faults_of_a_request_of_ordinary_size_are_named() -> None:
-    error = refusal(CreateChatCompletionRequest(messages=[Message()]))
+    error = refusal(CreateChatCompletionRequest(end_user_id="x" * 257, messages=[Message()]))
 
-    assert [violation.field for violation in error.violations] == [
-        "model",
+    assert sorted(violation.field for violation in error.violations) == [
+        "end_user_id",
         "messages[0]",
         "messages[0].role",
     ]

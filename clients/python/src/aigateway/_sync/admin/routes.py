@@ -11,9 +11,12 @@ from aigateway.v1.admin_service_pb2 import (
     DeleteRouteRequest,
     GetRouteRequest,
     ListRoutesRequest,
+    ListTargetStatesRequest,
+    ListTargetStatesResponse,
     UpdateRouteRequest,
 )
 from aigateway.v1.route_pb2 import Route
+from aigateway.v1.routing_pb2 import TargetState
 
 
 class Routes:
@@ -46,6 +49,13 @@ class Routes:
         mask = None if update_mask is None else FieldMask(paths=update_mask)
         request = UpdateRouteRequest(route=route, update_mask=mask)
         return self._connection.call(self._connection.stubs.admin.UpdateRoute, request, timeout=timeout)
+
+    def list_target_states(self, *, timeout: float | None = None) -> Sequence[TargetState]:
+        """How the models that calls went to are doing, as the gateway that answers has seen it."""
+        answer: ListTargetStatesResponse = self._connection.call(
+            self._connection.stubs.admin.ListTargetStates, ListTargetStatesRequest(), timeout=timeout
+        )
+        return answer.target_states
 
     def delete(self, name: str, *, etag: str = "", timeout: float | None = None) -> None:
         """Deletes a route; with ``etag``, only if it is unchanged."""
