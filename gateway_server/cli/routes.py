@@ -41,7 +41,7 @@ class RouteOptions(Described):
             show_default="priority",
         ),
     ] = None
-    target: Annotated[
+    model: Annotated[
         list[str] | None,
         typer.Option(
             metavar="PROVIDER/MODEL[=WEIGHT]",
@@ -75,7 +75,7 @@ class RouteOptions(Described):
         strategies = parse_enums(Route, "strategy", [self.strategy] if self.strategy else ())
         edit.set(
             strategy=strategies[0] if strategies else None,
-            targets=[_target_of(text) for text in self.target or ()],
+            targets=[_target_of(text) for text in self.model or ()],
             quality_weight=self.quality_weight,
         )
         edit.set_in(
