@@ -58,7 +58,7 @@ def _calls(keys: int) -> list[CallRecord]:
     """A batch of calls of different keys at the end of the last day."""
     usage = TokenUsage(input_tokens=100, output_tokens=10, total_tokens=110)
     cost = Cost(total_nanos=1_000)
-    draw = random.Random(1)  # noqa: S311 -- calls for a benchmark
+    draw = random.Random(1)
     return [
         CallRecord(
             request_id=new_id(),

@@ -82,6 +82,11 @@ class Principal:
         return f"tenants/{self.tenant_id}/apiKeys/{self.api_key_id}"
 
     @property
+    def needs_prices(self) -> bool:
+        """Whether a budget applies that models without a price must not be used under."""
+        return any(not budget.allow_unpriced_models for budget in self.budgets)
+
+    @property
     def is_admin_reader(self) -> bool:
         """Whether it may read the resources and the usage of every tenant."""
         return bool(self.scopes & {Scope.SCOPE_ADMIN_READ, Scope.SCOPE_ADMIN_WRITE})

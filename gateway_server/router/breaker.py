@@ -151,6 +151,10 @@ class Breaker:
         failures, attempts = self._counts()
         return failures / attempts if attempts else None
 
+    def is_recovering(self, now: float) -> bool:
+        """Whether it has closed of late, and the target does not get its whole share yet."""
+        return now - self._closed_at < _SLOW_START_SECONDS
+
     def share(self, now: float) -> float:
         """How much of its share of calls the target gets, above 0 and up to 1."""
         since = (now - self._closed_at) / _SLOW_START_SECONDS

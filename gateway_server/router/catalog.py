@@ -51,6 +51,26 @@ class Candidate:
         return frozenset(self.target.model.input_modalities)
 
     @cached_property
+    def label(self) -> str:
+        """``provider/model``, by the provider's own name for the model."""
+        return self.target.label
+
+    @cached_property
+    def context_window_tokens(self) -> int:
+        """Tokens it can read and write together; 0 when that is not known."""
+        return self.target.model.context_window_tokens
+
+    @cached_property
+    def max_output_tokens(self) -> int:
+        """Tokens it can write; 0 when that is not known."""
+        return self.target.model.max_output_tokens
+
+    @cached_property
+    def has_price(self) -> bool:
+        """Whether it is known what it costs."""
+        return self.target.model.HasField("price")
+
+    @cached_property
     def quality_score(self) -> float | None:
         """How good its answers are, from 0 to 100."""
         model = self.target.model

@@ -44,13 +44,8 @@ def forbids(
     lacking = _lacking(candidate, facts)
     if lacking:
         return Exclusion(_CE.CANDIDATE_EXCLUSION_CAPABILITY, lacking)
-    if not candidate.target.model.HasField("price"):
-        for budget in principal.budgets:
-            if not budget.allow_unpriced_models:
-                return Exclusion(
-                    _CE.CANDIDATE_EXCLUSION_UNPRICED,
-                    f"it has no price, and {budget.owner} has a budget",
-                )
+    if not candidate.has_price and principal.needs_prices:
+        return Exclusion(_CE.CANDIDATE_EXCLUSION_UNPRICED, "it has no price, and a budget applies")
     return None
 
 
@@ -61,13 +56,10 @@ def is_unlikely(
 
     ``remaining`` is what the call has left, ``usual_time`` what the target takes to answer, in seconds.
     """
-    model = candidate.target.model
-    if model.max_output_tokens and facts.max_output_tokens > model.max_output_tokens:
-        return Exclusion(
-            _CE.CANDIDATE_EXCLUSION_TOKEN_LIMIT,
-            f"it writes at most {model.max_output_tokens} tokens",
-        )
-    window = model.context_window_tokens
+    most = candidate.max_output_tokens
+    if most and facts.max_output_tokens > most:
+        return Exclusion(_CE.CANDIDATE_EXCLUSION_TOKEN_LIMIT, f"it writes at most {most} tokens")
+    window = candidate.context_window_tokens
     if window and facts.input_tokens + facts.max_output_tokens > window:
         return Exclusion(
             _CE.CANDIDATE_EXCLUSION_TOKEN_LIMIT,

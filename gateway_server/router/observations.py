@@ -35,9 +35,15 @@ class Observations:
         """The decayed mean time to the first content of a stream."""
         return self._first_token
 
-    def fading(self, mean: float | None, now: float) -> float:
-        """A mean as the least-latency strategy sees it; 0 for what is not known, so that it is tried."""
-        return 0.0 if mean is None else mean * math.exp(-max(now - self._seen_at, 0.0) / _FADE_SECONDS)
+    def fading(self, now: float) -> tuple[float, float]:
+        """The mean times to the first content and in all as the least-latency strategy sees them.
+
+        0 for what is not known, so that it is tried.
+        """
+        if self._latency is None:
+            return 0.0, 0.0
+        left = math.exp(-max(now - self._seen_at, 0.0) / _FADE_SECONDS)
+        return (self._first_token or 0.0) * left, self._latency * left
 
     def usual_first_token(self, percentile: float) -> float | None:
         """The time within which that share of streams had content; None when too few are known."""

@@ -1,15 +1,14 @@
 """From what a caller asks for to the targets that may serve the call, in the order of trial."""
 
 import itertools
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
 from random import Random
-from typing import Final
+from typing import Final, NamedTuple
 
 from aigateway.v1.error_reason_pb2 import ErrorReason
-from aigateway.v1.model_pb2 import Price
+from aigateway.v1.route_pb2 import Route
 from aigateway.v1.routing_pb2 import CandidateExclusion, RoutingStrategy
-from aigateway.v1.usage_pb2 import TokenUsage
 from gateway_server.call import CallContext, Principal
 from gateway_server.errors import GatewayError, feature_not_supported, invalid_request, reason_name
 from gateway_server.router.affinity import Affinity, Session, session_key
@@ -20,24 +19,30 @@ from gateway_server.router.filters import Exclusion, forbids, is_unlikely
 from gateway_server.router.health import HealthBook, TargetHealth
 from gateway_server.router.retries import TryPolicy
 from gateway_server.router.strategies import Prospect, Situation, order
-from gateway_server.usage.cost import price_usage
+from gateway_server.usage.cost import expected_nanos
 from gateway_server.usage.expectation import OutputExpectation
 
 _CE: Final = CandidateExclusion
+_RATE_LIMITED: Final = reason_name(ErrorReason.ERROR_REASON_UPSTREAM_RATE_LIMITED)
+#: Strategies that look at what a request would cost.
+_BY_COST: Final = frozenset(
+    {RoutingStrategy.ROUTING_STRATEGY_COST_OPTIMIZED, RoutingStrategy.ROUTING_STRATEGY_BALANCED}
+)
+#: Kinds of calls of which is kept who may serve them.
+_KEPT_KINDS: Final = 1_000
 
 
-@dataclass(frozen=True, slots=True)
-class Option:
-    """A target in the order of trial. ``ready_at`` is on the monotonic clock: not before then, as asked."""
+class Option(NamedTuple):
+    """A target that may be tried, its place in the list that it is from, and what it was ordered by."""
 
     candidate: Candidate
     health: TargetHealth
+    position: int
+    weight: int = 1
     score: float | None = None
-    ready_at: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class Dropped:
+class Dropped(NamedTuple):
     """A target that is not to be tried; ``candidate`` is None for one that is not there."""
 
     model: str
@@ -59,14 +64,11 @@ class Plan:
     session: bytes | None = None
 
 
-@dataclass(slots=True)
-class _Survey:
-    """Targets of a destination, sorted into those that can be tried and those that cannot."""
+class _Eligible(NamedTuple):
+    """The targets of a destination that may serve a kind of call, and why others may not."""
 
-    ready: list[Option] = field(default_factory=list)
-    positions: list[tuple[int, int]] = field(default_factory=list)
-    cooling: list[tuple[Option, Cooldown]] = field(default_factory=list)
-    dropped: list[Dropped] = field(default_factory=list)
+    options: tuple[Option, ...]
+    dropped: tuple[Dropped, ...]
 
 
 class Router:
@@ -89,6 +91,8 @@ class Router:
         self._expectation = expectation
         self._policy = policy
         self._turns: dict[str, itertools.count[int]] = {}
+        self._kept: dict[Hashable, _Eligible] = {}
+        self._policies: dict[str, TryPolicy] = {}
 
     @property
     def catalog(self) -> Catalog:
@@ -98,6 +102,8 @@ class Router:
     @catalog.setter
     def catalog(self, catalog: Catalog) -> None:
         before, self._catalog = self._catalog, catalog
+        self._kept.clear()
+        self._policies.clear()
         for provider_id, etag in before.provider_etags.items():
             if catalog.provider_etags.get(provider_id) != etag:
                 self.health.forget(provider_id)
@@ -131,129 +137,132 @@ class Router:
         destination = self._catalog.find(name)
         if destination is None or not destination.has_candidates:
             raise _not_found(name, f"no enabled provider serves a model {name!r}")
-        survey = self._survey(destination, facts, call)
-        self._drop_unlikely(survey, facts, call)
+        eligible = self._eligible(destination, facts, call.principal)
+        dropped = list(eligible.dropped)
+        ordered = self._ready(eligible, call.clock.monotonic(), dropped)
+        if len(ordered) > 1:
+            ordered = _likely(ordered, facts, call.remaining(), dropped)
         options = facts.options
         route = destination.route
         strategy = options.strategy or (
             RoutingStrategy.ROUTING_STRATEGY_PRIORITY if route is None else route.strategy
         )
         key = session_key(options.session_affinity, call.principal, model=name, end_user_id=facts.end_user_id)
-        ordered = survey.ready
         if len(ordered) > 1:
-            ordered = self._order(destination, strategy, survey, facts, self.affinity.find(key))
+            ordered = self._order(destination, strategy, ordered, facts, self.affinity.find(key))
         ordered = _limited(ordered, destination, facts)
-        policy = self._policy if route is None else self._policy.overridden_by(route.retry_policy)
         return Plan(
             name=name,
             destination=destination,
             strategy=strategy,
             options=ordered,
-            dropped=survey.dropped,
-            policy=policy,
+            dropped=dropped,
+            policy=self._policy if route is None else self._policy_of(route),
             hedges=route is not None and route.fallback_policy.hedging_enabled,
             session=key,
         )
 
     def estimate(self, candidate: Candidate, facts: RequestFacts, session: Session | None) -> int | None:
         """What a request is expected to cost at a target, in billionths of a US dollar."""
-        model = candidate.target.model
-        if not model.HasField("price"):
+        if not candidate.has_price:
             return None
-        cached = session.cached_tokens if session is not None and session.target == candidate.name else 0
-        output = self._expectation.of(candidate.target.label, limit=facts.max_output_tokens)
-        return _expected_nanos(model.price, facts.input_tokens, output * facts.choices, cached)
+        output = self._expectation.of(candidate.label, limit=facts.max_output_tokens)
+        return expected_nanos(
+            candidate.target.model.price,
+            input_tokens=facts.input_tokens,
+            output_tokens=output * facts.choices,
+            cached_tokens=0 if session is None or session.target != candidate.name else session.cached_tokens,
+        )
 
     def session_of(self, plan: Plan) -> Session | None:
         """Where the session of a planned call was served last."""
         return self.affinity.find(plan.session)
 
-    def _survey(self, destination: Destination, facts: RequestFacts, call: CallContext) -> _Survey:
-        survey = _Survey()
-        now = call.clock.monotonic()
+    def _eligible(self, destination: Destination, facts: RequestFacts, principal: Principal) -> _Eligible:
+        """Who may serve such a call at all. Callers make many calls of few kinds, so it is kept."""
+        options = facts.options
+        kind = (
+            destination.name,
+            principal.allowed_models,
+            principal.needs_prices,
+            facts.needs,
+            facts.modalities,
+            tuple(options.allowed_providers),
+            tuple(options.excluded_providers),
+        )
+        eligible = self._kept.get(kind)
+        if eligible is None:
+            eligible = self._sort_out(destination, facts, principal)
+            if len(self._kept) >= _KEPT_KINDS:
+                self._kept.clear()
+            self._kept[kind] = eligible
+        return eligible
+
+    def _sort_out(self, destination: Destination, facts: RequestFacts, principal: Principal) -> _Eligible:
+        options: list[Option] = []
+        dropped: list[Dropped] = []
         route = None if destination.route is None else destination.name
         for position, choice in enumerate(destination.choices):
             candidate = choice.candidate
             if candidate is None:
                 exclusion = Exclusion(_CE.CANDIDATE_EXCLUSION_DISABLED, "it is switched off, or not there")
-                survey.dropped.append(Dropped(choice.model, None, exclusion))
-                continue
-            found = forbids(candidate, facts, call.principal, route=route)
-            if found is not None:
-                survey.dropped.append(Dropped(choice.model, candidate, found))
-                continue
-            health = self.health.of(candidate.name)
-            cooldown = health.breaker.cooldown(now)
-            if cooldown is not None:
-                option = Option(candidate, health, ready_at=cooldown.until)
-                survey.cooling.append((option, cooldown))
-                detail = f"{cooldown.reason}, for {max(cooldown.until - now, 0.0):.1f} s"
-                exclusion = Exclusion(_CE.CANDIDATE_EXCLUSION_COOLING_DOWN, detail)
-                survey.dropped.append(Dropped(choice.model, candidate, exclusion))
-                continue
-            survey.ready.append(Option(candidate, health))
-            survey.positions.append((position, choice.weight))
-        if not survey.ready:
-            self._take_cooling(survey)
-        return survey
-
-    def _take_cooling(self, survey: _Survey) -> None:
-        """When all that would do are to be left alone, takes those that told for how long."""
-        limited = reason_name(ErrorReason.ERROR_REASON_UPSTREAM_RATE_LIMITED)
-        waiting = [(option, cooldown) for option, cooldown in survey.cooling if cooldown.reason == limited]
-        for place, (option, _) in enumerate(sorted(waiting, key=lambda each: each[1].until)):
-            survey.ready.append(option)
-            survey.positions.append((place, 1))
-        names = {option.candidate.name for option in survey.ready}
-        survey.dropped = [
-            each for each in survey.dropped if each.candidate is None or each.candidate.name not in names
-        ]
-
-    def _drop_unlikely(self, survey: _Survey, facts: RequestFacts, call: CallContext) -> None:
-        """Drops what would probably fail, unless that is all there is."""
-        if len(survey.ready) < 2:
-            return
-        remaining = call.remaining()
-        kept: list[int] = []
-        dropped: list[Dropped] = []
-        for index, option in enumerate(survey.ready):
-            seen = option.health.observations
-            usual = seen.time_to_first_token if facts.streams else seen.latency
-            found = is_unlikely(option.candidate, facts, remaining=remaining, usual_time=usual)
-            if found is None:
-                kept.append(index)
+                dropped.append(Dropped(choice.model, None, exclusion))
+            elif (found := forbids(candidate, facts, principal, route=route)) is not None:
+                dropped.append(Dropped(choice.model, candidate, found))
             else:
-                dropped.append(Dropped(option.candidate.resource_name, option.candidate, found))
-        if kept and dropped:
-            survey.ready = [survey.ready[index] for index in kept]
-            survey.positions = [survey.positions[index] for index in kept]
-            survey.dropped += dropped
+                options.append(Option(candidate, self.health.of(candidate.name), position, choice.weight))
+        return _Eligible(tuple(options), tuple(dropped))
+
+    def _policy_of(self, route: Route) -> TryPolicy:
+        policy = self._policies.get(route.name)
+        if policy is None:
+            policy = self._policies[route.name] = self._policy.overridden_by(route.retry_policy)
+        return policy
+
+    def _ready(self, eligible: _Eligible, now: float, dropped: list[Dropped]) -> list[Option]:
+        """Those that are not cooling down; adds the others to ``dropped``.
+
+        When all are, those remain that told for how long: a call may be able to wait.
+        """
+        ready: list[Option] = []
+        cooling: list[tuple[Option, Cooldown]] = []
+        for option in eligible.options:
+            cooldown = option.health.breaker.cooldown(now)
+            if cooldown is None:
+                ready.append(option)
+            else:
+                cooling.append((option, cooldown))
+        if not ready:
+            waiting = [each for each in cooling if each[1].reason == _RATE_LIMITED]
+            ready = [option for option, _ in sorted(waiting, key=lambda each: each[1].until)]
+            cooling = [each for each in cooling if each[1].reason != _RATE_LIMITED]
+        for option, cooldown in cooling:
+            detail = f"{cooldown.reason}, for {max(cooldown.until - now, 0.0):.1f} s"
+            exclusion = Exclusion(_CE.CANDIDATE_EXCLUSION_COOLING_DOWN, detail)
+            dropped.append(Dropped(option.candidate.resource_name, option.candidate, exclusion))
+        return ready
 
     def _order(
         self,
         destination: Destination,
         strategy: RoutingStrategy.ValueType,
-        survey: _Survey,
+        options: list[Option],
         facts: RequestFacts,
         session: Session | None,
     ) -> list[Option]:
         now = self.health.now()
-        prospects: list[Prospect] = []
-        by_position: dict[int, Option] = {}
-        for option, (position, weight) in zip(survey.ready, survey.positions, strict=True):
-            seen = option.health.observations
-            by_position[position] = option
-            prospects.append(
-                Prospect(
-                    position=position,
-                    weight=weight,
-                    estimated_cost_nanos=self.estimate(option.candidate, facts, session),
-                    quality_score=option.candidate.quality_score,
-                    time_to_first_token=seen.fading(seen.time_to_first_token, now),
-                    latency=seen.fading(seen.latency, now),
-                    in_flight=seen.in_flight,
-                )
+        costs_matter = strategy in _BY_COST
+        prospects = [
+            Prospect(
+                place,
+                option.weight,
+                self.estimate(option.candidate, facts, session) if costs_matter else None,
+                option.candidate.quality_score,
+                *option.health.observations.fading(now),
+                option.health.observations.in_flight,
             )
+            for place, option in enumerate(options)
+        ]
         route = destination.route
         has_weight = route is not None and route.HasField("quality_weight")
         situation = Situation(
@@ -262,10 +271,8 @@ class Router:
             streams=facts.streams,
             quality_weight=route.quality_weight if route is not None and has_weight else 0.5,
         )
-        ordered = [
-            Option(by_position[each.position].candidate, by_position[each.position].health, each.score)
-            for each in order(strategy, prospects, situation)
-        ]
+        ranked = order(strategy, prospects, situation)
+        ordered = [options[each.position]._replace(score=each.score) for each in ranked]
         ordered = self._slowly(ordered, now)
         if session is not None:
             ordered.sort(key=lambda option: option.candidate.name != session.target)
@@ -273,14 +280,17 @@ class Router:
 
     def _slowly(self, ordered: list[Option], now: float) -> list[Option]:
         """Puts targets that have just recovered behind the others, the less often the longer ago it is."""
-        late = [option for option in ordered if self._is_passed_over(option, now)]
+        recovering = [option for option in ordered if option.health.breaker.is_recovering(now)]
+        if not recovering:
+            return ordered
+        late = [option for option in recovering if self._is_passed_over(option, now)]
         if not late or len(late) == len(ordered):
             return ordered
-        return [option for option in ordered if option not in late] + late
+        places = {option.position for option in late}
+        return [option for option in ordered if option.position not in places] + late
 
     def _is_passed_over(self, option: Option, now: float) -> bool:
-        share = option.health.breaker.share(now)
-        return share < 1 and self.draw.random() >= share
+        return self.draw.random() >= option.health.breaker.share(now)
 
     def _nobody(self, plan: Plan, call: CallContext) -> GatewayError:
         """Why there is nobody to try: of all reasons the one that is nearest to an answer."""
@@ -351,13 +361,24 @@ def _is_same_model(one: Candidate, other: Candidate) -> bool:
     return one.names[1] == other.names[1] or one.target.provider_model == other.target.provider_model
 
 
-def _expected_nanos(price: Price, input_tokens: int, output_tokens: int, cached_tokens: int) -> int:
-    usage = TokenUsage(
-        input_tokens=input_tokens,
-        output_tokens=output_tokens,
-        cache_read_input_tokens=min(cached_tokens, input_tokens),
-    )
-    return price_usage(usage, price).total_nanos
+def _likely(
+    options: list[Option], facts: RequestFacts, remaining: float, dropped: list[Dropped]
+) -> list[Option]:
+    """Those that will probably not fail, unless that is none; adds the others to ``dropped``."""
+    likely: list[Option] = []
+    unlikely: list[Dropped] = []
+    for option in options:
+        seen = option.health.observations
+        usual = seen.time_to_first_token if facts.streams else seen.latency
+        found = is_unlikely(option.candidate, facts, remaining=remaining, usual_time=usual)
+        if found is None:
+            likely.append(option)
+        else:
+            unlikely.append(Dropped(option.candidate.resource_name, option.candidate, found))
+    if not likely:
+        return options
+    dropped += unlikely
+    return likely
 
 
 def _not_found(name: str, message: str) -> GatewayError:

@@ -19,8 +19,7 @@ _UNKNOWN: Final = math.inf
 _SHARE_OF_FREE: Final = 0.1
 
 
-@dataclass(frozen=True, slots=True)
-class Prospect:
+class Prospect(NamedTuple):
     """A target as the strategies see it. ``position`` is its place in the route's list, and is unique.
 
     Costs are in billionths of a US dollar, times in seconds; None is not known. A time of 0 has not been

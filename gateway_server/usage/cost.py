@@ -62,6 +62,21 @@ def price_usage(usage: TokenUsage, price: Price) -> Cost:
     )
 
 
+def expected_nanos(price: Price, *, input_tokens: int, output_tokens: int, cached_tokens: int) -> int:
+    """What a call is expected to cost that reads ``cached_tokens`` of its input from a cache."""
+    rates: Price | LongContextPrice = price
+    if price.long_context_prices:
+        rates = _rates_for(price, input_tokens)
+    cached = min(cached_tokens, input_tokens)
+    nanos = (input_tokens - cached) * rates.input_nanos_per_million
+    nanos += output_tokens * rates.output_nanos_per_million
+    if cached:
+        has_rate = rates.HasField("cache_read_nanos_per_million")
+        read_rate = rates.cache_read_nanos_per_million if has_rate else rates.input_nanos_per_million
+        nanos += cached * read_rate
+    return _nanos(nanos)
+
+
 def _rates_for(price: Price, input_tokens: int) -> Price | LongContextPrice:
     """The rates of a whole call that reads so many tokens: those of the highest threshold it exceeds."""
     exceeded = [tier for tier in price.long_context_prices if input_tokens > tier.above_input_tokens]

@@ -16,7 +16,7 @@ class OutputExpectation:
 
     def of(self, target: str, *, limit: int) -> int:
         """The tokens that an answer of a target is expected to have; at most ``limit`` unless that is 0."""
-        expected = round(self._means.get(target, _UNKNOWN))
+        expected = int(self._means.get(target, _UNKNOWN) + 0.5)
         return min(expected, limit) if limit else expected
 
     def learn(self, target: str, output_tokens: int) -> None:

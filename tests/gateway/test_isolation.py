@@ -110,7 +110,7 @@ NOBODYS = {
         for noun in ("Provider", "Model", "Route", "GuardrailProfile")
     ),
     *("ListProviders", "ListModels", "ListRoutes", "ListGuardrailProfiles"),
-    *("CheckProvider", "TestGuardrailProfile", "CreateTenant"),
+    *("CheckProvider", "ListTargetStates", "TestGuardrailProfile", "CreateTenant"),
     *("CreateChatCompletion", "StreamChatCompletion", "CountTokens", "CreateEmbeddings", "ExplainRoute"),
 }
 

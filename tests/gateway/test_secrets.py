@@ -213,7 +213,7 @@ async def test_no_object_shows_a_secret(
         ):
             assert shown[expected] >= count
 
-        async def fail(_: object, request: Any, __: object) -> Any:
+        async def fail(_: object, request: Any, __: object, **options: object) -> Any:
             raise RuntimeError(f"cannot send {request.headers} {request.body}")
 
         monkeypatch.setattr(PipelineUpstream, "send", fail)

@@ -157,7 +157,7 @@ async def test_bytes_that_are_no_message_are_an_invalid_request(serve: Serve) ->
 
 async def test_broken_rules_of_the_contract_name_their_fields(serve: Serve) -> None:
     served = await serve({CHAT: Chat()})
-    request = CreateChatCompletionRequest(messages=[Message()], labels={"a": "x" * 300})
+    request = CreateChatCompletionRequest(model="x" * 257, messages=[Message()], labels={"a": "x" * 300})
     failure = await failure_of(served.chat.CreateChatCompletion(request, metadata=KEY_METADATA))
     assert failure.reason == "INVALID_REQUEST"
     assert set(failure.violations) == {"model", "messages[0]", "messages[0].role", "labels[a]"}

@@ -14,7 +14,7 @@ from aigateway.v1.admin_service_pb2 import (
     GetApiKeyRequest,
     GetGuardrailProfileRequest,
     GetTenantRequest,
-    ListRoutesRequest,
+    ListGuardrailProfilesRequest,
     ListTenantsRequest,
     UpdateTenantRequest,
 )
@@ -177,10 +177,7 @@ async def test_an_administrator_does_not_shut_itself_out(gateway: Gateway) -> No
 
 @pytest.mark.parametrize(
     ("tenant", "field"),
-    [
-        (Tenant(guardrail_profile="guardrailProfiles/x"), "guardrail_profile"),
-        (Tenant(default_route="routes/x"), "default_route"),
-    ],
+    [(Tenant(guardrail_profile="guardrailProfiles/x"), "guardrail_profile")],
 )
 async def test_what_would_be_ignored_is_refused_by_name(gateway: Gateway, tenant: Tenant, field: str) -> None:
     failure = await gateway.fails(gateway.admin.CreateTenant, CreateTenantRequest(tenant=tenant))
@@ -218,7 +215,7 @@ async def test_an_update_of_a_field_that_does_not_exist_is_refused(gateway: Gate
 async def test_what_comes_later_says_so(gateway: Gateway) -> None:
     admin = gateway.admin
     calls: list[tuple[Any, object]] = [
-        (admin.ListRoutes, ListRoutesRequest()),
+        (admin.ListGuardrailProfiles, ListGuardrailProfilesRequest()),
         (admin.GetGuardrailProfile, GetGuardrailProfileRequest(name="guardrailProfiles/x")),
     ]
     for rpc, request in calls:

@@ -50,6 +50,7 @@ _RETRIED_METHODS: Final[Mapping[str, tuple[str, ...]]] = {
         "ListModels",
         "GetRoute",
         "ListRoutes",
+        "ListTargetStates",
         "ListAuditEvents",
     ),
 }

@@ -34,6 +34,8 @@ from aigateway.v1.admin_service_pb2 import (
     ListProvidersResponse,
     ListRoutesRequest,
     ListRoutesResponse,
+    ListTargetStatesRequest,
+    ListTargetStatesResponse,
     ListTenantsRequest,
     ListTenantsResponse,
     RevokeApiKeyRequest,
@@ -156,6 +158,7 @@ from aigateway.v1.route_pb2 import (
 )
 from aigateway.v1.routing_pb2 import (
     Attempt,
+    BreakerState,
     CandidateExclusion,
     GatewayOptions,
     GuardrailAction,
@@ -165,6 +168,7 @@ from aigateway.v1.routing_pb2 import (
     RoutingStrategy,
     ServedBy,
     SessionAffinity,
+    TargetState,
 )
 from aigateway.v1.tenant_pb2 import (
     Budget,
@@ -201,6 +205,7 @@ __all__ = [
     "AudioOutput",
     "AudioPart",
     "AuditEvent",
+    "BreakerState",
     "Budget",
     "CacheControl",
     "CandidateExclusion",
@@ -283,6 +288,8 @@ __all__ = [
     "ListProvidersResponse",
     "ListRoutesRequest",
     "ListRoutesResponse",
+    "ListTargetStatesRequest",
+    "ListTargetStatesResponse",
     "ListTenantsRequest",
     "ListTenantsResponse",
     "ListUsageRecordsRequest",
@@ -331,6 +338,7 @@ __all__ = [
     "StorageOptions",
     "StreamEnd",
     "StreamStart",
+    "TargetState",
     "Tenant",
     "TestGuardrailProfileRequest",
     "TestGuardrailProfileResponse",
