@@ -252,6 +252,7 @@ class _Account:
 
     def __init__(self) -> None:
         self.attempts: list[Any] = []
+        self.served: Any = None
         self.model = ""
 
 
@@ -266,7 +267,6 @@ MakeWay = Callable[[list[SimulatedTarget]], Way]
 
 def by_gateway(router: Router, targets: Sequence[SimulatedTarget], *, model: str = "all") -> Way:
     """As the gateway does it."""
-    failover = Failover(router)
     by_name = {target.name: target for target in targets}
     request = CreateChatCompletionRequest(model=model, messages=_REQUEST.messages)
 
@@ -290,7 +290,7 @@ def by_gateway(router: Router, targets: Sequence[SimulatedTarget], *, model: str
             return serve_once
 
         plan = router.plan(ChatFacts(request, streams=False), call)
-        return await failover.serve(plan, call, cast(CallAccount, account), prepare)
+        return await Failover(router, plan, call, cast(CallAccount, account), prepare).serve()
 
     return serve
 

@@ -29,7 +29,7 @@ from gateway_server.storage.budgets import WindowKey
 from gateway_server.storage.usage_records import CallRecord, attempt_rows
 from gateway_server.usage.ceiling import TokenCeiling, most_nanos
 from gateway_server.usage.cost import price_usage
-from gateway_server.usage.entries import OpenAttempt
+from gateway_server.usage.entries import OpenAttempt, interrupted_attempt
 from gateway_server.usage.expectation import OutputExpectation
 from gateway_server.usage.ledger import Ledger
 from gateway_server.usage.totals import add_costs, add_usages
@@ -63,7 +63,7 @@ class AttemptAccount:
     """One try at one target, used as ``with``. Turns the transport's failures into the caller's.
 
     ``hold`` is the money that was set aside for it, ``wait`` how many seconds the call waited for it.
-    ``partial_usage`` is asked when an attempt ends early
+    ``opened`` is what the journal has of it. ``partial_usage`` is asked when an attempt ends early
     although the provider may bill it; it gives None where a provider bills nothing.
     """
 
@@ -75,10 +75,13 @@ class AttemptAccount:
         *,
         hold: Hold,
         partial_usage: Callable[[], TokenUsage | None],
-        wait: float = 0.0,
+        wait: float,
+        opened: OpenAttempt,
     ) -> None:
         self.target = target
         self.wait = wait
+        self.is_closed = False
+        self._opened = opened
         self.hold = hold
         self.http_status = 0
         self.served_by = ServedBy(provider=target.provider)
@@ -98,6 +101,11 @@ class AttemptAccount:
     def spent_nanos(self) -> int:
         """What it cost, in billionths of a US dollar; 0 without a price."""
         return 0 if self.cost is None else self.cost.total_nanos
+
+    @property
+    def charge_nanos(self) -> int:
+        """What budgets count for it: what it cost, or what it may cost as long as it is open."""
+        return self.spent_nanos if self.is_closed else self.hold.nanos
 
     def take_served_by(self, served_by: ServedBy) -> None:
         """Adds what the wire format could not know to ``served_by``, and keeps a copy."""
@@ -127,6 +135,7 @@ class AttemptAccount:
             self.usage = self._partial_usage()
         if self.usage is not None and self.target.model.HasField("price"):
             self.cost = price_usage(self.usage, self.target.model.price)
+        self.is_closed = True
         self.hold.settle(self.spent_nanos)
         self._metrics.target(self.target.provider_id, self.target.provider_model).finish(
             self.reason,
@@ -154,7 +163,9 @@ class AttemptAccount:
         return isinstance(exc, asyncio.CancelledError)
 
     def message(self) -> Attempt:
-        """The attempt as answers and the ledger show it, once it is closed."""
+        """The attempt as answers and the ledger show it; at the most it may be as long as it is open."""
+        if not self.is_closed:
+            return interrupted_attempt(self._opened)
         if self._message is not None:
             return self._message
         attempt = self._message = Attempt(
@@ -190,6 +201,8 @@ class CallAccount:
         end_user_id: str,
     ) -> None:
         self.attempts: list[AttemptAccount] = []
+        #: The one whose answer the caller gets.
+        self.served: AttemptAccount | None = None
         self._call = call
         self._accounts = accounts
         self.model = model
@@ -232,12 +245,19 @@ class CallAccount:
         accounts = self._accounts
         hold = await accounts.budgets.hold(self._call, target.model, ceiling)
         try:
-            accounts.ledger.open_attempt(self._open_attempt(target, ceiling, hold))
+            opened = self._open_attempt(target, ceiling, hold)
+            accounts.ledger.open_attempt(opened)
         except BaseException:
             hold.settle(0)
             raise
         attempt = AttemptAccount(
-            target, self._call, accounts.metrics, hold=hold, partial_usage=partial_usage, wait=wait
+            target,
+            self._call,
+            accounts.metrics,
+            hold=hold,
+            partial_usage=partial_usage,
+            wait=wait,
+            opened=opened,
         )
         self.attempts.append(attempt)
         return attempt
@@ -277,9 +297,9 @@ class CallAccount:
 
         The usage is that of the answer; the cost is that of all attempts, since all are paid for.
         """
-        last = self.attempts[-1]
-        if last.usage is not None:
-            closing.usage.CopyFrom(last.usage)
+        served = self._served()
+        if served is not None and served.usage is not None:
+            closing.usage.CopyFrom(served.usage)
         cost = add_costs([attempt.cost for attempt in self.attempts])
         if cost is not None:
             closing.cost.CopyFrom(cost)
@@ -310,8 +330,9 @@ class CallAccount:
     def _settle(self, code: int, reason: str) -> None:
         self._is_settled = True
         self._accounts.ledger.record(self._record(code, reason))
-        if code == code_pb2.OK and self.attempts and (usage := self.attempts[-1].usage) is not None:
-            self._accounts.expectation.learn(self.attempts[-1].target.label, usage.output_tokens)
+        served = self._served()
+        if code == code_pb2.OK and served is not None and served.usage is not None:
+            self._accounts.expectation.learn(served.target.label, served.usage.output_tokens)
         if self._grants:
             used = [attempt.usage.total_tokens for attempt in self.attempts if attempt.usage is not None]
             for grant in self._grants:
@@ -319,8 +340,9 @@ class CallAccount:
 
     def _record(self, code: int, reason: str) -> CallRecord:
         call = self._call
-        last = self.attempts[-1] if self.attempts else None
-        served_by = last.served_by if last is not None and code == code_pb2.OK else ServedBy()
+        served = self._served()
+        served_by = served.served_by if served is not None and code == code_pb2.OK else ServedBy()
+        attempts = [attempt.message() for attempt in self.attempts]
         return CallRecord(
             request_id=call.request_id,
             tenant_id=call.principal.tenant_id,
@@ -336,19 +358,23 @@ class CallAccount:
             provider_id=served_by.provider.partition("/")[2],
             provider_model=served_by.provider_model,
             provider_response_id=served_by.provider_response_id,
-            usage=add_usages([attempt.usage for attempt in self.attempts]),
-            cost=add_costs([attempt.cost for attempt in self.attempts]),
-            attempts=[attempt.message() for attempt in self.attempts],
+            usage=add_usages([each.usage if each.HasField("usage") else None for each in attempts]),
+            cost=add_costs([each.cost if each.HasField("cost") else None for each in attempts]),
+            attempts=attempts,
             labels=self._labels,
             end_user_id=self._end_user_id,
             charges=self._charges(),
         )
 
+    def _served(self) -> AttemptAccount | None:
+        """The attempt whose answer the caller gets; the last one, unless two were under way at once."""
+        return self.served or (self.attempts[-1] if self.attempts else None)
+
     def _charges(self) -> dict[WindowKey, int]:
         charges: dict[WindowKey, int] = {}
         for attempt in self.attempts:
             for window in attempt.hold.windows:
-                charges[window] = charges.get(window, 0) + attempt.spent_nanos
+                charges[window] = charges.get(window, 0) + attempt.charge_nanos
         return charges
 
     def _time_to_first_token(self) -> int | None:

@@ -44,7 +44,6 @@ class ChatPipeline:
         draining: Draining,
     ) -> None:
         self._router = router
-        self._failover = Failover(router)
         self._upstream = upstream
         self._accounts = accounts
         self._flush_seconds = flush_seconds
@@ -60,7 +59,7 @@ class ChatPipeline:
                 return lambda turn: self._ask(rendering, turn, call, plan.policy)
 
             prepare = self._prepare(request, facts, account, tries)
-            answer = await self._failover.serve(plan, call, account, prepare)
+            answer = await Failover(self._router, plan, call, account, prepare).serve()
             account.introduce(answer)
             account.conclude(answer)
             return answer
@@ -79,23 +78,17 @@ class ChatPipeline:
         facts = ChatFacts(request, streams=True)
         with self._account(request, call) as account:
             plan = self._router.plan(facts, call)
-            relays: list[ChatRelay] = []
 
             def tries(rendering: _Rendering) -> Try[list[ChatEvent]]:
                 async def relay_once(turn: Turn) -> list[ChatEvent]:
                     listener.require_present()
-                    relays.append(self._relay(turn, rendering, call, account, listener))
-                    return await self._pass_on(turn, rendering, relays[-1], call, plan.policy)
+                    relay = self._relay(turn, rendering, call, account, listener)
+                    return await self._pass_on(turn, rendering, relay, call, plan.policy)
 
                 return relay_once
 
-            last_events = await self._failover.serve(
-                plan,
-                call,
-                account,
-                self._prepare(request, facts, account, tries),
-                has_begun=lambda: relays[-1].has_content if relays else False,
-            )
+            prepare = self._prepare(request, facts, account, tries)
+            last_events = await Failover(self._router, plan, call, account, prepare).serve(streams=True)
             listener.require_present()
             account.conclude(last_events[-1].end)
             account.settle()
@@ -177,6 +170,7 @@ class ChatPipeline:
                     raise chat_format.parse_error(response.status, response.headers, data, target)
 
                 def mark_first_content() -> None:
+                    turn.begin()
                     first_token_is_here()
                     attempt.mark_first_token()
 

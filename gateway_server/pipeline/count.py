@@ -16,7 +16,6 @@ class CountPipeline:
 
     def __init__(self, *, router: Router, upstream: Upstream, accounts: Accounts) -> None:
         self._router = router
-        self._failover = Failover(router)
         self._upstream = upstream
         self._accounts = accounts
 
@@ -55,7 +54,7 @@ class CountPipeline:
 
                 return ask
 
-            return await self._failover.serve(plan, call, account, prepare)
+            return await Failover(self._router, plan, call, account, prepare).serve()
 
 
 def _estimated(facts: CountFacts, target: Target) -> CountTokensResponse:

@@ -18,7 +18,6 @@ class EmbeddingsPipeline:
 
     def __init__(self, *, router: Router, upstream: Upstream, accounts: Accounts) -> None:
         self._router = router
-        self._failover = Failover(router)
         self._upstream = upstream
         self._accounts = accounts
 
@@ -65,7 +64,7 @@ class EmbeddingsPipeline:
 
                 return ask
 
-            answer = await self._failover.serve(plan, call, account, prepare)
+            answer = await Failover(self._router, plan, call, account, prepare).serve()
             account.introduce(answer)
             account.conclude(answer)
             return answer

@@ -1,12 +1,12 @@
-"""Serving one call by the targets of its plan: tries, waits, and going on to the next.
+"""Serving one call by the targets of its plan: tries, waits, going on to the next, and hedging.
 
 What one try does is told by whoever calls; what follows on its failure is decided in ``router/retries.py``.
 """
 
 import asyncio
 import itertools
-from collections.abc import Awaitable, Callable
-from typing import Final, TypeVar
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Final, Generic, TypeVar
 
 from aigateway.v1.error_reason_pb2 import ErrorReason
 from aigateway.v1.usage_pb2 import TokenUsage
@@ -21,15 +21,17 @@ from gateway_server.usage.ceiling import TokenCeiling
 T = TypeVar("T")
 
 _RATE_LIMITED: Final = reason_name(ErrorReason.ERROR_REASON_UPSTREAM_RATE_LIMITED)
+#: A second target is asked when the first is slower than it is in so many of its calls.
+_HEDGING_PERCENTILE: Final = 0.95
 
 
 class Turn:
     """One try at one target, which opens one attempt at most."""
 
-    def __init__(self, account: CallAccount, option: Option, wait: float) -> None:
+    def __init__(self, lane: "_Lane", option: Option, wait: float) -> None:
         """``wait`` is how long the call waited for it, in seconds."""
         self.attempt: AttemptAccount | None = None
-        self._account = account
+        self._lane = lane
         self._option = option
         self._wait = wait
 
@@ -37,10 +39,17 @@ class Turn:
         self, ceiling: TokenCeiling, partial_usage: Callable[[], TokenUsage | None]
     ) -> AttemptAccount:
         """Opens the attempt: see ``CallAccount.attempt``."""
-        self.attempt = await self._account.attempt(
+        self.attempt = await self._lane.account.attempt(
             self._option.candidate.target, ceiling, partial_usage, wait=self._wait
         )
         return self.attempt
+
+    def begin(self) -> None:
+        """The caller gets a part of the answer now: from here on a failure is final.
+
+        Raises CancelledError when another target was quicker.
+        """
+        self._lane.begin()
 
 
 #: Does one try.
@@ -49,156 +58,194 @@ Try = Callable[[Turn], Awaitable[T]]
 Prepare = Callable[[Option], Awaitable[Try[T]]]
 
 
-def _never() -> bool:
-    return False
+class _Lane:
+    """Tries one after another; with hedging a call has two lanes, and the first to begin is the one."""
+
+    def __init__(self, account: CallAccount) -> None:
+        self.account = account
+        self.has_begun = False
+        self.rival: _Lane | None = None
+        self.task: asyncio.Task[object] | None = None
+
+    def begin(self) -> None:
+        """Makes this the lane that the answer comes from; raises CancelledError when it is the other."""
+        if self.has_begun:
+            return
+        if self.rival is not None:
+            if self.rival.has_begun:
+                raise asyncio.CancelledError
+            if self.rival.task is not None:
+                self.rival.task.cancel()
+        self.has_begun = True
 
 
-class Failover:
-    """Tries the targets of a plan until one serves."""
+class Failover(Generic[T]):
+    """Tries the targets of a call's plan until one serves."""
 
-    def __init__(self, router: Router) -> None:
+    def __init__(
+        self, router: Router, plan: Plan, call: CallContext, account: CallAccount, prepare: Prepare[T]
+    ) -> None:
         self._router = router
-        self._health = router.health
+        self._plan = plan
+        self._call = call
+        self._account = account
+        self._prepare = prepare
 
-    async def serve(
-        self,
-        plan: Plan,
-        call: CallContext,
-        account: CallAccount,
-        prepare: Prepare[T],
-        *,
-        has_begun: Callable[[], bool] = _never,
-    ) -> T:
+    async def serve(self, *, streams: bool = False) -> T:
         """What the first target that serves gives.
 
-        Raises the last attempt's failure, or the first refusal when there was no attempt. Once ``has_begun``
-        says that the caller has part of an answer, a failure is final.
+        Raises the last attempt's failure, or the first refusal when there was no attempt.
         """
-        account.model = plan.name
+        self._account.model = self._plan.name
+        options = self._plan.options
+        if self._plan.hedges and len(options) > 1:
+            usual = options[0].health.observations.usual_wait(_HEDGING_PERCENTILE, streams=streams)
+            if usual is not None:
+                return await self._serve_hedged(options, usual)
+        return await self._serve_by(_Lane(self._account), options)
+
+    async def _serve_hedged(self, options: Sequence[Option], usual: float) -> T:
+        """Asks the first target; when that takes longer than usual, the others beside it."""
+        first, second = _Lane(self._account), _Lane(self._account)
+        first.rival, second.rival = second, first
+        leading = asyncio.create_task(self._serve_by(first, options[:1]), name="first target")
+        first.task = leading
+        lanes = {leading: first}
+        try:
+            await asyncio.wait(lanes, timeout=usual)
+            if leading.done() and not (_failed(leading) and _may_go_on(leading, first)):
+                return leading.result()
+            trailing = asyncio.create_task(self._serve_by(second, options[1:]), name="other targets")
+            second.task = trailing
+            lanes[trailing] = second
+            return await _first_of(lanes)
+        finally:
+            for task in lanes:
+                task.cancel()
+            await asyncio.wait(lanes)
+
+    async def _serve_by(self, lane: _Lane, options: Sequence[Option]) -> T:
         failure: GatewayError | None = None
-        for place, option in enumerate(plan.options):
-            attempts = len(account.attempts)
-            served = _Service(
-                self._router,
-                plan,
-                option,
-                call,
-                account=account,
-                has_begun=has_begun,
-                is_last=place == len(plan.options) - 1,
-            )
+        for option in options:
+            attempts = len(self._account.attempts)
             try:
-                result = await served.run(await prepare(option))
+                result = await self._serve_at(lane, option)
             except GatewayError as error:
-                if has_begun() or step_after(error) is Step.STOP:
+                if lane.has_begun or step_after(error) is Step.STOP:
                     raise
-                if failure is None or len(account.attempts) > attempts:
+                if failure is None or len(self._account.attempts) > attempts:
                     failure = error
             else:
-                if plan.session is not None:
-                    self._router.affinity.note(
-                        plan.session, option.candidate.name, account.attempts[-1].usage
-                    )
+                self._note_session(option)
                 return result
         if failure is None:
             raise AssertionError("a plan has at least one target")
         raise failure
 
-
-class _Service:
-    """The tries of one call at one target."""
-
-    def __init__(
-        self,
-        router: Router,
-        plan: Plan,
-        option: Option,
-        call: CallContext,
-        *,
-        account: CallAccount,
-        has_begun: Callable[[], bool],
-        is_last: bool,
-    ) -> None:
-        self._draw = router.draw
-        self._book = router.health
-        self._policy = plan.policy
-        self._option = option
-        self._call = call
-        self._account = account
-        self._has_begun = has_begun
-        self._is_last = is_last
-
-    async def run(self, serve_once: Try[T]) -> T:
-        """What the first try that serves gives; raises the last one's failure."""
-        health = self._option.health
-        wait = 0.0
+    async def _serve_at(self, lane: _Lane, option: Option) -> T:
+        """What the first try at a target that serves gives; raises the last one's failure."""
+        serve_once = await self._prepare(option)
+        book, policy = self._router.health, self._plan.policy
+        is_last = option is self._plan.options[-1]
         failure: GatewayError | None = None
+        wait = 0.0
         for tries in itertools.count(1):
-            passage = await self._pass(failure)
+            passage = await self._pass(option, failure, is_last=is_last)
             if failure is None:
-                health.retry_budget.add_call(self._book.now())
+                option.health.retry_budget.add_call(book.now())
             try:
-                return await self._try(serve_once, passage, wait)
+                return await self._try(lane, option, serve_once, passage, wait)
             except GatewayError as error:
+                if lane.has_begun or step_after(error) is not Step.RETRY or tries >= policy.max_attempts:
+                    raise
+                wait = wait_before_retry(error, tries, policy, self._router.draw.random())
+                if not self._may_retry_after(option, wait, is_last=is_last):
+                    raise
                 failure = error
-            if self._has_begun() or step_after(failure) is not Step.RETRY:
-                break
-            wait = wait_before_retry(failure, tries, self._policy, self._draw.random())
-            if tries >= self._policy.max_attempts or not self._may_retry_after(wait):
-                break
             await asyncio.sleep(wait)
-        if failure is None:
-            raise AssertionError("a loop that ends has failed")
-        raise failure
+        raise AssertionError("tries are counted without end")
 
-    async def _try(self, serve_once: Try[T], passage: Passage, wait: float) -> T:
-        turn = Turn(self._account, self._option, wait)
+    async def _try(self, lane: _Lane, option: Option, serve_once: Try[T], passage: Passage, wait: float) -> T:
+        turn = Turn(lane, option, wait)
         error: BaseException | None = None
         try:
-            return await serve_once(turn)
+            result = await serve_once(turn)
+            lane.begin()
         except BaseException as caught:
             error = caught
             raise
         finally:
             attempt = turn.attempt
-            self._book.end(
-                self._option.health,
+            self._router.health.end(
+                option.health,
                 passage,
                 error,
                 latency=0.0 if attempt is None else attempt.latency,
                 first_token=None if attempt is None else attempt.first_token_latency,
             )
+        self._account.served = turn.attempt
+        return result
 
-    async def _pass(self, failure: GatewayError | None) -> Passage:
+    async def _pass(self, option: Option, failure: GatewayError | None, *, is_last: bool) -> Passage:
         """Begins a try. Raises ``failure``, or why the target is left alone, when it must not be tried.
 
         A target that told until when it takes no more calls is waited for, if there is no other.
         """
-        health = self._option.health
-        passage = self._book.begin(health)
-        if passage is not None:
-            return passage
-        now = self._book.now()
-        cooldown = health.breaker.cooldown(now)
-        if failure is None and cooldown is not None:
-            failure = cooling_down(self._option.candidate, cooldown, now)
+        book = self._router.health
+        passage = book.begin(option.health)
+        if passage is None and failure is None:
+            now = book.now()
+            cooldown = option.health.breaker.cooldown(now)
+            if cooldown is None:
+                raise AssertionError("what is not let through is cooling down")
+            failure = cooling_down(option.candidate, cooldown, now)
             wait = cooldown.until - now
-            if cooldown.reason == _RATE_LIMITED and self._is_last and wait < self._call.remaining():
+            if cooldown.reason == _RATE_LIMITED and is_last and wait < self._call.remaining():
                 await asyncio.sleep(wait)
-                passage = self._book.begin(health)
+                passage = book.begin(option.health)
         if passage is not None:
             return passage
         if failure is None:
-            raise AssertionError("what is not let through is cooling down")
+            raise AssertionError("a try that is not begun has a reason")
         raise failure
 
-    def _may_retry_after(self, wait: float) -> bool:
+    def _may_retry_after(self, option: Option, wait: float, *, is_last: bool) -> bool:
         """Whether a wait fits into the deadline, is worth it, and the target may be tried again after it."""
-        if wait >= self._call.remaining():
+        if wait >= self._call.remaining() or (wait > self._plan.policy.max_backoff and not is_last):
             return False
-        if wait > self._policy.max_backoff and not self._is_last:
-            return False
-        now = self._book.now()
-        if self._book.is_left_alone(self._option.health, now + wait):
-            return False
-        return self._option.health.retry_budget.take(now)
+        book = self._router.health
+        now = book.now()
+        return not book.is_left_alone(option.health, now + wait) and option.health.retry_budget.take(now)
+
+    def _note_session(self, option: Option) -> None:
+        served = self._account.served
+        if self._plan.session is not None:
+            usage = None if served is None else served.usage
+            self._router.affinity.note(self._plan.session, option.candidate.name, usage)
+
+
+def _failed(task: asyncio.Task[T]) -> bool:
+    return task.exception() is not None
+
+
+def _may_go_on(task: asyncio.Task[T], lane: _Lane) -> bool:
+    """Whether another target may serve after what a lane failed by."""
+    error = task.exception()
+    return isinstance(error, GatewayError) and not lane.has_begun and step_after(error) is not Step.STOP
+
+
+async def _first_of(lanes: Mapping[asyncio.Task[T], _Lane]) -> T:
+    """What the first lane that serves gives; raises what ends the call, or the last failure."""
+    failed: asyncio.Task[T] | None = None
+    pending = set(lanes)
+    while pending:
+        done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            if task.cancelled():
+                continue  # the other was quicker
+            if not _failed(task) or not _may_go_on(task, lanes[task]):
+                return task.result()
+            failed = task
+    if failed is None:
+        raise asyncio.CancelledError
+    return failed.result()

@@ -40,11 +40,6 @@ class ChatRelay:
         self._passed_on = 0  # characters
 
     @property
-    def has_content(self) -> bool:
-        """Whether the answer's content has begun to come, and so may have been sent."""
-        return self._parser.has_content
-
-    @property
     def usage(self) -> TokenUsage | None:
         """The usage as far as the provider has reported it."""
         return self._parser.usage
@@ -76,6 +71,8 @@ class ChatRelay:
             self._read_end()
         except (GatewayError, TransportError):
             if self._parser.has_content:
+                if due_at is None:
+                    on_first_content()
                 await self._flush()
             raise
         return self._take()

@@ -8,7 +8,7 @@ from typing import Final
 _WEIGHT: Final = 0.2
 #: A mean that nobody adds to fades, so that a slow target is tried again: by two thirds in so many seconds.
 _FADE_SECONDS: Final = 300.0
-#: First-token times that are kept for percentiles, and how many it takes to tell one.
+#: Times that are kept for percentiles, and how many it takes to tell one.
 _KEPT: Final = 64
 _ENOUGH: Final = 20
 
@@ -16,13 +16,14 @@ _ENOUGH: Final = 20
 class Observations:
     """One target's times, in seconds, and its attempts under way."""
 
-    __slots__ = ("_first_token", "_first_tokens", "_latency", "_seen_at", "in_flight")
+    __slots__ = ("_first_token", "_first_tokens", "_latencies", "_latency", "_seen_at", "in_flight")
 
     def __init__(self) -> None:
         self.in_flight = 0
         self._latency: float | None = None
         self._first_token: float | None = None
         self._first_tokens: deque[float] = deque(maxlen=_KEPT)
+        self._latencies: deque[float] = deque(maxlen=_KEPT)
         self._seen_at = 0.0
 
     @property
@@ -45,17 +46,22 @@ class Observations:
         left = math.exp(-max(now - self._seen_at, 0.0) / _FADE_SECONDS)
         return (self._first_token or 0.0) * left, self._latency * left
 
-    def usual_first_token(self, percentile: float) -> float | None:
-        """The time within which that share of streams had content; None when too few are known."""
-        if len(self._first_tokens) < _ENOUGH:
+    def usual_wait(self, percentile: float, *, streams: bool) -> float | None:
+        """The time within which that share of streams had content, or of answers were complete.
+
+        None when too few are known.
+        """
+        waits = self._first_tokens if streams else self._latencies
+        if len(waits) < _ENOUGH:
             return None
-        ordered = sorted(self._first_tokens)
+        ordered = sorted(waits)
         return ordered[min(int(len(ordered) * percentile), len(ordered) - 1)]
 
     def add(self, now: float, latency: float, first_token: float | None) -> None:
         """Takes an attempt that served into account."""
         self._seen_at = now
         self._latency = _blend(self._latency, latency)
+        self._latencies.append(latency)
         if first_token is not None:
             self._first_token = _blend(self._first_token, first_token)
             self._first_tokens.append(first_token)

@@ -331,6 +331,18 @@ def attempt_rows(record: CallRecord) -> list[dict[str, Any]]:
     ]
 
 
+def sum_of_attempts(rows: Sequence[Mapping[str, Any]]) -> dict[str, object]:
+    """The columns of tokens and costs of a call with these rows of attempts."""
+    total: dict[str, object] = {}
+    for column in (*_NO_USAGE, *_NO_COST):
+        known = [row[column] for row in rows if row[column] is not None]
+        if column in _NOT_ADDED:
+            total[column] = max(known, default=None)
+        else:
+            total[column] = sum(known) if known else None
+    return total
+
+
 def _usage_row(usage: TokenUsage | None, cost: Cost | None) -> dict[str, object]:
     return {
         **(_NO_USAGE if usage is None else _tokens_row(usage)),
@@ -365,6 +377,8 @@ def _cost_row(cost: Cost) -> dict[str, object]:
 
 _NO_USAGE: Final = dict.fromkeys(_tokens_row(TokenUsage()))
 _NO_COST: Final = dict.fromkeys(_cost_row(Cost()))
+#: A sum is known as well as the least known of its parts, whose state has the highest number.
+_NOT_ADDED: Final = frozenset({"usage_state", "cost_estimated"})
 
 
 def _detail_of(usage: TokenUsage | None, guardrail_results: Sequence[GuardrailResult]) -> bytes | None:

@@ -17,7 +17,7 @@ from aigateway.v1.usage_pb2 import Cost, UsageState
 from gateway_server.errors import reason_name
 from gateway_server.resource_names import provider_name
 from gateway_server.storage.budgets import WindowKey
-from gateway_server.storage.usage_records import CallRecord, CallRows, rows_of
+from gateway_server.storage.usage_records import CallRecord, CallRows, rows_of, sum_of_attempts
 from gateway_server.usage.cost import CURRENCY
 from gateway_server.usage.estimate import make_usage
 
@@ -131,12 +131,24 @@ def unsettled(entries: Iterable[tuple[int, bytes]], settled_position: int) -> li
     ]
 
 
-def _interrupted(attempt: OpenAttempt) -> CallRows:
-    """The call of an attempt that nobody knows the end of."""
-    usage = make_usage(attempt.input_tokens, attempt.output_tokens, UsageState.USAGE_STATE_ESTIMATED)
+def interrupted_attempt(attempt: OpenAttempt) -> Attempt:
+    """An attempt that nobody knows the end of, at the most that it may have used and cost."""
     cost = None
     if attempt.most_nanos is not None:
         cost = Cost(currency_code=CURRENCY, total_nanos=attempt.most_nanos, estimated=True)
+    return Attempt(
+        provider=provider_name(attempt.provider_id),
+        provider_model=attempt.provider_model,
+        status_code=code_pb2.UNAVAILABLE,
+        error_reason=_INTERRUPTED,
+        usage=make_usage(attempt.input_tokens, attempt.output_tokens, UsageState.USAGE_STATE_ESTIMATED),
+        cost=cost,
+    )
+
+
+def _interrupted(attempt: OpenAttempt) -> CallRows:
+    """The call of an attempt that nobody knows the end of."""
+    last_attempt = interrupted_attempt(attempt)
     charges = dict(attempt.charges or {})
     for window in attempt.windows:
         charges[window] = charges.get(window, 0) + (attempt.most_nanos or 0)
@@ -152,25 +164,17 @@ def _interrupted(attempt: OpenAttempt) -> CallRows:
             latency=0,
             status_code=code_pb2.UNAVAILABLE,
             error_reason=_INTERRUPTED,
-            usage=usage,
-            cost=cost,
-            attempts=[
-                Attempt(
-                    provider=provider_name(attempt.provider_id),
-                    provider_model=attempt.provider_model,
-                    status_code=code_pb2.UNAVAILABLE,
-                    error_reason=_INTERRUPTED,
-                    usage=usage,
-                    cost=cost,
-                )
-            ],
+            usage=last_attempt.usage,
+            cost=last_attempt.cost if last_attempt.HasField("cost") else None,
+            attempts=[last_attempt],
             labels=attempt.labels,
             end_user_id=attempt.end_user_id,
             charges=charges,
         )
     )
     last = {**call.attempts[0], "attempt_number": len(attempt.ended) + 1}
-    return CallRows(call.record, [*attempt.ended, last], call.charges)
+    attempts = [*attempt.ended, last]
+    return CallRows({**call.record, **sum_of_attempts(attempts)}, attempts, call.charges)
 
 
 def _list_of(window: WindowKey) -> list[str | int]:

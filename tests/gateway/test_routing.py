@@ -28,8 +28,16 @@ from aigateway.v1.routing_pb2 import (
 from aigateway.v1.tenant_pb2 import Tenant
 from aigateway.v1.usage_pb2 import Modality
 from tests.gateway.test_fault_matrix import refuse
-from tests.support.gateway import Gateway, client_of, running_gateway
-from tests.support.upstream import Exchange, Upstream, answer_well, completion, running_upstream, send_json
+from tests.support.gateway import Gateway, client_of, new_user, running_gateway
+from tests.support.upstream import (
+    Exchange,
+    Upstream,
+    answer_well,
+    completion,
+    running_upstream,
+    send_json,
+    silent,
+)
 
 #: Price in dollars a million tokens and quality of each model.
 FACTS: Final = {"mini": (0.15, 60.0), "middling": (1.0, 75.0), "large": (5.0, 92.0)}
@@ -477,3 +485,113 @@ async def test_the_gateway_forgets_nothing_when_a_route_is_removed_in_mid_call(
     with pytest.raises(errors.GatewayError) as caught:
         await routed.client.chat.create(route, "hello")
     assert caught.value.reason == "MODEL_NOT_FOUND"
+
+
+class Race:
+    """A route of two targets with hedging on, whose first target is known to be quick."""
+
+    def __init__(self, gateway: Gateway, route: str, quick: Upstream, other: Upstream) -> None:
+        self.gateway = gateway
+        self.route = route
+        self.quick = quick
+        self.other = other
+
+    async def ask(self, *, streams: bool) -> tuple[str, str]:
+        """Who answered, and what."""
+        user = new_user()
+        chat = self.gateway.client.chat
+        if streams:
+            async with chat.stream(self.route, "hello", end_user_id=user) as stream:
+                answer = await stream.final_completion()
+        else:
+            answer = await chat.create(self.route, "hello", end_user_id=user)
+        self.user = user
+        return answer.served_by.provider, answer.choices[0].message.parts[0].text.text
+
+
+@pytest.fixture
+async def race(tmp_path: Path) -> AsyncIterator[Race]:
+    async with (
+        running_upstream() as quick,
+        running_upstream() as other,
+        running_gateway(tmp_path / "state", retry_max_attempts=4) as gateway,
+    ):
+        await add_model(gateway, quick, "quick")
+        await add_model(gateway, other, "other")
+        policy = FallbackPolicy(hedging_enabled=True)
+        racing = Race(
+            gateway, await add_route(gateway, ["quick", "other"], fallback_policy=policy), quick, other
+        )
+        for streams in (False, True):
+            for _ in range(20):
+                assert await racing.ask(streams=streams) == ("providers/p-quick", "Hello there")
+        other.reset()
+        yield racing
+        assert quick.busy == 0
+        assert other.busy == 0
+
+
+@pytest.mark.parametrize("streams", [False, True])
+async def test_a_target_that_is_slower_than_usual_gets_a_rival(race: Race, streams: bool) -> None:
+    race.quick.script = silent
+    assert (await race.ask(streams=streams))[0] == "providers/p-other"
+    record = await race.gateway.ledger.wait_one(race.user)
+    assert record.served_by.provider == "providers/p-other"
+    lost, served = record.attempts
+    assert (lost.provider, lost.error_reason) == ("providers/p-quick", "CANCELLED")
+    assert lost.cost.estimated
+    assert served.error_reason == ""
+    assert record.cost.total_nanos == lost.cost.total_nanos + served.cost.total_nanos
+    await race.quick.settled()
+
+
+@pytest.mark.parametrize("streams", [False, True])
+async def test_the_first_may_still_win_and_nothing_of_the_other_is_heard(race: Race, streams: bool) -> None:
+    other_asked = asyncio.Event()
+
+    async def late(exchange: Exchange) -> None:
+        await other_asked.wait()
+        await answer_well(exchange)
+
+    async def never(exchange: Exchange) -> None:
+        other_asked.set()
+        await silent(exchange)
+
+    race.quick.script, race.other.script = late, never
+    assert await race.ask(streams=streams) == ("providers/p-quick", "Hello there")
+    record = await race.gateway.ledger.wait_one(race.user)
+    assert record.served_by.provider == "providers/p-quick"
+    assert [(each.provider, each.error_reason) for each in record.attempts] == [
+        ("providers/p-quick", ""),
+        ("providers/p-other", "CANCELLED"),
+    ]
+    await race.other.settled()
+
+
+async def test_both_may_fail_and_the_last_failure_is_told(race: Race) -> None:
+    async def late_failure(exchange: Exchange) -> None:
+        await asyncio.sleep(0.2)
+        await refuse(401)(exchange)
+
+    race.quick.script, race.other.script = late_failure, refuse(404, "model_not_found")
+    with pytest.raises(errors.GatewayError) as caught:
+        await race.ask(streams=False)
+    assert caught.value.reason == "UPSTREAM_CREDENTIAL_REJECTED"
+
+
+async def test_a_caller_that_leaves_ends_both(race: Race) -> None:
+    race.quick.script = race.other.script = silent
+    call = asyncio.create_task(race.ask(streams=True))
+    await race.other.next()
+    call.cancel()
+    await asyncio.wait([call])
+    await race.quick.settled()
+    await race.other.settled()
+
+
+async def test_what_is_refused_for_good_has_no_rival(race: Race) -> None:
+    race.quick.script = refuse(400, "invalid_request_error")
+    with pytest.raises(errors.GatewayError) as caught:
+        await race.ask(streams=False)
+    assert caught.value.reason == "UPSTREAM_REJECTED"
+    assert race.other.exchanges == []
