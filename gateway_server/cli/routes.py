@@ -1,6 +1,7 @@
 """``ai-gateway routes``."""
 
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -222,14 +223,8 @@ def _target_of(text: str) -> Any:  # noqa: ANN401 -- a message, imported when it
     return RouteTarget(model=model_name(name), weight=int(weight or 0))
 
 
-def _duration_of(seconds: float | None) -> Any:  # noqa: ANN401 -- a message, imported when it is needed
-    from google.protobuf.duration_pb2 import Duration
-
-    if seconds is None:
-        return None
-    duration = Duration()
-    duration.FromNanoseconds(round(seconds * 1e9))
-    return duration
+def _duration_of(seconds: float | None) -> timedelta | None:
+    return None if seconds is None else timedelta(seconds=seconds)
 
 
 def _dollars(nanos: int) -> str:
