@@ -247,7 +247,7 @@ async def _start(settings: Settings, base: _Base, stack: AsyncExitStack) -> tupl
     )
     await feed.poll()  # what changes from here on, while the catalog is read too, will be told
     expectation = OutputExpectation()
-    router = await _router(settings, base, feed, expectation)
+    router = await _router(settings, base, feed, expectation, metrics)
     upstream = Upstream(
         base.transport,
         UpstreamLimits(
@@ -424,7 +424,7 @@ def _open_endpoint(store: Store, clock: SystemClock, credentials: Credentials) -
 
 
 async def _router(
-    settings: Settings, base: _Base, feed: ChangeFeed, expectation: OutputExpectation
+    settings: Settings, base: _Base, feed: ChangeFeed, expectation: OutputExpectation, metrics: Metrics
 ) -> Router:
     """A router whose catalog follows the store."""
     store, credentials = base.store, base.credentials
@@ -442,7 +442,7 @@ async def _router(
 
     router = Router(
         await load(),
-        HealthBook(base.clock, breaks=settings.target_breaker),
+        HealthBook(base.clock, breaks=settings.target_breaker, on_cooldown=metrics.count_cooldown),
         affinity=Affinity(base.clock),
         expectation=expectation,
         policy=TryPolicy(

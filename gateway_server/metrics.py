@@ -103,6 +103,12 @@ class Metrics:
             "1 while rate limits are counted together with other processes, else 0.",
             registry=self.registry,
         )
+        self._cooldowns = Counter(
+            "aigateway_target_cooldowns",
+            "How often a target was left alone for a while, by the reason.",
+            ("target", "reason"),
+            registry=self.registry,
+        )
         self._budget_alerts = Counter(
             "aigateway_budget_alerts",
             "Shares of budgets that were reached, each counted once over all processes.",
@@ -125,6 +131,10 @@ class Metrics:
     def count_rate_limited(self, kind: str) -> None:
         """A call was refused for want of room in a limit of ``kind``."""
         self._rate_limited.labels(kind.removeprefix("LIMIT_KIND_").lower()).inc()
+
+    def count_cooldown(self, target: str, reason: str) -> None:
+        """A target, ``provider/model``, is left alone from now on."""
+        self._cooldowns.labels(target, reason).inc()
 
     def count_degraded_check(self) -> None:
         """Rate limits were checked without the shared store."""

@@ -1,4 +1,4 @@
-"""How each target is doing, as this process has seen it, and as others told."""
+"""How each target is doing, as this process has seen it."""
 
 from collections.abc import Callable, Iterator
 from typing import Final
@@ -26,8 +26,8 @@ _COUNTED: Final = frozenset(
     }
 )
 
-#: Is told of each new cooldown: the target's name, for how many seconds, and why.
-OnCooldown = Callable[[str, float, str], None]
+#: Is told of each new cooldown: the target's name, and why.
+OnCooldown = Callable[[str, str], None]
 
 
 class TargetHealth:
@@ -71,10 +71,6 @@ class HealthBook:
         for name in [name for name in self._targets if name.partition("/")[0] == provider_id]:
             self._targets[name].breaker = Breaker()  # attempts under way still count in the observations
 
-    def adopt(self, name: str, seconds: float, reason: str) -> None:
-        """Leaves a target alone that another process found failing."""
-        self.of(name).breaker.cool_down(Cooldown(self._clock.monotonic() + seconds, reason))
-
     def is_left_alone(self, health: TargetHealth, at: float) -> bool:
         """Whether a target would be left alone at a time to come, as things stand."""
         return self._breaks and health.breaker.cooldown(at) is not None
@@ -115,7 +111,7 @@ class HealthBook:
             breaker.abandon(passage)
         after = breaker.cooldown(now)
         if after is not None and after != before and self._on_cooldown is not None:
-            self._on_cooldown(health.name, after.until - now, after.reason)
+            self._on_cooldown(health.name, after.reason)
 
 
 def _answered(error: BaseException) -> bool:
