@@ -44,6 +44,7 @@ from gateway_server.providers.transport import PoolLimits, Transport
 from gateway_server.resource_names import parse_provider
 from gateway_server.router.affinity import Affinity
 from gateway_server.router.catalog import Catalog
+from gateway_server.router.following import CatalogFollower
 from gateway_server.router.health import HealthBook
 from gateway_server.router.retries import TryPolicy
 from gateway_server.router.router import Router
@@ -59,7 +60,7 @@ from gateway_server.storage.api_keys import ApiKeyRepository
 from gateway_server.storage.audit import AuditRepository
 from gateway_server.storage.budgets import BudgetRepository
 from gateway_server.storage.catalog import load_catalog
-from gateway_server.storage.changes import ChangeFeed, Changes
+from gateway_server.storage.changes import ChangeFeed
 from gateway_server.storage.engine import Store, StoreUrlError, open_store, require_database
 from gateway_server.storage.facts import settle_fact
 from gateway_server.storage.gateways import GatewayRepository
@@ -247,7 +248,7 @@ async def _start(settings: Settings, base: _Base, stack: AsyncExitStack) -> tupl
     )
     await feed.poll()  # what changes from here on, while the catalog is read too, will be told
     expectation = OutputExpectation()
-    router = await _router(settings, base, feed, expectation, metrics)
+    router, follower = await _router(settings, base, feed, expectation, metrics)
     upstream = Upstream(
         base.transport,
         UpstreamLimits(
@@ -315,7 +316,7 @@ async def _start(settings: Settings, base: _Base, stack: AsyncExitStack) -> tupl
     feed.subscribe(budgets.on_changes)
     stack.push_async_callback(_end_process, ledger, settlements, journal, registry.gateway_id)
     retention = Retention(RetentionRepository(base.store), settings.usage_retention_days, clock=base.clock)
-    for part in (feed, authenticator, base.credential_files, ledger, budgets, registry, retention):
+    for part in (feed, follower, authenticator, base.credential_files, ledger, budgets, registry, retention):
         await part.start()
         if part is not ledger:
             stack.push_async_callback(part.close)
@@ -425,8 +426,8 @@ def _open_endpoint(store: Store, clock: SystemClock, credentials: Credentials) -
 
 async def _router(
     settings: Settings, base: _Base, feed: ChangeFeed, expectation: OutputExpectation, metrics: Metrics
-) -> Router:
-    """A router whose catalog follows the store."""
+) -> tuple[Router, CatalogFollower]:
+    """A router, and what keeps its catalog as the store has it."""
     store, credentials = base.store, base.credentials
 
     async def load() -> Catalog:
@@ -437,7 +438,12 @@ async def _router(
 
         # In a thread: credentials may be in files.
         return await asyncio.to_thread(
-            Catalog, found.providers, found.models, build_endpoint, routes=found.routes
+            Catalog,
+            found.providers,
+            found.models,
+            build_endpoint,
+            routes=found.routes,
+            now=base.clock.now(),
         )
 
     router = Router(
@@ -453,14 +459,9 @@ async def _router(
         draw=random.Random(),  # noqa: S311 -- spreads waits and load, keeps no secret
     )
 
-    async def reload(changes: Changes) -> None:
-        if not changes.complete or any(
-            name.startswith(("providers/", "routes/")) for name in changes.resources
-        ):
-            router.catalog = await load()
-
-    feed.subscribe(reload)
-    return router
+    follower = CatalogFollower(router, load, base.clock)
+    feed.subscribe(follower.on_changes)
+    return router, follower
 
 
 async def _watch_health(

@@ -13,6 +13,7 @@ from gateway_server.allowed_models import model_names
 from gateway_server.errors import GatewayError
 from gateway_server.providers.base import BuildEndpoint, Endpoint, Target
 from gateway_server.resource_names import model_name
+from gateway_server.usage.schedule import next_price_time, priced_at
 
 _log = logging.getLogger(__name__)
 
@@ -112,8 +113,13 @@ class Catalog:
         build_endpoint: BuildEndpoint,
         *,
         routes: Iterable[Route] = (),
+        now: float = 0.0,
     ) -> None:
+        """Models have the prices that hold at ``now``, in Unix seconds."""
         providers = list(providers)
+        models = list(models)
+        #: Until when the prices hold, in Unix seconds; None when no others are scheduled.
+        self.next_price_time = next_price_time(models, now)
         self.provider_etags: Mapping[str, str] = {
             each.name.partition("/")[2]: each.etag for each in providers
         }
@@ -133,7 +139,7 @@ class Catalog:
                     provider_id=provider_id,
                     provider_type=of_provider.provider_type,
                     provider_model=provider_model,
-                    model=model,
+                    model=priced_at(model, now),
                 )
                 candidate = Candidate(target, endpoint, names, of_provider.etag)
             choice = choices[model.name] = Choice(model.name, candidate)

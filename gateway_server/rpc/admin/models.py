@@ -16,7 +16,7 @@ from aigateway.v1.admin_service_pb2 import (
 from aigateway.v1.model_pb2 import Model
 from gateway_server.allowed_models import is_allowed, model_names
 from gateway_server.call import CallContext, Principal
-from gateway_server.errors import invalid_request, not_implemented
+from gateway_server.errors import invalid_request
 from gateway_server.resource_names import (
     model_id_of,
     parse_model,
@@ -110,12 +110,19 @@ class ModelMethods(AdminMethods):
         return Empty()
 
     def _check_price(self, model: Model) -> None:
-        """Raises NOT_IMPLEMENTED for a price that holds only later: until then there would be none."""
-        if (
-            model.price.HasField("effective_time")
-            and model.price.effective_time.ToNanoseconds() > self._clock.now() * 1e9
-        ):
-            raise not_implemented("model.price.effective_time in the future")
+        """Raises INVALID_REQUEST for prices that leave it open which holds when."""
+        if model.price.effective_time.ToNanoseconds() > self._clock.now() * 1e9:
+            raise invalid_request(
+                "model.price.effective_time", "lies in the future; put this price into scheduled_prices"
+            )
+        times: set[int] = set()
+        for index, price in enumerate(model.scheduled_prices):
+            field = f"model.scheduled_prices[{index}].effective_time"
+            if not price.HasField("effective_time"):
+                raise invalid_request(field, "must be given")
+            if price.effective_time.ToNanoseconds() in times:
+                raise invalid_request(field, "is that of another price too")
+            times.add(price.effective_time.ToNanoseconds())
 
     async def _disabled_providers(self) -> frozenset[str]:
         """The names of the providers that the router leaves alone."""

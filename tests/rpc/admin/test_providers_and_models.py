@@ -167,16 +167,27 @@ async def test_one_rate_of_a_price_can_be_changed_alone(gateway: Gateway) -> Non
     assert changed.price == Price(input_nanos_per_million=1, output_nanos_per_million=9)
 
 
-async def test_a_price_from_tomorrow_on_is_not_built(gateway: Gateway) -> None:
+async def test_a_price_from_tomorrow_on_is_scheduled(gateway: Gateway) -> None:
     await create_provider(gateway)
     tomorrow = Timestamp(seconds=int(time.time()) + 86_400)
     request = CreateModelRequest(
         parent="providers/openai", model_id="m", model=Model(price=Price(effective_time=tomorrow))
     )
     failure = await gateway.fails(gateway.admin.CreateModel, request)
-    assert failure.reason == "NOT_IMPLEMENTED"
+    assert set(failure.violations) == {"model.price.effective_time"}
+    scheduled = Price(input_nanos_per_million=2, effective_time=tomorrow)
+    for prices in ([Price()], [scheduled, scheduled]):
+        model = Model(price=Price(), scheduled_prices=prices)
+        failure = await gateway.fails(
+            gateway.admin.CreateModel,
+            CreateModelRequest(parent="providers/openai", model_id="m", model=model),
+        )
+        assert set(failure.violations) == {f"model.scheduled_prices[{len(prices) - 1}].effective_time"}
     request.model.price.effective_time.seconds = 1
-    assert (await gateway.call(gateway.admin.CreateModel, request)).price.effective_time.seconds == 1
+    request.model.scheduled_prices.append(scheduled)
+    made = await gateway.call(gateway.admin.CreateModel, request)
+    assert made.price.effective_time.seconds == 1
+    assert list(made.scheduled_prices) == [scheduled]
 
 
 async def test_a_model_id_is_made_of_the_providers_name(gateway: Gateway) -> None:

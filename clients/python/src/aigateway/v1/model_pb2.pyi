@@ -116,6 +116,7 @@ class Model(_message.Message):
     QUALITY_SCORE_FIELD_NUMBER: _builtins.int
     DISABLED_FIELD_NUMBER: _builtins.int
     RATE_LIMITS_FIELD_NUMBER: _builtins.int
+    SCHEDULED_PRICES_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Format: providers/{provider}/models/{model}. Callers name it by its last
     two ids ("openai/gpt-4o") or by its last alone ("gpt-4o").
@@ -168,6 +169,12 @@ class Model(_message.Message):
     def rate_limits(self) -> _tenant_pb2.RateLimits:
         """How much and how fast it may be used by all tenants together."""
 
+    @_builtins.property
+    def scheduled_prices(self) -> _containers.RepeatedCompositeFieldContainer[Global___Price]:
+        """Prices that hold later, each from its own effective_time on. A call costs
+        what its model costs when it begins.
+        """
+
     def __init__(
         self,
         *,
@@ -187,10 +194,11 @@ class Model(_message.Message):
         quality_score: _builtins.float | None = ...,
         disabled: _builtins.bool = ...,
         rate_limits: _tenant_pb2.RateLimits | None = ...,
+        scheduled_prices: _abc.Iterable[Global___Price] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_quality_score", b"_quality_score", "create_time", b"create_time", "price", b"price", "quality_score", b"quality_score", "rate_limits", b"rate_limits", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_quality_score", b"_quality_score", "capabilities", b"capabilities", "context_window_tokens", b"context_window_tokens", "create_time", b"create_time", "disabled", b"disabled", "display_name", b"display_name", "etag", b"etag", "input_modalities", b"input_modalities", "labels", b"labels", "max_output_tokens", b"max_output_tokens", "name", b"name", "output_modalities", b"output_modalities", "price", b"price", "provider_model", b"provider_model", "quality_score", b"quality_score", "rate_limits", b"rate_limits", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_quality_score", b"_quality_score", "capabilities", b"capabilities", "context_window_tokens", b"context_window_tokens", "create_time", b"create_time", "disabled", b"disabled", "display_name", b"display_name", "etag", b"etag", "input_modalities", b"input_modalities", "labels", b"labels", "max_output_tokens", b"max_output_tokens", "name", b"name", "output_modalities", b"output_modalities", "price", b"price", "provider_model", b"provider_model", "quality_score", b"quality_score", "rate_limits", b"rate_limits", "scheduled_prices", b"scheduled_prices", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__quality_score: _TypeAlias = _typing.Literal["quality_score"]  # noqa: Y015
     _WhichOneofArgType__quality_score: _TypeAlias = _typing.Literal["_quality_score", b"_quality_score"]  # noqa: Y015
@@ -225,7 +233,9 @@ class Price(_message.Message):
     """
     @_builtins.property
     def effective_time(self) -> _timestamp_pb2.Timestamp:
-        """From when it holds. Unset means always."""
+        """From when it holds. Unset means always; not in the future for a model's
+        present price.
+        """
 
     @_builtins.property
     def long_context_prices(self) -> _containers.RepeatedCompositeFieldContainer[Global___LongContextPrice]:
