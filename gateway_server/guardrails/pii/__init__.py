@@ -1,0 +1,23 @@
+"""Personal data: what finds it in a text, whole or streamed, with the same result for every cutting."""
+
+from collections.abc import Mapping
+from typing import Final
+
+from gateway_server.guardrails.pii.emails import find_email
+from gateway_server.guardrails.pii.matches import Match, Recognizer
+from gateway_server.guardrails.pii.networks import find_ip_address
+from gateway_server.guardrails.pii.numbers import find_card, find_iban, find_ssn
+from gateway_server.guardrails.pii.phones import find_phone
+from gateway_server.guardrails.pii.scanner import Found, Piece, PiiScanner, scan, spans
+
+__all__ = ["DEFAULT_ENTITY_TYPES", "RECOGNIZERS", "Found", "Match", "Piece", "PiiScanner", "scan", "spans"]
+
+RECOGNIZERS: Final[Mapping[str, Recognizer]] = {
+    "US_SSN": find_ssn,
+    "CREDIT_CARD": find_card,
+    "EMAIL_ADDRESS": find_email,
+    "PHONE_NUMBER": find_phone,
+    "IP_ADDRESS": find_ip_address,
+    "IBAN_CODE": find_iban,
+}
+DEFAULT_ENTITY_TYPES: Final = ("US_SSN", "CREDIT_CARD", "EMAIL_ADDRESS", "PHONE_NUMBER")

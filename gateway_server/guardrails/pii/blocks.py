@@ -1,0 +1,134 @@
+"""Where a text can be cut without cutting a value: pure functions of what is written, not of when it came."""
+
+import re
+from typing import Final
+
+from gateway_server.guardrails.pii.characters import INVISIBLE
+from gateway_server.guardrails.pii.emails import LOCAL
+
+#: The most characters that are held back: a block that gets longer is looked at in parts.
+WINDOW: Final = 64
+
+#: What a block begins with having: no value is without a digit or an @.
+TRIGGER: Final = re.compile(r"[0-9@]|[(\[{](?:at|At|AT)[)\]}]")
+
+# All that may be within a value or touch it: no quotes, no letters of scripts that no value is written in.
+_TOKEN: Final = rf"[!#-;=?-\[\]-{{}}~\u00a1-\u024f{INVISIBLE}]"
+_RUN: Final = re.compile(rf"{_TOKEN}*")
+_CHARACTERS: Final = frozenset(
+    chr(code)
+    for code in (*range(0x250), *range(0x300, 0x10000), *range(0xE0000, 0xE0080))
+    if re.match(_TOKEN, chr(code))
+)
+_LETTERS: Final = re.compile(r"[A-Za-z]{1,10}")
+_HAS_DIGIT: Final = re.compile(r"\d|^[(+\-./)]+$")
+_BRACKETED: Final = re.compile(r"[(\[{](?:at|dot)[)\]}]$", re.IGNORECASE)
+_HAS_BRACKETED_AT: Final = re.compile(r"[(\[{]at[)\]}]", re.IGNORECASE)
+_ACCOUNT: Final = re.compile(r"(?:^|[^A-Za-z0-9])[A-Za-z]{2}\d{2}(?: ?[A-Za-z0-9]{4})*$")
+_LOCAL_TAIL: Final = re.compile(rf"[{LOCAL}]+$")
+
+_SPOKEN: Final = frozenset({"dash", "hyphen", "minus", "dot", "point", "space"})
+_EXTENSIONS: Final = frozenset({"x", "ext", "extension"})
+#: Words that go on with a number: separators, extensions, and what tells that it was a phone's.
+_FOLLOWERS: Final = _SPOKEN | _EXTENSIONS | {
+    "office", "home", "mobile", "cell", "fax", "desk", "work",
+}  # fmt: skip
+_BEGINNINGS: Final = frozenset(word[:length] for word in _FOLLOWERS for length in range(1, len(word) + 1))
+
+
+def token_start(text: str, place: int, floor: int) -> int:
+    """Where the run of characters that ``place`` ends begins; not before ``floor``."""
+    while place > floor and text[place - 1] in _CHARACTERS:
+        place -= 1
+    return place
+
+
+def block_start(text: str, trigger: re.Match[str], floor: int) -> int:
+    """Where the block with a trigger begins, no further back than a window."""
+    floor = max(floor, trigger.start() - WINDOW + 1)
+    start = token_start(text, trigger.start(), floor)
+    if start == trigger.start() and start > floor and text[start] in "([{" and text[start - 1] == " ":
+        start = token_start(text, start - 1, floor)
+    return start
+
+
+def held_start(text: str, floor: int) -> int:
+    """From where on a text without a trigger may still become part of a block."""
+    floor = max(floor, len(text) - WINDOW + 1)
+    start = token_start(text, len(text), floor)
+    tail = text[start:]
+    may_be_at = not tail or (tail[0] in "([{" and tail[1:].lower() in ("", "a", "at"))
+    if may_be_at and start > floor and text[start - 1] == " ":
+        return token_start(text, start - 1, floor)
+    return start
+
+
+def block_end(view: str, *, is_last: bool) -> int | None:
+    """Where the block at the beginning of ``view`` ends; None when it has to be known what follows.
+
+    ``is_last`` tells that nothing follows.
+    """
+    start = place = 0
+    while True:
+        run = _RUN.match(view, place)
+        start, place = place, run.end() if run else place
+        if place == len(view):
+            return place if is_last else None
+        if view[place] not in " \t":
+            return place
+        following = place + 1
+        if view[following : following + 1] == " ":
+            following += 1
+        if following == len(view):
+            return place if is_last else None
+        joins = _joins(view, start, place, following, is_last=is_last)
+        if joins is None:
+            return None
+        if not joins:
+            return place
+        place = following
+
+
+def _joins(view: str, start: int, end: int, following: int, *, is_last: bool) -> bool | None:
+    """Whether a value may go on from the token ``view[start:end]`` to ``following``; None: not known yet."""
+    token, character = view[start:end], view[following]
+    if _BRACKETED.search(token):
+        return character in _CHARACTERS
+    if character in "([{":
+        if _HAS_BRACKETED_AT.search(view, 0, end):
+            return True
+        if not _HAS_DIGIT.search(token):
+            return _begins_bracketed(view[following : following + 4], is_last=is_last)
+    if (character.isupper() or character.isdigit()) and _ACCOUNT.search(view, 0, end):
+        return True
+    if character.isdigit():
+        word = token.lower().rstrip(".")
+        return word in _SPOKEN or word in _EXTENSIONS or _HAS_DIGIT.search(token) is not None
+    return _HAS_DIGIT.search(token) is not None and _number_goes_on(view, following, is_last=is_last)
+
+
+def _begins_bracketed(head: str, *, is_last: bool) -> bool | None:
+    """Whether an ``(at)`` begins with these at most four characters."""
+    if len(head) < 4 and not is_last and head[1:].lower() in ("", "a", "at"):
+        return None
+    return head[1:3].lower() == "at"
+
+
+def _number_goes_on(view: str, following: int, *, is_last: bool) -> bool | None:
+    """Whether a number may go on with what is no digit."""
+    if view[following] in "([+-./x":
+        return True
+    word = _LETTERS.match(view, following)
+    if word is None:
+        return False
+    told = word.group().lower()
+    if word.end() == len(view) and not is_last:
+        return None if told in _BEGINNINGS else False
+    return told in _FOLLOWERS
+
+
+def next_part(view: str, longest: int) -> int:
+    """How far to go in a full window in which no value begins, so that none that goes on after it is cut."""
+    step = len(view) - longest - 1
+    tail = _LOCAL_TAIL.search(view)
+    return min(tail.start(), step) if tail is not None and tail.start() else step

@@ -1,0 +1,50 @@
+"""E-mail addresses."""
+
+import re
+from collections.abc import Iterator
+from typing import Final
+
+from gateway_server.guardrails.pii.matches import Match
+
+#: What the part before the @ may hold: RFC 5321's dot-string without what parts words in URLs and code,
+#: and letters of Latin scripts.
+LOCAL: Final = r"A-Za-z0-9\u00c0-\u024f._%+'\-"
+_LABEL: Final = r"[A-Za-z0-9\u00c0-\u024f](?:[A-Za-z0-9\u00c0-\u024f\-]{0,61}[A-Za-z0-9\u00c0-\u024f])?"
+_AT: Final = r"(?:@|%40| ?[(\[{] ?(?:at|AT|At) ?[)\]}] ?)"
+_DOT: Final = r"(?:\.| ?[(\[{] ?(?:dot|DOT|Dot) ?[)\]}] ?)"
+
+_EMAIL: Final = re.compile(
+    rf"(?P<local>[{LOCAL}](?:{_DOT}?[{LOCAL}]){{0,63}}?)(?P<at>{_AT})"
+    rf"(?P<domain>{_LABEL}(?:{_DOT}{_LABEL}){{1,8}}|\[[0-9A-Fa-f:.]{{7,45}}\])"
+)
+_TLD: Final = re.compile(r"(?:[A-Za-z\u00c0-\u024f]{2,24}|xn--[A-Za-z0-9\-]{1,59})$")
+#: Pictures for screens of several densities are named like addresses.
+_PICTURES: Final = frozenset({"png", "jpg", "jpeg", "gif", "svg", "webp", "css", "js", "bmp", "ico", "avif"})
+
+
+def find_email(text: str, start: int) -> Iterator[Match]:
+    """Addresses with a domain that can exist; ``git@host:path`` and ``logo@2x.png`` are none."""
+    at = start
+    while found := _EMAIL.search(text, at):
+        at = found.end()
+        begin = found.start()
+        if found["at"] == "%40":
+            begin = max(begin, text.rfind("%", begin, found.start("at")) + 3)
+        elif found["at"] == "@":
+            escape = text.rfind("%", begin, found.start("at"))
+            if escape >= 0 and re.match(r"%(?:3[ADad]|2[0FCfc]|26|3[Ff])", text[escape : escape + 3]):
+                begin = escape + 3  # what is before is another part of a URL
+        while begin < found.start("at") and text[begin] in ".-'%+":
+            begin += 1
+        if begin >= found.start("at"):
+            continue
+        domain = found["domain"]
+        labels = domain.split(".")
+        is_literal = domain.startswith("[")
+        if not is_literal and not _TLD.match(re.split(_DOT, domain)[-1]):
+            continue
+        if labels[-1].lower() in _PICTURES and re.match(r"\d", domain):
+            continue
+        if text[begin : found.start("at")] == "git" and text[found.end() : found.end() + 1] in (":", "/"):
+            continue
+        yield Match(begin, found.end(), "EMAIL_ADDRESS", 1.0)

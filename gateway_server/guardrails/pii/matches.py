@@ -1,0 +1,39 @@
+"""What recognizers find, and how they look around."""
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Final
+
+#: How many characters before a value may tell what it is.
+CONTEXT: Final = 48
+#: The most characters of a value that has an end of its own; e-mail addresses may be longer.
+LONGEST: Final = 43
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """``text[start:end]`` is an ``entity_type``, named as Presidio names it; ``score`` is from 0 to 1."""
+
+    start: int
+    end: int
+    entity_type: str
+    score: float
+
+
+#: Finds values of one type in a text of plain, visible characters; none begins before the given place, and
+#: what is before that may be read.
+Recognizer = Callable[[str, int], Iterator[Match]]
+
+
+def last_word(pattern: re.Pattern[str], text: str, end: int) -> int:
+    """Where the last match of ``pattern`` within ``CONTEXT`` characters before ``end`` ends; -1 for none."""
+    last = -1
+    for found in pattern.finditer(text, max(0, end - CONTEXT), end):
+        last = found.end()
+    return last
+
+
+def digits_of(text: str) -> str:
+    """The digits alone."""
+    return "".join(filter(str.isdigit, text))

@@ -1,0 +1,237 @@
+"""Finds personal data in a text that comes in pieces; the result does not depend on how it is cut.
+
+What is decided at a place depends only on the text around it, at most ``CONTEXT`` characters before it and
+``WINDOW`` from it on, and it is decided when those are known. A whole text is fed in one piece, so streaming
+gives what the whole gives by construction.
+"""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from gateway_server.guardrails.pii.blocks import (
+    TRIGGER,
+    WINDOW,
+    block_end,
+    block_start,
+    held_start,
+    next_part,
+)
+from gateway_server.guardrails.pii.characters import INVISIBLE, plain
+from gateway_server.guardrails.pii.emails import LOCAL
+from gateway_server.guardrails.pii.matches import CONTEXT, LONGEST, Match, Recognizer
+
+_INVISIBLE: Final = re.compile(rf"[{INVISIBLE}]")
+#: What a block must have to be worth a look: seven digits near each other, an @, or colons.
+_WORTH: Final = re.compile(
+    r"[@%:]|[(\[{]at|\d(?:(?:[^A-Za-z\d]{0,4}| (?:dash|hyphen|minus|dot|point|space) )\d){6}"
+    r"|[A-Za-z]{2}\d{2} ?[A-Za-z0-9]{4}|\d\.\d+\.\d",
+    re.IGNORECASE,
+)
+_OPEN_EMAIL: Final = re.compile(rf"[{LOCAL}]{{1,64}}@[A-Za-z0-9\u00c0-\u024f.\-]*$")
+_DOMAIN: Final = re.compile(r"(?:[.\-]{0,2}[A-Za-z0-9\u00c0-\u024f]+)*")
+_DOMAIN_TAIL: Final = re.compile(r"[.\-]{1,2}$")
+#: With invisible characters among them, values are longer than they look.
+_LONGEST_WITH_INVISIBLE: Final = WINDOW - 9
+
+#: Which type wins where values overlap; other types come after these.
+_PRECEDENCE: Final[Mapping[str, int]] = {
+    "EMAIL_ADDRESS": 0,
+    "IBAN_CODE": 1,
+    "CREDIT_CARD": 2,
+    "US_SSN": 3,
+    "IP_ADDRESS": 4,
+    "PHONE_NUMBER": 6,
+}
+_OTHER: Final = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A value in its own words; ``continues`` tells that it goes on with the value found just before."""
+
+    text: str
+    entity_type: str
+    score: float
+    continues: bool = False
+
+
+#: What a text is taken apart into: text without findings, and findings.
+Piece = str | Found
+
+
+class PiiScanner:
+    """Takes one text apart."""
+
+    def __init__(
+        self,
+        recognizers: Sequence[Recognizer],
+        *,
+        min_score: float = 0.0,
+        allowed_values: frozenset[str] = frozenset(),
+    ) -> None:
+        self._recognizers = recognizers
+        self._min_score = min_score
+        self._allowed = allowed_values
+        self._raw = ""
+        self._plain = ""
+        #: Plain, visible characters before what is held.
+        self._before = ""
+        self._is_in_email = False
+
+    def feed(self, text: str) -> list[Piece]:
+        """What is decided now that ``text`` has come."""
+        self._raw += text
+        self._plain += plain(text)
+        return list(self._advance(is_last=False))
+
+    def close(self) -> list[Piece]:
+        """The rest: the text has ended."""
+        return list(self._advance(is_last=True))
+
+    @property
+    def held(self) -> int:
+        """How many characters are held back."""
+        return len(self._raw)
+
+    def _advance(self, *, is_last: bool) -> Iterator[Piece]:
+        text, place = self._plain, 0
+        while True:
+            if self._is_in_email:
+                end, is_over = _domain_end(text, place, is_last=is_last)
+                if end > place:
+                    yield Found(self._raw[place:end], "EMAIL_ADDRESS", 1.0, continues=True)
+                place = end
+                if not is_over:
+                    break
+                self._is_in_email = False
+            trigger = TRIGGER.search(text, place)
+            start = len(text) if is_last else held_start(text, place)
+            if trigger is not None:
+                start = block_start(text, trigger, place)
+            if start > place:
+                yield self._raw[place:start]
+                place = start
+            if trigger is None:
+                break
+            view = text[place : place + WINDOW]
+            is_end = is_last and place + len(view) == len(text)
+            length = block_end(view, is_last=is_end)
+            before = text[max(0, place - 2 * CONTEXT) : place]
+            before = _INVISIBLE.sub("", (self._before + before) if place < CONTEXT else before)[-CONTEXT:]
+            if length is not None:
+                yield from self._take_block(before, view, place, length)
+                place += length
+            elif len(view) == WINDOW:
+                pieces, advance = self._take_part(before, view, place)
+                yield from pieces
+                place += advance
+            else:
+                break
+        self._before = (self._before + _INVISIBLE.sub("", text[max(0, place - 2 * CONTEXT) : place]))[
+            -CONTEXT:
+        ]
+        self._raw, self._plain = self._raw[place:], text[place:]
+
+    def _take_block(self, before: str, view: str, place: int, length: int) -> Iterator[Piece]:
+        raw = self._raw[place : place + length]
+        done = 0
+        for match in self._matches(before, view, length, raw):
+            if match.start > done:
+                yield raw[done : match.start]
+            yield Found(raw[match.start : match.end], match.entity_type, match.score)
+            done = match.end
+        if done < length:
+            yield raw[done:]
+
+    def _take_part(self, before: str, view: str, place: int) -> tuple[list[Piece], int]:
+        """The beginning of a block that is longer than a window, and how long that is."""
+        raw = self._raw[place : place + WINDOW]
+        matches = self._matches(before, view, WINDOW, raw)
+        open_email = _OPEN_EMAIL.search(view)
+        starts = [match.start for match in matches[:1]]
+        if open_email is not None and self._finds_emails:
+            starts.append(open_email.start())
+        if starts and min(starts) > 0:
+            return [raw[: min(starts)]], min(starts)
+        if matches and matches[0].start == 0:
+            match = matches[0]
+            self._is_in_email = match.entity_type == "EMAIL_ADDRESS" and match.end == WINDOW
+            return [Found(raw[: match.end], match.entity_type, match.score)], match.end
+        if starts:
+            self._is_in_email = True
+            return [Found(raw, "EMAIL_ADDRESS", 1.0)], WINDOW
+        step = next_part(view, _LONGEST_WITH_INVISIBLE if _INVISIBLE.search(view) else LONGEST)
+        return [raw[:step]], step
+
+    def _matches(self, before: str, view: str, length: int, raw: str) -> list[Match]:
+        """What is found in ``view[:length]``, in order, without overlaps; places are those of ``raw``."""
+        if not _WORTH.search(_INVISIBLE.sub("", view[:length])):
+            return []
+        # One character more, so that it is seen what the block ends at.
+        shown, places = _visible(view[: length + 1])
+        text, offset = before + shown, len(before)
+        found = [
+            Match(
+                places[match.start - offset],
+                places[match.end - offset - 1] + 1,
+                match.entity_type,
+                match.score,
+            )
+            for recognize in self._recognizers
+            for match in recognize(text, offset)
+            if match.score >= self._min_score
+        ]
+        if not found:
+            return found
+        found.sort(key=lambda match: (_PRECEDENCE.get(match.entity_type, _OTHER), match.start - match.end))
+        chosen: list[Match] = []
+        for match in found:
+            if match.end <= length and all(
+                match.end <= other.start or other.end <= match.start for other in chosen
+            ):
+                chosen.append(match)
+        chosen.sort(key=lambda match: match.start)
+        return [match for match in chosen if raw[match.start : match.end] not in self._allowed]
+
+    @property
+    def _finds_emails(self) -> bool:
+        return any(recognize.__name__ == "find_email" for recognize in self._recognizers)
+
+
+def scan(scanner: PiiScanner, text: str) -> list[Piece]:
+    """The whole of ``text`` taken apart by a fresh scanner."""
+    return [*scanner.feed(text), *scanner.close()]
+
+
+def spans(pieces: Sequence[Piece]) -> list[Match]:
+    """Where the findings are in the text that the pieces make up."""
+    found: list[Match] = []
+    place = 0
+    for piece in pieces:
+        if isinstance(piece, str):
+            place += len(piece)
+            continue
+        start, end = place, place + len(piece.text)
+        place = end
+        if piece.continues and found:
+            start = found.pop().start
+        found.append(Match(start, end, piece.entity_type, piece.score))
+    return found
+
+
+def _visible(view: str) -> tuple[str, Sequence[int]]:
+    """The visible characters, and the place of each in ``view``."""
+    if not _INVISIBLE.search(view):
+        return view, range(len(view))
+    places = [place for place, character in enumerate(view) if not _INVISIBLE.match(character)]
+    return "".join(view[place] for place in places), places
+
+
+def _domain_end(text: str, place: int, *, is_last: bool) -> tuple[int, bool]:
+    """How far an open address goes in what is known of the text, and whether it ends there."""
+    domain = _DOMAIN.match(text, place)
+    end = place if domain is None else domain.end()
+    is_open = not is_last and (end == len(text) or _DOMAIN_TAIL.fullmatch(text, end) is not None)
+    return end, not is_open
