@@ -79,12 +79,12 @@ def pytest_report_header() -> str:
     return f"grpcio {version('grpcio')}, protobuf {version('protobuf')}"
 
 
-SHARED_SUITE = Path(__file__).parent / "shared_wire"
+SHARED_SUITES = [Path(__file__).parent / name for name in ("shared_guardrails", "shared_wire")]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if item.path.is_relative_to(SHARED_SUITE):
+        if any(item.path.is_relative_to(suite) for suite in SHARED_SUITES):
             item.add_marker("shared")
 
 
@@ -97,8 +97,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
             counts[reason] += 1
     lines = [f"{reason} ({count} tests)" for reason, count in sorted(counts.items())]
     asked_for = [Path(argument.partition("::")[0]).resolve() for argument in config.args]
-    if find_shared_dir() is None and any(SHARED_SUITE.is_relative_to(path) for path in asked_for):
-        lines.append(f"{ABSENT_PREFIX}all of tests/shared_wire: {SHARED_HINT}")
+    if find_shared_dir() is None:
+        absent = [suite for suite in SHARED_SUITES if any(suite.is_relative_to(path) for path in asked_for)]
+        lines += [f"{ABSENT_PREFIX}all of tests/{suite.name}: {SHARED_HINT}" for suite in absent]
     if lines:
         terminalreporter.section("NOT RUN HERE", sep="!", red=True, bold=True)
         for line in lines:

@@ -1,0 +1,213 @@
+"""What counts as personal data, and that the cutting of a text does not matter."""
+
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway_server.guardrails.pii import RECOGNIZERS, Found, Piece, PiiScanner, scan
+from gateway_server.guardrails.pii.blocks import WINDOW
+
+
+def scanner(*entity_types: str, allowed: frozenset[str] = frozenset()) -> PiiScanner:
+    return PiiScanner(
+        [RECOGNIZERS[each] for each in entity_types or RECOGNIZERS], min_score=0.6, allowed_values=allowed
+    )
+
+
+def joined(pieces: list[Piece]) -> list[str | tuple[str, str]]:
+    """Text and findings with neighbours put together, so that only what matters is compared."""
+    told: list[str | tuple[str, str]] = []
+    for piece in pieces:
+        last = told[-1] if told else None
+        match piece:
+            case Found(text=text, continues=True) if isinstance(last, tuple):
+                told[-1] = (last[0] + text, last[1])
+            case Found(text=text, entity_type=entity_type):
+                told.append((text, entity_type))
+            case "":
+                pass
+            case str() if isinstance(last, str):
+                told[-1] = last + piece
+            case str():
+                told.append(piece)
+    return told
+
+
+def found(text: str, *entity_types: str) -> list[tuple[str, str]]:
+    return [each for each in joined(scan(scanner(*entity_types), text)) if isinstance(each, tuple)]
+
+
+@pytest.mark.parametrize(
+    ("text", "value", "entity_type"),
+    [
+        # The sample that everybody knows counts.
+        ("My SSN is 123-45-6789", "123-45-6789", "US_SSN"),
+        ("ssn: 219 16 9994.", "219 16 9994", "US_SSN"),
+        ("social security number 078051120", "078051120", "US_SSN"),
+        ("SSN 219 dash 16 dash 9994", "219 dash 16 dash 9994", "US_SSN"),
+        ("SSN \uff12\uff11\uff19-\uff11\uff16-\uff19\uff19\uff19\uff14", "\uff12\uff11\uff19-\uff11\uff16-\uff19\uff19\uff19\uff14", "US_SSN"),
+        ("SSN 2\u200b1\u200b9-16\u2060-9994!", "2\u200b1\u200b9-16\u2060-9994", "US_SSN"),
+        ("SSN \u0662\u0661\u0669-\u0661\u0666-\u0669\u0669\u0669\u0664", "\u0662\u0661\u0669-\u0661\u0666-\u0669\u0669\u0669\u0664", "US_SSN"),
+        ("SSN 219\u201116\u20119994", "219\u201116\u20119994", "US_SSN"),
+        ("pay with 4111 1111 1111 1111 now", "4111 1111 1111 1111", "CREDIT_CARD"),
+        ("the full number was 2326 1567 0125 0345.", "2326 1567 0125 0345", "CREDIT_CARD"),
+        ("amex 3782-822463-10005", "3782-822463-10005", "CREDIT_CARD"),
+        ("my card 4039838161911 is expiring", "4039838161911", "CREDIT_CARD"),
+        ("write to a.b+c@mail.example.org.", "a.b+c@mail.example.org", "EMAIL_ADDRESS"),
+        ("https://x.io/?email=jo@acme.io&b=1", "jo@acme.io", "EMAIL_ADDRESS"),
+        ("https://x.io/?email%3Djo%40acme.io", "jo%40acme.io", "EMAIL_ADDRESS"),
+        ("jo (at) acme (dot) io, please", "jo (at) acme (dot) io", "EMAIL_ADDRESS"),
+        ("jo[at]acme[dot]io", "jo[at]acme[dot]io", "EMAIL_ADDRESS"),
+        ("root@[192.168.7.1]", "root@[192.168.7.1]", "EMAIL_ADDRESS"),
+        ("Call +1 (415) 555-2671 today", "+1 (415) 555-2671", "PHONE_NUMBER"),
+        ("Call 312-931-5519 ext. 380", "312-931-5519 ext. 380", "PHONE_NUMBER"),
+        ("ask at (602)272-9781", "(602)272-9781", "PHONE_NUMBER"),
+        ("Fax: 9498777106", "9498777106", "PHONE_NUMBER"),
+        ("Regards,\n01512 3453610\nJo", "01512 3453610", "PHONE_NUMBER"),
+        ("+33 6 12 34 56 78", "+33 6 12 34 56 78", "PHONE_NUMBER"),
+        ("781 1704 office", "781 1704", "PHONE_NUMBER"),
+        ("\u7535\u8bdd+8613912345678\u3002", "+8613912345678", "PHONE_NUMBER"),
+        ("ping 10.1.2.3", "10.1.2.3", "IP_ADDRESS"),
+        ("ping fe80::1ff:fe23:4567:890a", "fe80::1ff:fe23:4567:890a", "IP_ADDRESS"),
+        ("IBAN GB82 WEST 1234 5698 7654 32 please", "GB82 WEST 1234 5698 7654 32", "IBAN_CODE"),
+        ("from DE89370400440532013000 to", "DE89370400440532013000", "IBAN_CODE"),
+    ],
+)  # fmt: skip
+def test_finds_exactly_the_value(text: str, value: str, entity_type: str) -> None:
+    assert found(text) == [(value, entity_type)]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "order #064-6383041-1109228 has shipped",
+        "ISBN 978-8-751-80168-5 is out of print",
+        "request_id=6e32ac9a-466c-ad25-803e-76553a38c0f5",
+        "commit 1c9e5ae79e721590be2b6a63a199b2d3d250d132",
+        "created_at: 1739595249, updated_at: 1736145431",
+        "West Edward, CA 94292-0047",
+        "lat -53.0091220, lon -137.1234567",
+        "Upgrade from 12.14.36.1 to 19.4.20.2",
+        "reference 5538560870358989",
+        "git clone git@github.com:acme/widgets.git",
+        "background: url(icons/logo@2x.png)",
+        "2019-2023, 2011-08-05 to 2013-05-07",
+        "What is 845666 + 6155965 - 78510?",
+        "Total: $9,075,545.72; VAT 65.56%",
+        "MAC 7a:46:be:57:ad:a1",
+        "doi:10.1000/4155551234567",
+        "SSN format is XXX-XX-XXXX or ddd-dd-dddd, never 000-12-3456 or 666-12-3456",
+        "IMEI 356938035643809",
+        "WHERE id IN (670930159, 491945946, 9247967515)",
+        "decorate with @dataclass and @property",
+        "FedEx tracking number 497471063752",
+        "IBAN GB82 WEST 1234 5698 7654 33",
+    ],
+)
+def test_what_only_looks_like_a_value_is_none(text: str) -> None:
+    assert found(text) == []
+
+
+def test_an_address_longer_than_what_is_held_back_is_found_whole() -> None:
+    local, domain = "a" * 60, ".".join(["label" * 10] * 4) + ".org"
+    text = f"write to {local}@{domain}. Thanks"
+    assert found(text) == [(f"{local}@{domain}", "EMAIL_ADDRESS")]
+
+
+def test_allowed_values_are_no_findings() -> None:
+    pieces = scan(scanner(allowed=frozenset({"a@b.io"})), "a@b.io and c@b.io")
+    assert [each.text for each in pieces if isinstance(each, Found)] == ["c@b.io"]
+
+
+def test_prose_is_held_back_by_a_word_at_most() -> None:
+    streaming = scanner()
+    text = "The quick brown fox, in 3 words and 12 more, jumps over the lazy dog (at last)."
+    longest = max(len(word) for word in text.split())
+    for character in text:
+        streaming.feed(character)
+        assert streaming.held <= longest + len(" in 3 ")
+
+
+FRAGMENTS = st.sampled_from(
+    [
+        "123-45-6789",
+        "4111 1111 1111 1111",
+        "@",
+        "x@y.com",
+        " (at) ",
+        "[at]",
+        " [dot] ",
+        "(at",
+        ".",
+        " ",
+        "  ",
+        "-",
+        "+1 415 555 2671",
+        "(",
+        "415",
+        "555-1234",
+        " dash ",
+        "\n    ",
+        " ext. ",
+        "ext",
+        "office",
+        "fax ",
+        "ssn ",
+        "GB82 WEST 1234 5698 7654 32",
+        "GB82",
+        " WEST",
+        "1",
+        "22",
+        "٣٤",
+        "５",
+        "\u200b",
+        "\u200b\u200b",
+        "é",
+        "\n    ",
+        "中文",
+        '"',
+        ",",
+        ":",
+        "192.168.1.1",
+        "::1",
+        "fe80::1",
+        "%40",
+        "word",
+        "Call ",
+        "card ",
+        "e",
+        "ex",
+        "0",
+        "00",
+        "/",
+        "https://a.b/c?d=",
+        "@a",
+        "@b.c-",
+        "..",
+        "😀",
+        "\n    ",
+        "\U000e0041",
+        "�",
+        "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
+        "111111111111111111111111",
+        "a1a1a1a1a1a1a1a1a1a1a1a1a1",
+    ]
+)
+TEXTS = st.lists(FRAGMENTS | st.text(max_size=5), max_size=40).map("".join)
+
+
+@given(text=TEXTS, seed=st.integers(0, 2**32))
+def test_every_cutting_gives_the_same(text: str, seed: int) -> None:
+    whole = joined(scan(scanner(), text))
+    assert "".join(each if isinstance(each, str) else each[0] for each in whole) == text
+
+    draw = random.Random(seed)
+    for cuts in (range(1, len(text)), sorted(draw.choices(range(len(text) + 1), k=5))):
+        streaming, pieces, start = scanner(), list[Piece](), 0
+        for cut in (*cuts, len(text)):
+            pieces += streaming.feed(text[start:cut])
+            start = cut
+            assert streaming.held < WINDOW
+        assert joined(pieces + streaming.close()) == whole
