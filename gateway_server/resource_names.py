@@ -22,6 +22,7 @@ _PROVIDER_OR_ANY: Final = re.compile(rf"providers/({_ID}|-)")
 _MODEL: Final = re.compile(rf"providers/({_ID})/models/({_MODEL_ID})")
 
 _ROUTE: Final = re.compile(rf"routes/({_ID})")
+_GUARDRAIL_PROFILE: Final = re.compile(rf"guardrailProfiles/({_ID})")
 
 
 def tenant_name(tenant_id: str) -> str:
@@ -52,6 +53,11 @@ def model_name(provider_id: str, model_id: str) -> str:
 def route_name(route_id: str) -> str:
     """``routes/{route}``."""
     return f"routes/{route_id}"
+
+
+def guardrail_profile_name(guardrail_profile_id: str) -> str:
+    """``guardrailProfiles/{guardrail_profile}``."""
+    return f"guardrailProfiles/{guardrail_profile_id}"
 
 
 def parse_tenant(name: str, field: str = "name") -> str:
@@ -91,6 +97,12 @@ def parse_model(name: str, field: str = "name") -> tuple[str, str]:
 def parse_route(name: str, field: str = "name") -> str:
     """The route's id; raises INVALID_REQUEST that names ``field``."""
     return _parse(_ROUTE, name, field=field, form="routes/{route}")[0]
+
+
+def parse_guardrail_profile(name: str, field: str = "name") -> str:
+    """The profile's id; raises INVALID_REQUEST that names ``field``."""
+    form = "guardrailProfiles/{guardrail_profile}"
+    return _parse(_GUARDRAIL_PROFILE, name, field=field, form=form)[0]
 
 
 def model_id_of(provider_model: str) -> str:

@@ -59,6 +59,8 @@ _ADVICE: Final = {
     "TENANT_SUSPENDED": "ask an administrator to activate {tenant}",
     "MODEL_NOT_FOUND": "`ai-gateway models list` shows what there is",
     "BUDGET_EXCEEDED": "wait for the next window, or ask an administrator for a higher budget",
+    "GUARDRAIL_FAILED": "rule {rule} of {guardrail_profile} could not run; "
+    "with fail_open calls pass without it",
     "GUARDRAIL_BLOCKED": "change the text; rule {rule} of {guardrail_profile} stopped it",
     "UPSTREAM_CREDENTIAL_REJECTED": "`ai-gateway providers check {provider}`, then mend its credential",
     "ETAG_MISMATCH": "somebody else changed it in the meantime: run the command again",

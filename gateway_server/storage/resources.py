@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from aigateway.v1.api_key_pb2 import ApiKey
 from aigateway.v1.error_reason_pb2 import ErrorReason
+from aigateway.v1.guardrail_profile_pb2 import GuardrailProfile
 from aigateway.v1.model_pb2 import Model
 from aigateway.v1.provider_pb2 import Provider
 from aigateway.v1.route_pb2 import Route
@@ -28,7 +29,7 @@ from gateway_server.storage.engine import Store, violated_constraint
 from gateway_server.storage.paging import Page, PageRequest, decode_page_token, encode_page_token
 from gateway_server.storage.times import micros_of_seconds, timestamp_of_micros
 
-M = TypeVar("M", Tenant, ApiKey, Provider, Model, Route)
+M = TypeVar("M", Tenant, ApiKey, Provider, Model, Route, GuardrailProfile)
 
 #: The ids in a resource's name, outermost first.
 Key = tuple[str, ...]

@@ -144,6 +144,14 @@ routes: Final = Table(
     PrimaryKeyConstraint("route_id"),
 )
 
+guardrail_profiles: Final = Table(
+    "guardrail_profiles",
+    metadata,
+    Column("guardrail_profile_id", _ID, nullable=False),
+    *_resource_columns(),
+    PrimaryKeyConstraint("guardrail_profile_id"),
+)
+
 #: One row: how many changes to resources there have been.
 revisions: Final = Table(
     "revisions",

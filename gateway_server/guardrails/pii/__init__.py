@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Final
 
+from gateway_server.guardrails.pii.blocks import MIN_WINDOW, WINDOW
 from gateway_server.guardrails.pii.emails import find_email
 from gateway_server.guardrails.pii.matches import Match, Recognizer
 from gateway_server.guardrails.pii.networks import find_ip_address
@@ -10,7 +11,19 @@ from gateway_server.guardrails.pii.numbers import find_card, find_iban, find_ssn
 from gateway_server.guardrails.pii.phones import find_phone
 from gateway_server.guardrails.pii.scanner import Found, Piece, PiiScanner, scan, spans
 
-__all__ = ["DEFAULT_ENTITY_TYPES", "RECOGNIZERS", "Found", "Match", "Piece", "PiiScanner", "scan", "spans"]
+__all__ = [
+    "DEFAULT_ENTITY_TYPES",
+    "MIN_WINDOW",
+    "RECOGNIZERS",
+    "WINDOW",
+    "Found",
+    "Match",
+    "Piece",
+    "PiiScanner",
+    "Recognizer",
+    "scan",
+    "spans",
+]
 
 RECOGNIZERS: Final[Mapping[str, Recognizer]] = {
     "US_SSN": find_ssn,

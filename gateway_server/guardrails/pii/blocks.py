@@ -6,8 +6,11 @@ from typing import Final
 from gateway_server.guardrails.pii.characters import INVISIBLE
 from gateway_server.guardrails.pii.emails import LOCAL
 
-#: The most characters that are held back: a block that gets longer is looked at in parts.
+#: The most characters that are held back unless told otherwise: a block that gets longer is looked at in
+#: parts.
 WINDOW: Final = 64
+#: The least that the longest values need.
+MIN_WINDOW: Final = 48
 
 #: What a block begins with having: no value is without a digit or an @.
 TRIGGER: Final = re.compile(r"[0-9@]|[(\[{](?:at|At|AT)[)\]}]")
@@ -43,18 +46,18 @@ def token_start(text: str, place: int, floor: int) -> int:
     return place
 
 
-def block_start(text: str, trigger: re.Match[str], floor: int) -> int:
+def block_start(text: str, trigger: re.Match[str], floor: int, *, window: int) -> int:
     """Where the block with a trigger begins, no further back than a window."""
-    floor = max(floor, trigger.start() - WINDOW + 1)
+    floor = max(floor, trigger.start() - window + 1)
     start = token_start(text, trigger.start(), floor)
     if start == trigger.start() and start > floor and text[start] in "([{" and text[start - 1] == " ":
         start = token_start(text, start - 1, floor)
     return start
 
 
-def held_start(text: str, floor: int) -> int:
+def held_start(text: str, floor: int, *, window: int) -> int:
     """From where on a text without a trigger may still become part of a block."""
-    floor = max(floor, len(text) - WINDOW + 1)
+    floor = max(floor, len(text) - window + 1)
     start = token_start(text, len(text), floor)
     tail = text[start:]
     may_be_at = not tail or (tail[0] in "([{" and tail[1:].lower() in ("", "a", "at"))

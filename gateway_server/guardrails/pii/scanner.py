@@ -19,10 +19,15 @@ from gateway_server.guardrails.pii.blocks import (
     next_part,
 )
 from gateway_server.guardrails.pii.characters import INVISIBLE, plain
-from gateway_server.guardrails.pii.emails import LOCAL
+from gateway_server.guardrails.pii.emails import LOCAL, find_email
 from gateway_server.guardrails.pii.matches import CONTEXT, LONGEST, Match, Recognizer
+from gateway_server.guardrails.pii.networks import find_ip_address
+from gateway_server.guardrails.pii.numbers import find_card, find_iban, find_ssn
+from gateway_server.guardrails.pii.phones import find_phone
 
 _INVISIBLE: Final = re.compile(rf"[{INVISIBLE}]")
+#: The recognizers whose values all have what ``_WORTH`` asks for.
+_USUAL: Final = frozenset({find_ssn, find_card, find_email, find_phone, find_ip_address, find_iban})
 #: What a block must have to be worth a look: seven digits near each other, an @, or colons.
 _WORTH: Final = re.compile(
     r"[@%:]|[(\[{]at|\d(?:(?:[^A-Za-z\d]{0,4}| (?:dash|hyphen|minus|dot|point|space) )\d){6}"
@@ -32,8 +37,8 @@ _WORTH: Final = re.compile(
 _OPEN_EMAIL: Final = re.compile(rf"[{LOCAL}]{{1,64}}@[A-Za-z0-9\u00c0-\u024f.\-]*$")
 _DOMAIN: Final = re.compile(r"(?:[.\-]{0,2}[A-Za-z0-9\u00c0-\u024f]+)*")
 _DOMAIN_TAIL: Final = re.compile(r"[.\-]{1,2}$")
-#: With invisible characters among them, values are longer than they look.
-_LONGEST_WITH_INVISIBLE: Final = WINDOW - 9
+#: With invisible characters among them, values are longer than they look: so few fewer than a window.
+_ROOM_WITH_INVISIBLE: Final = 9
 
 #: Which type wins where values overlap; other types come after these.
 _PRECEDENCE: Final[Mapping[str, int]] = {
@@ -70,14 +75,23 @@ class PiiScanner:
         *,
         min_score: float = 0.0,
         allowed_values: frozenset[str] = frozenset(),
+        context: str = "",
+        window: int = WINDOW,
     ) -> None:
+        """``context`` is what stands before the text without being a part of it, such as a field's name.
+
+        At most ``window`` characters are held back, from ``MIN_WINDOW`` to ``WINDOW``.
+        """
         self._recognizers = recognizers
+        self._is_usual = _USUAL.issuperset(recognizers)
+        self._finds_emails = find_email in recognizers
         self._min_score = min_score
         self._allowed = allowed_values
         self._raw = ""
         self._plain = ""
         #: Plain, visible characters before what is held.
-        self._before = ""
+        self._before = _INVISIBLE.sub("", plain(context))[-CONTEXT:]
+        self._window = window
         self._is_in_email = False
 
     def feed(self, text: str) -> list[Piece]:
@@ -91,9 +105,9 @@ class PiiScanner:
         return list(self._advance(is_last=True))
 
     @property
-    def held(self) -> int:
-        """How many characters are held back."""
-        return len(self._raw)
+    def held(self) -> str:
+        """What is held back."""
+        return self._raw
 
     def _advance(self, *, is_last: bool) -> Iterator[Piece]:
         text, place = self._plain, 0
@@ -107,15 +121,15 @@ class PiiScanner:
                     break
                 self._is_in_email = False
             trigger = TRIGGER.search(text, place)
-            start = len(text) if is_last else held_start(text, place)
+            start = len(text) if is_last else held_start(text, place, window=self._window)
             if trigger is not None:
-                start = block_start(text, trigger, place)
+                start = block_start(text, trigger, place, window=self._window)
             if start > place:
                 yield self._raw[place:start]
                 place = start
             if trigger is None:
                 break
-            view = text[place : place + WINDOW]
+            view = text[place : place + self._window]
             is_end = is_last and place + len(view) == len(text)
             length = block_end(view, is_last=is_end)
             before = text[max(0, place - 2 * CONTEXT) : place]
@@ -123,7 +137,7 @@ class PiiScanner:
             if length is not None:
                 yield from self._take_block(before, view, place, length)
                 place += length
-            elif len(view) == WINDOW:
+            elif len(view) == self._window:
                 pieces, advance = self._take_part(before, view, place)
                 yield from pieces
                 place += advance
@@ -147,8 +161,8 @@ class PiiScanner:
 
     def _take_part(self, before: str, view: str, place: int) -> tuple[list[Piece], int]:
         """The beginning of a block that is longer than a window, and how long that is."""
-        raw = self._raw[place : place + WINDOW]
-        matches = self._matches(before, view, WINDOW, raw)
+        raw = self._raw[place : place + self._window]
+        matches = self._matches(before, view, self._window, raw)
         open_email = _OPEN_EMAIL.search(view)
         starts = [match.start for match in matches[:1]]
         if open_email is not None and self._finds_emails:
@@ -157,17 +171,18 @@ class PiiScanner:
             return [raw[: min(starts)]], min(starts)
         if matches and matches[0].start == 0:
             match = matches[0]
-            self._is_in_email = match.entity_type == "EMAIL_ADDRESS" and match.end == WINDOW
+            self._is_in_email = match.entity_type == "EMAIL_ADDRESS" and match.end == self._window
             return [Found(raw[: match.end], match.entity_type, match.score)], match.end
         if starts:
             self._is_in_email = True
-            return [Found(raw, "EMAIL_ADDRESS", 1.0)], WINDOW
-        step = next_part(view, _LONGEST_WITH_INVISIBLE if _INVISIBLE.search(view) else LONGEST)
+            return [Found(raw, "EMAIL_ADDRESS", 1.0)], self._window
+        longest = self._window - _ROOM_WITH_INVISIBLE if _INVISIBLE.search(view) else LONGEST
+        step = next_part(view, min(longest, self._window - 2))
         return [raw[:step]], step
 
     def _matches(self, before: str, view: str, length: int, raw: str) -> list[Match]:
         """What is found in ``view[:length]``, in order, without overlaps; places are those of ``raw``."""
-        if not _WORTH.search(_INVISIBLE.sub("", view[:length])):
+        if self._is_usual and not _WORTH.search(_INVISIBLE.sub("", view[:length])):
             return []
         # One character more, so that it is seen what the block ends at.
         shown, places = _visible(view[: length + 1])
@@ -194,10 +209,6 @@ class PiiScanner:
                 chosen.append(match)
         chosen.sort(key=lambda match: match.start)
         return [match for match in chosen if raw[match.start : match.end] not in self._allowed]
-
-    @property
-    def _finds_emails(self) -> bool:
-        return any(recognize.__name__ == "find_email" for recognize in self._recognizers)
 
 
 def scan(scanner: PiiScanner, text: str) -> list[Piece]:

@@ -157,6 +157,7 @@ _BY_REASON: Final[Mapping[str, type[GatewayError]]] = {
     "MODEL_UNPRICED": BudgetExceededError,
     "LIMITER_UNAVAILABLE": UnavailableError,
     "INTERRUPTED": UnavailableError,
+    "GUARDRAIL_FAILED": UnavailableError,
 }
 
 # For statuses without a reason that is known here: from a newer gateway, a proxy, or gRPC on this side.

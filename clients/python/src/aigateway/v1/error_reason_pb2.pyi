@@ -144,6 +144,11 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """UNAVAILABLE, gateway. The process died during the call, which is settled
     at the most it may have cost. Seen on usage records only. metadata: none.
     """
+    ERROR_REASON_GUARDRAIL_FAILED: _ErrorReason.ValueType  # 33
+    """UNAVAILABLE, operator. A guardrail could not run, and its rule does not let
+    calls pass without it. metadata: guardrail_profile, rule, cause, "timeout"
+    or "error".
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Values of google.rpc.ErrorInfo.reason in the domain "aigateway", without
@@ -277,5 +282,10 @@ metadata: tenant.
 ERROR_REASON_INTERRUPTED: ErrorReason.ValueType  # 32
 """UNAVAILABLE, gateway. The process died during the call, which is settled
 at the most it may have cost. Seen on usage records only. metadata: none.
+"""
+ERROR_REASON_GUARDRAIL_FAILED: ErrorReason.ValueType  # 33
+"""UNAVAILABLE, operator. A guardrail could not run, and its rule does not let
+calls pass without it. metadata: guardrail_profile, rule, cause, "timeout"
+or "error".
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -1,0 +1,244 @@
+"""What a rule looks for, made ready once for all calls."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+import re2
+
+from aigateway.v1.content_pb2 import Role
+from aigateway.v1.guardrail_profile_pb2 import GuardrailRule, PatternDetector, PiiDetector
+from gateway_server.errors import invalid_request
+from gateway_server.guardrails.machines import (
+    LONGEST_MATCH,
+    PatternMachine,
+    SpanMachine,
+    WordList,
+    WordMachine,
+)
+from gateway_server.guardrails.pii import DEFAULT_ENTITY_TYPES, RECOGNIZERS, WINDOW, PiiScanner, Recognizer
+from gateway_server.guardrails.pii.presidio import find_recognizer
+
+Roles = frozenset[Role.ValueType]
+
+ALL_ROLES: Final[Roles] = frozenset(role for role in Role.values() if role)
+#: Whose turns are read for attacks and harm: system and developer messages are their author's own orders.
+OUTSIDE_ROLES: Final[Roles] = frozenset({Role.ROLE_USER, Role.ROLE_TOOL})
+
+DEFAULT_PII_MIN_SCORE: Final = 0.6
+DEFAULT_MIN_SCORE: Final = 0.5
+#: What is taken off for content that was retrieved, where a rule is strict about it.
+STRICTNESS: Final = 0.2
+CATEGORIES: Final = ("hate", "harassment", "sexual", "violence", "self_harm", "illicit")
+
+_MAX_PATTERN_MEMORY: Final = 64 << 20
+_PLACEHOLDERS: Final = {
+    "US_SSN": "SSN",
+    "EMAIL_ADDRESS": "EMAIL",
+    "PHONE_NUMBER": "PHONE",
+    "IBAN_CODE": "IBAN",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """What a text scored highest, and the kinds that reached their thresholds."""
+
+    score: float
+    kinds: tuple[str, ...]
+
+
+class AttackScores(Protocol):
+    """How much a text looks like an attack, from 0 to 1."""
+
+    @property
+    def injection(self) -> float:
+        """Like an attempt to override instructions."""
+        ...
+
+    @property
+    def jailbreak(self) -> float:
+        """Like an attempt to talk a model out of its rules."""
+        ...
+
+
+class TextModels(Protocol):
+    """What judges texts."""
+
+    def attack(self, text: str) -> AttackScores:
+        """Judges a text as a request."""
+        ...
+
+    def moderation(self, text: str) -> Mapping[str, float]:
+        """How harmful a text is, from 0 to 1 for each of ``CATEGORIES``."""
+        ...
+
+
+def placeholder_of(kind: str) -> str:
+    """What a value's placeholder says it was: ``SSN`` of ``US_SSN``."""
+    return _PLACEHOLDERS.get(kind, kind.upper())
+
+
+@dataclass(frozen=True, slots=True)
+class Personal:
+    """Finds personal data."""
+
+    recognizers: Sequence[Recognizer]
+    min_score: float
+    allowed_values: frozenset[str]
+    default_roles: Roles = ALL_ROLES
+
+    def open(self, context: str, window: int) -> Sequence[SpanMachine]:
+        """Machines to be run one after another on one text; ``context`` stands before it.
+
+        At most ``window`` characters are held back, 0 for the default.
+        """
+        return (
+            PiiScanner(
+                self.recognizers,
+                min_score=self.min_score,
+                allowed_values=self.allowed_values,
+                context=context,
+                window=window or WINDOW,
+            ),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Patterns:
+    """Finds patterns and words."""
+
+    pattern: "re2._Regexp[str] | None"
+    words: WordList | None
+    default_roles: Roles = ALL_ROLES
+
+    def open(self, context: str, window: int) -> Sequence[SpanMachine]:
+        """See Personal.open; what was before and how much to hold back do not matter here."""
+        machines: list[SpanMachine] = []
+        if self.pattern is not None:
+            machines.append(PatternMachine(self.pattern, "pattern"))
+        if self.words is not None:
+            machines.append(WordMachine(self.words))
+        return machines
+
+
+@dataclass(frozen=True, slots=True)
+class Attack:
+    """Judges whether a text tries to override instructions, or to talk a model out of its rules."""
+
+    models: TextModels
+    kind: str
+    min_score: float
+    is_strict: bool = False
+    default_roles: Roles = OUTSIDE_ROLES
+
+    def score(self, text: str, *, is_retrieved: bool) -> Score:
+        """``is_retrieved`` tells that somebody else wrote it: a tool's result, a document."""
+        scores = self.models.attack(text)
+        score = scores.injection if self.kind == "prompt_injection" else scores.jailbreak
+        threshold = self.min_score - (STRICTNESS if self.is_strict and is_retrieved else 0.0)
+        return Score(score, (self.kind,) if score >= threshold else ())
+
+
+@dataclass(frozen=True, slots=True)
+class Moderation:
+    """Judges whether a text is harmful."""
+
+    models: TextModels
+    min_scores: Mapping[str, float]
+    default_roles: Roles = OUTSIDE_ROLES
+
+    def score(self, text: str, *, is_retrieved: bool) -> Score:
+        """See TextDetector."""
+        scores = self.models.moderation(text)
+        kinds = tuple(kind for kind, least in self.min_scores.items() if scores[kind] >= least)
+        return Score(max(scores[kind] for kind in self.min_scores), kinds)
+
+
+#: Finds values within a text.
+SpanDetector = Personal | Patterns
+#: Judges a text as a whole.
+TextDetector = Attack | Moderation
+Detector = SpanDetector | TextDetector
+
+
+def compile_detector(rule: GuardrailRule, field: str, models: Callable[[], TextModels]) -> Detector:
+    """Makes a rule's detector. Raises INVALID_REQUEST that names the field below ``field``."""
+    kind = rule.WhichOneof("detector")
+    match kind:
+        case "pii":
+            return _personal(rule.pii, f"{field}.pii")
+        case "pattern":
+            return _patterns(rule.pattern, f"{field}.pattern")
+        case "prompt_injection":
+            injection = rule.prompt_injection
+            least = injection.min_score if injection.HasField("min_score") else DEFAULT_MIN_SCORE
+            return Attack(models(), kind, least, injection.strict_for_retrieved_content)
+        case "jailbreak":
+            jailbreak = rule.jailbreak
+            least = jailbreak.min_score if jailbreak.HasField("min_score") else DEFAULT_MIN_SCORE
+            return Attack(models(), kind, least)
+        case "moderation":
+            min_scores = dict(rule.moderation.min_scores)
+            for category in min_scores:
+                if category not in CATEGORIES:
+                    known = ", ".join(CATEGORIES)
+                    raise invalid_request(
+                        f"{field}.moderation.min_scores", f"{category}: must be one of {known}"
+                    )
+            return Moderation(models(), min_scores or dict.fromkeys(CATEGORIES, DEFAULT_MIN_SCORE))
+        case _:
+            raise invalid_request(field, "has no detector")
+
+
+def _personal(detector: PiiDetector, field: str) -> Personal:
+    if detector.language_code not in ("", "en"):
+        raise invalid_request(f"{field}.language_code", "only en is built; most kinds are of no language")
+    recognizers = []
+    for index, entity_type in enumerate(detector.entity_types or DEFAULT_ENTITY_TYPES):
+        recognizer = RECOGNIZERS.get(entity_type) or find_recognizer(entity_type)
+        if recognizer is None:
+            raise invalid_request(
+                f"{field}.entity_types[{index}]", f"{entity_type} is no kind of personal data known here"
+            )
+        recognizers.append(recognizer)
+    return Personal(
+        recognizers=tuple(recognizers),
+        min_score=detector.min_score if detector.HasField("min_score") else DEFAULT_PII_MIN_SCORE,
+        allowed_values=frozenset(detector.allowed_values),
+    )
+
+
+def _patterns(detector: PatternDetector, field: str) -> Patterns:
+    if not detector.patterns and not detector.words:
+        raise invalid_request(field, "has neither patterns nor words")
+    for index, word in enumerate(detector.words):
+        if len(word) > LONGEST_MATCH:
+            raise invalid_request(
+                f"{field}.words[{index}]", f"is longer than the {LONGEST_MATCH} characters that are compared"
+            )
+    options = re2.Options()
+    options.max_mem = _MAX_PATTERN_MEMORY
+    options.log_errors = False
+    for index, pattern in enumerate(detector.patterns):
+        try:
+            compiled = re2.compile(pattern, options)
+        except re2.error as error:
+            raise invalid_request(
+                f"{field}.patterns[{index}]", f"is no RE2 pattern: {_told(error)}"
+            ) from None
+        if compiled.match("") is not None:
+            raise invalid_request(f"{field}.patterns[{index}]", "matches nothing, which is everywhere")
+    try:
+        together = "|".join(f"(?:{pattern})" for pattern in detector.patterns)
+        return Patterns(
+            pattern=re2.compile(together, options) if together else None,
+            words=WordList(detector.words) if detector.words else None,
+        )
+    except re2.error as error:
+        raise invalid_request(f"{field}.patterns", f"are too much together: {_told(error)}") from None
+
+
+def _told(error: Exception) -> str:
+    told = error.args[0] if error.args else ""
+    return told.decode(errors="replace") if isinstance(told, bytes) else str(told)

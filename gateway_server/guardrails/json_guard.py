@@ -1,0 +1,200 @@
+"""All rules on JSON that comes in pieces: what is guarded is what its strings say, and it stays JSON.
+
+Every string is a text of its own with the name of its field before it, so that ``{"ssn": "219 16 9994"}``
+tells as much as a sentence. Names of fields are texts too, and so is what stands outside of strings, numbers
+above all. What is not replaced keeps its own escapes. What is no JSON passes as it is written.
+"""
+
+import json
+import re
+from collections import deque
+from collections.abc import Callable
+from typing import Final
+
+from gateway_server.guardrails.text_guard import BlockedError, Part, Replaced, TextGuard
+
+#: Makes the guard of one string; its argument stands before the string.
+OpenText = Callable[[str], TextGuard]
+
+_STRING_RUN: Final = re.compile(r'[^"\\]+')
+_BARE_RUN: Final = re.compile(r'[^\s{}\[\],:"]+')
+_ESCAPE: Final = re.compile(r"\\(?:u[0-9A-Fa-f]{4}|[^u])", re.DOTALL)
+_ESCAPE_BEGINNING: Final = re.compile(r"\\(?:u[0-9A-Fa-f]{0,3})?$")
+_ESCAPED: Final = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
+_HIGH: Final = re.compile(r"\\u[Dd][89ABab]")
+_LOW: Final = re.compile(r"\\u[Dd][C-Fc-f][0-9A-Fa-f]{2}")
+_LONGEST_CONTEXT: Final = 48
+#: Numbers and words outside of strings are looked at when they end, or have become as long as this.
+_LONGEST_BARE: Final = 64
+
+
+class JsonGuard:
+    """Guards one JSON document."""
+
+    def __init__(self, open_text: OpenText) -> None:
+        self._open_text = open_text
+        self._unread = ""
+        self._bare = ""
+        self._string: TextGuard | None = None
+        #: The characters of the string under way that its guard has, each as it is written.
+        self._written: deque[tuple[int, str]] = deque()
+        self._name: list[str] = []
+        #: One of ``{`` and ``[`` for each container that is open.
+        self._containers: list[str] = []
+        self._is_name = False
+        self._context = ""
+
+    def feed(self, text: str) -> str:
+        """What may be passed on now that ``text`` has come; raises BlockedError, GUARDRAIL_FAILED."""
+        self._unread += text
+        return self._advance(is_last=False)
+
+    def close(self) -> str:
+        """The rest; raises BlockedError, GUARDRAIL_FAILED."""
+        return self._advance(is_last=True)
+
+    def _advance(self, *, is_last: bool) -> str:
+        text, place = self._unread, 0
+        done: list[str] = []
+        try:
+            while place < len(text):
+                if self._string is None:
+                    place = self._read_outside(text, place, done)
+                else:
+                    following = self._read_string(text, place, done, is_last=is_last)
+                    if following == place:
+                        break
+                    place = following
+            if is_last:
+                self._end_bare(done)
+                if self._string is not None:
+                    done.append(self._close_string())
+        except BlockedError as blocked:
+            blocked.parts = [
+                *done,
+                self._rewrite(blocked.parts) if self._string else "".join(_said(blocked.parts)),
+            ]
+            raise
+        self._unread = text[place:]
+        return "".join(done)
+
+    def _read_outside(self, text: str, place: int, done: list[str]) -> int:
+        run = _BARE_RUN.match(text, place)
+        if run is not None:
+            self._bare += run.group()
+            if len(self._bare) >= _LONGEST_BARE:
+                self._end_bare(done)
+            return run.end()
+        self._end_bare(done)
+        character = text[place]
+        done.append(character)
+        match character:
+            case '"':
+                self._string = self._open_text(self._context if not self._is_name else "")
+                self._name = []
+            case "{" | "[":
+                self._containers.append(character)
+                self._is_name = character == "{"
+            case "}" | "]":
+                if self._containers:
+                    self._containers.pop()
+                self._is_name = False
+            case ",":
+                self._is_name = bool(self._containers) and self._containers[-1] == "{"
+            case ":":
+                self._is_name = False
+            case _:
+                pass  # white space
+        return place + 1
+
+    def _end_bare(self, done: list[str]) -> None:
+        bare, self._bare = self._bare, ""
+        if not bare:
+            return
+        guard = self._open_text(self._context)
+        parts = guard.feed(bare) + guard.close()
+        said = "".join(_said(parts))
+        is_changed = any(isinstance(part, Replaced) for part in parts)
+        done.append(json.dumps(said) if is_changed else bare)
+
+    def _read_string(self, text: str, place: int, done: list[str], *, is_last: bool) -> int:
+        """Reads on in the string under way; gives ``place`` when it takes more to read on."""
+        assert self._string is not None  # noqa: S101 -- for the type checker: the caller has looked
+        run = _STRING_RUN.match(text, place)
+        if run is not None:
+            done.append(self._feed_string(run.group(), run.group(), is_run=True))
+            return run.end()
+        if text[place] == '"':
+            done.append(self._close_string() + '"')
+            return place + 1
+        escape = _ESCAPE.match(text, place)
+        if escape is None:
+            if not is_last and _ESCAPE_BEGINNING.fullmatch(text, place):
+                return place
+            done.append(self._feed_string("\\", "\\"))
+            return place + 1
+        written = escape.group()
+        if _HIGH.match(written):
+            # The first half of a character that two escapes stand for.
+            rest = text[escape.end() :]
+            low = _LOW.match(rest)
+            if low is not None:
+                written += low.group()
+            elif not is_last and (not rest or _ESCAPE_BEGINNING.fullmatch(rest)):
+                return place
+        said = _ESCAPED.get(written[1], written[1]) if written[1] != "u" else json.loads(f'"{written}"')
+        done.append(self._feed_string(said, written))
+        return place + len(written)
+
+    def _feed_string(self, said: str, written: str, *, is_run: bool = False) -> str:
+        assert self._string is not None  # noqa: S101 -- as above
+        self._written.append((len(said) if is_run else 0, written))
+        if self._is_name and sum(map(len, self._name)) < _LONGEST_CONTEXT:
+            self._name.append(said)
+        return self._rewrite(self._string.feed(said))
+
+    def _close_string(self) -> str:
+        assert self._string is not None  # noqa: S101 -- as above
+        rest = self._rewrite(self._string.close())
+        self._string = None
+        self._written.clear()
+        if self._is_name:
+            # As a sentence would have it: names are often in snake_case or camelCase.
+            self._context = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", "".join(self._name)).replace("_", " ") + ": "
+        return rest
+
+    def _rewrite(self, parts: list[Part]) -> str:
+        """Parts of the string under way as they are to be written."""
+        written: list[str] = []
+        for part in parts:
+            if isinstance(part, Replaced):
+                self._take(len(part.source))
+                written.append(_escape(part.text))
+            else:
+                written.append(self._take(len(part)))
+        return "".join(written)
+
+    def _take(self, length: int) -> str:
+        """How the next ``length`` characters are written."""
+        written: list[str] = []
+        while length:
+            said, raw = self._written.popleft()
+            if not said:  # an escape, which stands for one character
+                written.append(raw)
+                length -= 1
+                continue
+            taken = min(said, length)
+            written.append(raw[:taken])
+            length -= taken
+            if taken < said:
+                self._written.appendleft((said - taken, raw[taken:]))
+        return "".join(written)
+
+
+def _said(parts: list[Part]) -> list[str]:
+    return [part if isinstance(part, str) else part.text for part in parts]
+
+
+def _escape(text: str) -> str:
+    """As it stands within a JSON string; only ASCII, so that it holds unpaired surrogates too."""
+    return json.dumps(text)[1:-1]

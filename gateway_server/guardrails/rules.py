@@ -1,0 +1,185 @@
+"""Profiles made ready for calls: their rules compiled, and what a rule has done during one call."""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from aigateway.v1.error_reason_pb2 import ErrorReason
+from aigateway.v1.guardrail_profile_pb2 import GuardrailProfile, GuardrailRule
+from aigateway.v1.routing_pb2 import GuardrailAction, GuardrailResult, GuardrailStage
+from gateway_server.errors import GatewayError, invalid_request
+from gateway_server.guardrails.detectors import (
+    Attack,
+    Detector,
+    Patterns,
+    Personal,
+    Roles,
+    TextModels,
+    compile_detector,
+)
+from gateway_server.guardrails.pii import MIN_WINDOW
+
+#: Seconds that the check of one rule may take on one call, unless the rule says otherwise.
+DEFAULT_TIMEOUT: Final = 5.0
+
+BLOCK: Final = GuardrailAction.GUARDRAIL_ACTION_BLOCK
+REDACT: Final = GuardrailAction.GUARDRAIL_ACTION_REDACT
+LOG: Final = GuardrailAction.GUARDRAIL_ACTION_LOG
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One check; ``timeout`` is in seconds."""
+
+    profile: str
+    rule_id: str
+    stage: GuardrailStage.ValueType
+    action: GuardrailAction.ValueType
+    detector: Detector
+    roles: Roles
+    fail_open: bool = False
+    timeout: float = DEFAULT_TIMEOUT
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """A compiled profile."""
+
+    name: str
+    input_rules: tuple[Rule, ...] = ()
+    output_rules: tuple[Rule, ...] = ()
+    #: The most characters held back; 0 for the default.
+    window: int = 0
+    is_reversible: bool = False
+
+
+def compile_profile(profile: GuardrailProfile, models: Callable[[], TextModels]) -> Profile:
+    """Raises INVALID_REQUEST that names the field which cannot work."""
+    window = profile.stream_holdback_characters
+    if window and window < MIN_WINDOW:
+        raise invalid_request(
+            "guardrail_profile.stream_holdback_characters",
+            f"must be 0 or at least {MIN_WINDOW}: the longest values need as much",
+        )
+    input_stage, output_stage = GuardrailStage.GUARDRAIL_STAGE_INPUT, GuardrailStage.GUARDRAIL_STAGE_OUTPUT
+    compiled = Profile(
+        name=profile.name,
+        input_rules=_compile_rules(profile, profile.input_rules, input_stage, models),
+        output_rules=_compile_rules(profile, profile.output_rules, output_stage, models),
+        window=window,
+        is_reversible=profile.reversible_redaction,
+    )
+    for index, rule in enumerate(compiled.output_rules):
+        if isinstance(rule.detector, Attack):
+            raise invalid_request(
+                f"guardrail_profile.output_rules[{index}]",
+                "looks for attacks on the model, which only come in",
+            )
+    return compiled
+
+
+def _compile_rules(
+    profile: GuardrailProfile,
+    rules: Sequence[GuardrailRule],
+    stage: GuardrailStage.ValueType,
+    models: Callable[[], TextModels],
+) -> tuple[Rule, ...]:
+    side = "input_rules" if stage == GuardrailStage.GUARDRAIL_STAGE_INPUT else "output_rules"
+    compiled: list[Rule] = []
+    for index, rule in enumerate(rules):
+        path = f"guardrail_profile.{side}[{index}]"
+        if any(rule.rule_id == other.rule_id for other in compiled):
+            raise invalid_request(f"{path}.rule_id", f"{rule.rule_id} is there twice")
+        detector = compile_detector(rule, path, models)
+        if rule.action == REDACT and not isinstance(detector, Personal | Patterns):
+            raise invalid_request(f"{path}.action", "only pii and pattern find what can be masked")
+        compiled.append(
+            Rule(
+                profile=profile.name,
+                rule_id=rule.rule_id,
+                stage=stage,
+                action=rule.action,
+                detector=detector,
+                roles=frozenset(rule.roles) or detector.default_roles,
+                fail_open=rule.fail_open,
+                timeout=rule.timeout.ToNanoseconds() / 1e9 if rule.HasField("timeout") else DEFAULT_TIMEOUT,
+            )
+        )
+    return tuple(compiled)
+
+
+@dataclass(slots=True)
+class Tally:
+    """What one rule has done during one call."""
+
+    rule: Rule
+    findings: Counter[str] = field(default_factory=Counter)
+    score: float | None = None
+    seconds: float = 0.0
+    #: Whether there was anything for it to look at.
+    has_looked: bool = False
+    #: Why it could not run: ``timeout``, ``error``; empty when it could.
+    failure: str = ""
+
+    def note(self, kinds: Sequence[str], score: float | None = None) -> None:
+        """Something was found, or judged."""
+        self.findings.update(kinds)
+        if score is not None:
+            self.score = score if self.score is None else max(self.score, score)
+
+    def spend(self, started_at: float) -> None:
+        """Counts the time since ``started_at`` of ``time.perf_counter``; raises CheckTimeoutError."""
+        self.seconds += time.perf_counter() - started_at
+        if self.seconds > self.rule.timeout:
+            raise CheckTimeoutError
+
+    def fail(self, cause: str) -> None:
+        """The check could not run. Raises GUARDRAIL_FAILED unless the rule lets calls pass without it."""
+        self.failure = cause
+        if not self.rule.fail_open:
+            raise guardrail_failed(self.rule.profile, self.rule.rule_id, cause)
+
+    def result(self) -> GuardrailResult:
+        """What is told of it."""
+        result = GuardrailResult(
+            guardrail_profile=self.rule.profile,
+            rule=self.rule.rule_id,
+            stage=self.rule.stage,
+            action=self._action(),
+            findings=self.findings,
+        )
+        result.latency.FromNanoseconds(round(self.seconds * 1e9))
+        if self.score is not None:
+            result.score = self.score
+        return result
+
+    def _action(self) -> GuardrailAction.ValueType:
+        if self.failure:
+            return GuardrailAction.GUARDRAIL_ACTION_ERROR
+        return self.rule.action if self.findings else GuardrailAction.GUARDRAIL_ACTION_PASS
+
+
+class CheckTimeoutError(Exception):
+    """A check took longer than its rule allows."""
+
+
+def guardrail_failed(profile: str, rule_id: str, cause: str) -> GatewayError:
+    """The error of a check that could not run and must not be done without."""
+    return GatewayError(
+        ErrorReason.ERROR_REASON_GUARDRAIL_FAILED,
+        f"rule {rule_id} of {profile} could not run, and calls do not pass without it",
+        metadata={"guardrail_profile": profile, "rule": rule_id, "cause": cause},
+    )
+
+
+def guardrail_blocked(tally: Tally) -> GatewayError:
+    """The error of input that a rule stopped."""
+    rule = tally.rule
+    findings = ",".join(f"{kind}={count}" for kind, count in sorted(tally.findings.items()))
+    return GatewayError(
+        ErrorReason.ERROR_REASON_GUARDRAIL_BLOCKED,
+        f"rule {rule.rule_id} of {rule.profile} stopped the request; it found {findings}",
+        metadata={"guardrail_profile": rule.profile, "rule": rule.rule_id, "findings": findings},
+    )

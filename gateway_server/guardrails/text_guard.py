@@ -1,0 +1,292 @@
+"""All rules on one text that comes in pieces: what may be passed on, and what stands where values were."""
+
+import logging
+import time
+from abc import abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Final
+
+from gateway_server.guardrails.detectors import Patterns, Personal, SpanDetector, TextDetector, placeholder_of
+from gateway_server.guardrails.machines import SentenceMachine, SpanMachine
+from gateway_server.guardrails.pii import Found, Piece
+from gateway_server.guardrails.rules import BLOCK, LOG, REDACT, CheckTimeoutError, Tally
+from gateway_server.guardrails.vault import Restorer, Vault
+
+_LOG: Final = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Replaced:
+    """``text`` stands where the model or the caller had written ``source``."""
+
+    text: str
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Noted:
+    """A rule has found something before this place. It counts when the place is passed on."""
+
+    tally: Tally
+    kinds: tuple[str, ...]
+    score: float | None = None
+
+
+#: What a text is passed on as: in its own words, or replaced.
+Part = str | Replaced
+_Step = Part | Noted
+
+
+class BlockedError(Exception):
+    """A rule stops a text; ``parts`` are what of it came before and may still be passed on."""
+
+    def __init__(self, tally: Tally) -> None:
+        super().__init__(tally.rule.rule_id)
+        self.tally = tally
+        self.parts: list[Part] = []
+
+
+class _StopError(Exception):
+    """A stage stops the text after ``steps`` for what is noted last."""
+
+    def __init__(self, noted: Noted, steps: list[_Step]) -> None:
+        super().__init__(noted.tally.rule.rule_id)
+        self.noted = noted
+        self.steps = steps
+
+
+class _Stage:
+    """One rule on one text, between the rules before and after it.
+
+    What was replaced by a rule before is not looked at again, and ends what is before it.
+    """
+
+    @abstractmethod
+    def feed(self, text: str) -> list[_Step]:
+        """What may be passed on now that ``text`` has come; raises _StopError."""
+
+    @abstractmethod
+    def close(self) -> list[_Step]:
+        """The rest, and the stage is as new; raises _StopError."""
+
+
+class _RuleStage(_Stage):
+    """Keeps the rule's books, and its policy for when the check cannot run."""
+
+    def __init__(self, tally: Tally, *, holds: bool) -> None:
+        """``holds`` tells that text waits until it is decided; else it is only looked at."""
+        self.tally = tally
+        self.holds = holds
+
+    def feed(self, text: str) -> list[_Step]:
+        return [text] if self.tally.failure else self._run(text, is_last=False)
+
+    def close(self) -> list[_Step]:
+        return [] if self.tally.failure else self._run("", is_last=True)
+
+    def _run(self, text: str, *, is_last: bool) -> list[_Step]:
+        tally = self.tally
+        tally.has_looked = True
+        started_at = time.perf_counter()
+        unseen = self.held + text if self.holds else text
+        try:
+            steps = self.check(text, is_last=is_last)
+            tally.spend(started_at)
+        except _StopError:
+            raise
+        except CheckTimeoutError:
+            tally.fail("timeout")
+        except Exception as error:  # noqa: BLE001 -- whatever a detector does, the rule's policy decides
+            # The message might hold the text.
+            _LOG.error(
+                "rule %s of %s failed: %s", tally.rule.rule_id, tally.rule.profile, type(error).__name__
+            )
+            tally.fail("error")
+        else:
+            if self.holds:
+                return steps
+            noted: list[_Step] = [step for step in steps if isinstance(step, Noted)]
+            return [text, *noted] if text else noted
+        return [unseen] if unseen else []
+
+    @property
+    @abstractmethod
+    def held(self) -> str:
+        """What waits."""
+
+    @abstractmethod
+    def check(self, text: str, *, is_last: bool) -> list[_Step]:
+        """Looks at ``text``; ``is_last`` tells that it ends, and that another may begin."""
+
+
+class _SpanStage(_RuleStage):
+    """Finds values, and masks them, counts them, or stops at the first."""
+
+    def __init__(
+        self,
+        tally: Tally,
+        detector: SpanDetector,
+        open_machines: Callable[[], Sequence[SpanMachine]],
+        *,
+        holds: bool,
+        vault: Vault | None,
+    ) -> None:
+        super().__init__(tally, holds=holds or tally.rule.action != LOG)
+        self._open = open_machines
+        self._machines = open_machines()
+        self._vault = vault if isinstance(detector, Personal) else None
+
+    @property
+    def held(self) -> str:
+        return "".join(machine.held for machine in reversed(self._machines))
+
+    def check(self, text: str, *, is_last: bool) -> list[_Step]:
+        pieces: list[Piece] = [text] if text else []
+        for machine in self._machines:
+            pieces = list(_through(machine, pieces, is_last=is_last))
+        if is_last:
+            self._machines = self._open()
+        action = self.tally.rule.action
+        steps: list[_Step] = []
+        for piece in pieces:
+            if isinstance(piece, str):
+                steps.append(piece)
+                continue
+            if action == BLOCK:
+                raise _StopError(Noted(self.tally, (piece.entity_type,)), steps)
+            steps.append(Replaced(self._mask(piece), piece.text) if action == REDACT else piece.text)
+            if not piece.continues:
+                steps.append(Noted(self.tally, (piece.entity_type,)))
+        return steps
+
+    def _mask(self, found: Found) -> str:
+        if found.continues:
+            return ""
+        kind = placeholder_of(found.entity_type)
+        return f"[{kind}_REDACTED]" if self._vault is None else self._vault.put(kind, found.text)
+
+
+class _SentenceStage(_RuleStage):
+    """Judges sentence by sentence, each with the one before it; to stop a text, it holds a sentence back."""
+
+    def __init__(self, tally: Tally, detector: TextDetector, *, holds: bool) -> None:
+        super().__init__(tally, holds=holds or tally.rule.action == BLOCK)
+        self._detector = detector
+        self._sentences = SentenceMachine()
+        self._before = ""
+
+    @property
+    def held(self) -> str:
+        return self._sentences.held
+
+    def check(self, text: str, *, is_last: bool) -> list[_Step]:
+        sentences = self._sentences.feed(text) if text else []
+        if is_last:
+            sentences += self._sentences.close()
+        steps: list[_Step] = []
+        for sentence in sentences:
+            if sentence.strip():
+                judged = self._detector.score(self._before + sentence, is_retrieved=False)
+                self._before = sentence
+                if judged.kinds and self.tally.rule.action == BLOCK:
+                    raise _StopError(Noted(self.tally, judged.kinds, judged.score), steps)
+                steps.append(Noted(self.tally, judged.kinds, judged.score))
+            steps.append(sentence)
+        return steps
+
+
+class _RestoringStage(_Stage):
+    """Puts values back that were masked on the way in."""
+
+    def __init__(self, vault: Vault) -> None:
+        self._restorer = Restorer(vault)
+
+    def feed(self, text: str) -> list[_Step]:
+        return [
+            source if text is None else Replaced(text, source) for source, text in self._restorer.feed(text)
+        ]
+
+    def close(self) -> list[_Step]:
+        return [source if text is None else Replaced(text, source) for source, text in self._restorer.close()]
+
+
+class TextGuard:
+    """All rules on one text, in order."""
+
+    def __init__(
+        self,
+        tallies: Sequence[Tally],
+        *,
+        context: str = "",
+        window: int = 0,
+        masks_into: Vault | None = None,
+        restores_from: Vault | None = None,
+    ) -> None:
+        """``context`` is what stands before the text; ``window`` the most that is held back, 0 the default.
+
+        Personal data is masked by numbers into one vault; placeholders of the other are put back at the end.
+        """
+        self._stages: list[_Stage] = []
+        last_block = max((i for i, tally in enumerate(tallies) if tally.rule.action == BLOCK), default=-1)
+        for index, tally in enumerate(tallies):
+            # What is found counts if it comes before what stops the text, so nothing may run ahead.
+            holds = index < last_block
+            detector = tally.rule.detector
+            if isinstance(detector, Personal | Patterns):
+                machines = partial(detector.open, context, window)
+                self._stages.append(_SpanStage(tally, detector, machines, holds=holds, vault=masks_into))
+            else:
+                self._stages.append(_SentenceStage(tally, detector, holds=holds))
+        if restores_from:
+            self._stages.append(_RestoringStage(restores_from))
+
+    def feed(self, text: str) -> list[Part]:
+        """What may be passed on now that ``text`` has come; raises BlockedError, GUARDRAIL_FAILED."""
+        return self._deliver([text] if text else [], is_last=False)
+
+    def close(self) -> list[Part]:
+        """The rest; raises BlockedError, GUARDRAIL_FAILED."""
+        return self._deliver([], is_last=True)
+
+    def _deliver(self, steps: list[_Step], *, is_last: bool) -> list[Part]:
+        stopped: _StopError | None = None
+        for stage in self._stages:
+            done: list[_Step] = []
+            try:
+                for step in steps:
+                    if isinstance(step, str):
+                        done += stage.feed(step)
+                        continue
+                    if isinstance(step, Replaced):
+                        done += stage.close()
+                    done.append(step)
+                if is_last:
+                    done += stage.close()
+            except _StopError as error:
+                # What came before goes on through the rules that follow, and ends there.
+                stopped, is_last = error, True
+                done += error.steps
+            steps = done
+        parts = [step for step in steps if not isinstance(step, Noted)]
+        for step in steps:
+            if isinstance(step, Noted):
+                step.tally.note(step.kinds, step.score)
+        if stopped is not None:
+            stopped.noted.tally.note(stopped.noted.kinds, stopped.noted.score)
+            blocked = BlockedError(stopped.noted.tally)
+            blocked.parts = parts
+            raise blocked from None
+        return parts
+
+
+def _through(machine: SpanMachine, pieces: list[Piece], *, is_last: bool) -> Iterator[Piece]:
+    for piece in pieces:
+        if isinstance(piece, str):
+            yield from machine.feed(piece)
+        else:
+            yield from machine.close()
+            yield piece
+    if is_last:
+        yield from machine.close()
