@@ -8,6 +8,7 @@ import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import grpc
@@ -19,7 +20,9 @@ from gateway_server.auth.authenticator import Authenticator
 from gateway_server.auth.keys import PepperError, Peppers, check_peppers, load_peppers
 from gateway_server.bootstrap import Bootstrap
 from gateway_server.clock import SystemClock
-from gateway_server.errors import GatewayError
+from gateway_server.errors import GatewayError, not_implemented
+from gateway_server.guardrails.book import ProfileBook
+from gateway_server.guardrails.detectors import TextModels
 from gateway_server.ids import new_id
 from gateway_server.limits.admission import Admission
 from gateway_server.limits.budget_book import BudgetBook
@@ -33,7 +36,9 @@ from gateway_server.pipeline.count import CountPipeline
 from gateway_server.pipeline.draining import Draining
 from gateway_server.pipeline.embeddings import EmbeddingsPipeline
 from gateway_server.pipeline.explain import Explainer, list_target_states
+from gateway_server.pipeline.guarding import Guardrails
 from gateway_server.pipeline.limit_usage import LimitUsageReader
+from gateway_server.pipeline.try_out import try_guardrails
 from gateway_server.pipeline.upstream import Upstream, UpstreamLimits
 from gateway_server.providers.base import Endpoint
 from gateway_server.providers.check import OpenEndpoint, ProviderChecker
@@ -64,6 +69,7 @@ from gateway_server.storage.changes import ChangeFeed
 from gateway_server.storage.engine import Store, StoreUrlError, open_store, require_database
 from gateway_server.storage.facts import settle_fact
 from gateway_server.storage.gateways import GatewayRepository
+from gateway_server.storage.guardrail_profiles import GuardrailProfileRepository
 from gateway_server.storage.models import ModelRepository
 from gateway_server.storage.providers import ProviderRepository, Rekeyed
 from gateway_server.storage.retention import RetentionRepository
@@ -269,21 +275,26 @@ async def _start(settings: Settings, base: _Base, stack: AsyncExitStack) -> tupl
     accounts = Accounts(
         ledger=ledger, metrics=metrics, limiter=limiter, budgets=budgets, expectation=expectation
     )
+    guardrails = Guardrails(await _profiles(base, feed))
+    stack.callback(guardrails.close)
     chat = ChatPipeline(
         router=router,
         upstream=upstream,
         accounts=accounts,
+        guardrails=guardrails,
         flush_seconds=settings.stream_flush_ms / 1000,
         draining=Draining(settings.cancel_drain_seconds),
     )
-    embeddings = EmbeddingsPipeline(router=router, upstream=upstream, accounts=accounts)
-    counts = CountPipeline(router=router, upstream=upstream, accounts=accounts)
+    embeddings = EmbeddingsPipeline(
+        router=router, upstream=upstream, accounts=accounts, guardrails=guardrails
+    )
+    counts = CountPipeline(router=router, upstream=upstream, accounts=accounts, guardrails=guardrails)
     admission = Admission(settings.max_concurrent_calls)
     server = RpcServer(
         {
             "aigateway.v1.ChatService": ChatServicer(chat, counts, Explainer(router)),
             "aigateway.v1.EmbeddingsService": EmbeddingsServicer(embeddings),
-            "aigateway.v1.AdminService": _admin(base, feed, router),
+            "aigateway.v1.AdminService": _admin(base, feed, router, guardrails),
             "aigateway.v1.UsageService": UsageServicer(
                 UsageRepository(base.store),
                 TenantRepository(base.store, base.clock),
@@ -356,7 +367,19 @@ async def _end_process(ledger: Ledger, settlements: Settlements, journal: Journa
     await asyncio.to_thread(journal.close, delete=not left)
 
 
-def _admin(base: _Base, feed: ChangeFeed, router: Router) -> AdminServicer:
+def _no_models() -> TextModels:
+    raise not_implemented("guardrails that judge texts")
+
+
+async def _profiles(base: _Base, feed: ChangeFeed) -> ProfileBook:
+    """The guardrail profiles, followed as they change."""
+    book = ProfileBook(GuardrailProfileRepository(base.store, base.clock).list_all, _no_models)
+    await book.refresh()
+    feed.subscribe(book.on_changes)
+    return book
+
+
+def _admin(base: _Base, feed: ChangeFeed, router: Router, guardrails: Guardrails) -> AdminServicer:
     return AdminServicer(
         AdminDependencies(
             tenants=TenantRepository(base.store, base.clock),
@@ -364,6 +387,7 @@ def _admin(base: _Base, feed: ChangeFeed, router: Router) -> AdminServicer:
             providers=ProviderRepository(base.store, base.clock),
             models=ModelRepository(base.store, base.clock),
             routes=RouteRepository(base.store, base.clock),
+            guardrail_profiles=GuardrailProfileRepository(base.store, base.clock),
             audit=AuditRepository(base.store),
             feed=feed,
             peppers=base.peppers,
@@ -372,6 +396,8 @@ def _admin(base: _Base, feed: ChangeFeed, router: Router) -> AdminServicer:
             validate_provider=base.credentials.validate,
             check_provider=base.checker.check,
             target_states=lambda: list_target_states(router.health, base.clock),
+            validate_guardrail_profile=guardrails.book.compile,
+            try_guardrails=partial(try_guardrails, guardrails),
         )
     )
 

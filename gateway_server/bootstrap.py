@@ -18,12 +18,14 @@ from aigateway.v1.tenant_pb2 import Tenant
 from gateway_server.auth.keys import Peppers, is_well_formed, new_secret
 from gateway_server.clock import Clock
 from gateway_server.errors import GatewayError
+from gateway_server.guardrails.first_profiles import first_profiles
 from gateway_server.providers.check import ProviderChecker
 from gateway_server.resource_names import model_id_of, provider_name
 from gateway_server.settings import Settings, SettingsError
 from gateway_server.storage.api_keys import ApiKeyRepository
 from gateway_server.storage.engine import Store
 from gateway_server.storage.facts import read_fact, settle_fact
+from gateway_server.storage.guardrail_profiles import GuardrailProfileRepository
 from gateway_server.storage.models import ModelRepository
 from gateway_server.storage.providers import ProviderRepository
 from gateway_server.storage.routes import RouteRepository
@@ -35,6 +37,7 @@ ADMIN_KEY: Final = "admin"
 
 _FIRST_START: Final = "first_start"
 _ROUTES: Final = "routes"
+_GUARDRAIL_PROFILES: Final = "guardrail_profiles"
 _STRATEGY_BY_ROUTE: Final = {
     "cost-optimized": RoutingStrategy.ROUTING_STRATEGY_COST_OPTIMIZED,
     "quality-first": RoutingStrategy.ROUTING_STRATEGY_QUALITY_FIRST,
@@ -74,6 +77,7 @@ class Bootstrap:
         if chosen:
             await self._ensure_admin_key(chosen)
         await self._add_routes()
+        await self._add_guardrail_profiles()
         if await read_fact(self.store, _FIRST_START) is not None:
             return ""
         for provider_id, provider in _providers(settings):
@@ -113,6 +117,15 @@ class Bootstrap:
                 routes.create(route_id, Route(display_name="Every enabled model", strategy=strategy))
             )
         await settle_fact(self.store, _ROUTES, "done")
+
+    async def _add_guardrail_profiles(self) -> None:
+        """Makes the profiles that every gateway has from the first, once: then they are their admins'."""
+        if await read_fact(self.store, _GUARDRAIL_PROFILES) is not None:
+            return
+        profiles = GuardrailProfileRepository(self.store, self.clock)
+        for profile_id, profile in first_profiles().items():
+            await _unless_there(profiles.create(profile_id, profile))
+        await settle_fact(self.store, _GUARDRAIL_PROFILES, "done")
 
     async def _add_provider(self, provider_id: str, provider: Provider) -> None:
         """Adds a provider and the models that it says it has."""

@@ -58,6 +58,7 @@ class Principal:
 
     ``allowed_models`` holds one tuple of globs for the tenant and one for the key, each empty when
     everything is allowed; a model must fit both. ``rate_limits`` and ``budgets`` are all that apply;
+    ``guardrail_profile`` is the name of the one that applies, empty for the default.
     ``refuses_without_limiter`` is the tenant's closed policy for when the shared limiter is away.
     """
 
@@ -67,6 +68,7 @@ class Principal:
     environment: str = ""
     allowed_models: tuple[tuple[str, ...], ...] = ()
     default_route: str = ""
+    guardrail_profile: str = ""
     rate_limits: tuple[RateLimit, ...] = ()
     budgets: tuple[BudgetLimit, ...] = ()
     refuses_without_limiter: bool = False

@@ -1,14 +1,16 @@
 """What the gateway counts, under the names that dashboards know.
 
 ``grpc_server_*`` are the names of go-grpc-prometheus; ``gen_ai_*`` follow OpenTelemetry's GenAI
-conventions; ``aigateway_*`` are our own. Labels are bounded: methods, codes, providers and models,
-never tenants, keys or anything that a caller chooses.
+conventions; ``aigateway_*`` are our own. Labels are bounded: methods, codes, providers, models and
+rules, never tenants, keys or anything that a caller chooses.
 """
 
+from collections.abc import Iterable
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from aigateway.v1.routing_pb2 import GuardrailAction, GuardrailResult
 from aigateway.v1.usage_pb2 import TokenUsage
 
 _SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
@@ -109,6 +111,19 @@ class Metrics:
             ("target", "reason"),
             registry=self.registry,
         )
+        guardrail = ("guardrail_profile", "rule")
+        self._guardrail_results = Counter(
+            "aigateway_guardrail_results",
+            "Calls in which a rule logged, masked, blocked, or could not run.",
+            (*guardrail, "action"),
+            registry=self.registry,
+        )
+        self._guardrail_findings = Counter(
+            "aigateway_guardrail_findings",
+            "What rules found, by kind.",
+            (*guardrail, "kind"),
+            registry=self.registry,
+        )
         self._budget_alerts = Counter(
             "aigateway_budget_alerts",
             "Shares of budgets that were reached, each counted once over all processes.",
@@ -135,6 +150,15 @@ class Metrics:
     def count_cooldown(self, target: str, reason: str) -> None:
         """A target, ``provider/model``, is left alone from now on."""
         self._cooldowns.labels(target, reason).inc()
+
+    def count_guardrail_results(self, results: Iterable[GuardrailResult]) -> None:
+        """What the rules of one call did."""
+        for result in results:
+            rule = (result.guardrail_profile, result.rule)
+            action = GuardrailAction.Name(result.action).removeprefix("GUARDRAIL_ACTION_").lower()
+            self._guardrail_results.labels(*rule, action).inc()
+            for kind, count in result.findings.items():
+                self._guardrail_findings.labels(*rule, kind).inc(count)
 
     def count_degraded_check(self) -> None:
         """Rate limits were checked without the shared store."""

@@ -271,6 +271,7 @@ def _entry_of(found: FoundKey) -> _Entry | None:
             environment=api_key.environment,
             allowed_models=(tuple(tenant.allowed_models), tuple(api_key.allowed_models_override)),
             default_route=tenant.default_route,
+            guardrail_profile=api_key.guardrail_profile_override or tenant.guardrail_profile,
             rate_limits=rate_limits(tenant, api_key),
             budgets=budget_limits(tenant, api_key),
             refuses_without_limiter=tenant.limiter_failure_policy == Tenant.LIMITER_FAILURE_POLICY_CLOSED,

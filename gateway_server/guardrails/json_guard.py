@@ -2,7 +2,7 @@
 
 Every string is a text of its own with the name of its field before it, so that ``{"ssn": "219 16 9994"}``
 tells as much as a sentence. Names of fields are texts too, and so is what stands outside of strings, numbers
-above all. What is not replaced keeps its own escapes. What is no JSON passes as it is written.
+above all. What is not replaced keeps its own escapes. What does not begin as JSON is guarded as one text.
 """
 
 import json
@@ -11,11 +11,12 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
-from gateway_server.guardrails.text_guard import BlockedError, Part, Replaced, TextGuard
+from gateway_server.guardrails.text_guard import BlockedError, Part, Replaced, TextGuard, said
 
 #: Makes the guard of one string; its argument stands before the string.
 OpenText = Callable[[str], TextGuard]
 
+_JSON_BEGINNING: Final = re.compile(r'\s*[{\["]')
 _STRING_RUN: Final = re.compile(r'[^"\\]+')
 _BARE_RUN: Final = re.compile(r'[^\s{}\[\],:"]+')
 _ESCAPE: Final = re.compile(r"\\(?:u[0-9A-Fa-f]{4}|[^u])", re.DOTALL)
@@ -33,7 +34,12 @@ class JsonGuard:
 
     def __init__(self, open_text: OpenText) -> None:
         self._open_text = open_text
+        #: Whether anything was replaced.
+        self.is_changed = False
         self._unread = ""
+        #: Guards what turns out to be no JSON.
+        self._plain: TextGuard | None = None
+        self._has_begun = False
         self._bare = ""
         self._string: TextGuard | None = None
         #: The characters of the string under way that its guard has, each as it is written.
@@ -46,11 +52,23 @@ class JsonGuard:
 
     def feed(self, text: str) -> str:
         """What may be passed on now that ``text`` has come; raises BlockedError, GUARDRAIL_FAILED."""
+        if not self._has_begun:
+            text, self._unread = self._unread + text, ""
+            if not text or text.isspace():
+                self._unread = text
+                return ""
+            self._has_begun = True
+            if not _JSON_BEGINNING.match(text):
+                self._plain = self._open_text("")
+        if self._plain is not None:
+            return self._said(self._plain.feed(text))
         self._unread += text
         return self._advance(is_last=False)
 
     def close(self) -> str:
         """The rest; raises BlockedError, GUARDRAIL_FAILED."""
+        if self._plain is not None:
+            return self._said(self._plain.close())
         return self._advance(is_last=True)
 
     def _advance(self, *, is_last: bool) -> str:
@@ -72,7 +90,7 @@ class JsonGuard:
         except BlockedError as blocked:
             blocked.parts = [
                 *done,
-                self._rewrite(blocked.parts) if self._string else "".join(_said(blocked.parts)),
+                self._rewrite(blocked.parts) if self._string else said(blocked.parts),
             ]
             raise
         self._unread = text[place:]
@@ -81,10 +99,11 @@ class JsonGuard:
     def _read_outside(self, text: str, place: int, done: list[str]) -> int:
         run = _BARE_RUN.match(text, place)
         if run is not None:
-            self._bare += run.group()
-            if len(self._bare) >= _LONGEST_BARE:
+            taken = run.group()[: _LONGEST_BARE - len(self._bare)]
+            self._bare += taken
+            if len(self._bare) == _LONGEST_BARE:
                 self._end_bare(done)
-            return run.end()
+            return place + len(taken)
         self._end_bare(done)
         character = text[place]
         done.append(character)
@@ -113,9 +132,8 @@ class JsonGuard:
             return
         guard = self._open_text(self._context)
         parts = guard.feed(bare) + guard.close()
-        said = "".join(_said(parts))
-        is_changed = any(isinstance(part, Replaced) for part in parts)
-        done.append(json.dumps(said) if is_changed else bare)
+        text = self._said(parts)
+        done.append(bare if text == bare else json.dumps(text))
 
     def _read_string(self, text: str, place: int, done: list[str], *, is_last: bool) -> int:
         """Reads on in the string under way; gives ``place`` when it takes more to read on."""
@@ -142,16 +160,16 @@ class JsonGuard:
                 written += low.group()
             elif not is_last and (not rest or _ESCAPE_BEGINNING.fullmatch(rest)):
                 return place
-        said = _ESCAPED.get(written[1], written[1]) if written[1] != "u" else json.loads(f'"{written}"')
-        done.append(self._feed_string(said, written))
+        meant = _ESCAPED.get(written[1], written[1]) if written[1] != "u" else json.loads(f'"{written}"')
+        done.append(self._feed_string(meant, written))
         return place + len(written)
 
-    def _feed_string(self, said: str, written: str, *, is_run: bool = False) -> str:
+    def _feed_string(self, meant: str, written: str, *, is_run: bool = False) -> str:
         assert self._string is not None  # noqa: S101 -- as above
-        self._written.append((len(said) if is_run else 0, written))
+        self._written.append((len(meant) if is_run else 0, written))
         if self._is_name and sum(map(len, self._name)) < _LONGEST_CONTEXT:
-            self._name.append(said)
-        return self._rewrite(self._string.feed(said))
+            self._name.append(meant)
+        return self._rewrite(self._string.feed(meant))
 
     def _close_string(self) -> str:
         assert self._string is not None  # noqa: S101 -- as above
@@ -168,31 +186,32 @@ class JsonGuard:
         written: list[str] = []
         for part in parts:
             if isinstance(part, Replaced):
+                self.is_changed = True
                 self._take(len(part.source))
                 written.append(_escape(part.text))
             else:
                 written.append(self._take(len(part)))
         return "".join(written)
 
+    def _said(self, parts: list[Part]) -> str:
+        self.is_changed |= any(isinstance(part, Replaced) for part in parts)
+        return said(parts)
+
     def _take(self, length: int) -> str:
         """How the next ``length`` characters are written."""
         written: list[str] = []
         while length:
-            said, raw = self._written.popleft()
-            if not said:  # an escape, which stands for one character
+            length_meant, raw = self._written.popleft()
+            if not length_meant:  # an escape, which stands for one character
                 written.append(raw)
                 length -= 1
                 continue
-            taken = min(said, length)
+            taken = min(length_meant, length)
             written.append(raw[:taken])
             length -= taken
-            if taken < said:
-                self._written.appendleft((said - taken, raw[taken:]))
+            if taken < length_meant:
+                self._written.appendleft((length_meant - taken, raw[taken:]))
         return "".join(written)
-
-
-def _said(parts: list[Part]) -> list[str]:
-    return [part if isinstance(part, str) else part.text for part in parts]
 
 
 def _escape(text: str) -> str:

@@ -1,5 +1,6 @@
 """Profiles made ready for calls: their rules compiled, and what a rule has done during one call."""
 
+import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -20,6 +21,8 @@ from gateway_server.guardrails.detectors import (
     compile_detector,
 )
 from gateway_server.guardrails.pii import MIN_WINDOW
+
+_LOG: Final = logging.getLogger(__name__)
 
 #: Seconds that the check of one rule may take on one call, unless the rule says otherwise.
 DEFAULT_TIMEOUT: Final = 5.0
@@ -135,11 +138,21 @@ class Tally:
         if self.seconds > self.rule.timeout:
             raise CheckTimeoutError
 
+    def begin_again(self) -> None:
+        """Forgets what was found: the whole call is looked at once more."""
+        self.findings.clear()
+        self.score = None
+
     def fail(self, cause: str) -> None:
         """The check could not run. Raises GUARDRAIL_FAILED unless the rule lets calls pass without it."""
         self.failure = cause
         if not self.rule.fail_open:
             raise guardrail_failed(self.rule.profile, self.rule.rule_id, cause)
+
+    def fail_by(self, error: Exception) -> None:
+        """The check failed by ``error``, whose message is not told: it might hold the text."""
+        _LOG.error("rule %s of %s failed: %s", self.rule.rule_id, self.rule.profile, type(error).__name__)
+        self.fail("error")
 
     def result(self) -> GuardrailResult:
         """What is told of it."""

@@ -1,20 +1,16 @@
 """All rules on one text that comes in pieces: what may be passed on, and what stands where values were."""
 
-import logging
 import time
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Final
 
 from gateway_server.guardrails.detectors import Patterns, Personal, SpanDetector, TextDetector, placeholder_of
 from gateway_server.guardrails.machines import SentenceMachine, SpanMachine
 from gateway_server.guardrails.pii import Found, Piece
 from gateway_server.guardrails.rules import BLOCK, LOG, REDACT, CheckTimeoutError, Tally
 from gateway_server.guardrails.vault import Restorer, Vault
-
-_LOG: Final = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +33,11 @@ class Noted:
 #: What a text is passed on as: in its own words, or replaced.
 Part = str | Replaced
 _Step = Part | Noted
+
+
+def said(parts: Sequence[Part]) -> str:
+    """What is passed on."""
+    return "".join(part if isinstance(part, str) else part.text for part in parts)
 
 
 class BlockedError(Exception):
@@ -99,11 +100,7 @@ class _RuleStage(_Stage):
         except CheckTimeoutError:
             tally.fail("timeout")
         except Exception as error:  # noqa: BLE001 -- whatever a detector does, the rule's policy decides
-            # The message might hold the text.
-            _LOG.error(
-                "rule %s of %s failed: %s", tally.rule.rule_id, tally.rule.profile, type(error).__name__
-            )
-            tally.fail("error")
+            tally.fail_by(error)
         else:
             if self.holds:
                 return steps

@@ -14,14 +14,16 @@ from google.rpc import code_pb2
 from aigateway.v1.chat_service_pb2 import ChatCompletion, StreamEnd, StreamStart
 from aigateway.v1.embeddings_service_pb2 import CreateEmbeddingsResponse
 from aigateway.v1.error_reason_pb2 import ErrorReason
-from aigateway.v1.routing_pb2 import Attempt, ServedBy
+from aigateway.v1.routing_pb2 import Attempt, GuardrailAction, GuardrailResult, ServedBy
 from aigateway.v1.usage_pb2 import Cost, TokenUsage
 from gateway_server.call import CallContext, RateLimit
 from gateway_server.errors import CODE_BY_REASON, GatewayError, deadline_exceeded, reason_name
+from gateway_server.guardrails.answer import AnswerGuard
 from gateway_server.limits.budgets import Budgets, Hold
 from gateway_server.limits.checks import applies
 from gateway_server.limits.limiter import Grant, RateLimiter
 from gateway_server.metrics import Metrics
+from gateway_server.pipeline.guarding import CallGuard
 from gateway_server.providers.base import Target
 from gateway_server.providers.failures import error_of_transport
 from gateway_server.providers.transport.errors import TransportError, TransportErrorKind
@@ -86,6 +88,8 @@ class AttemptAccount:
         self.http_status = 0
         self.served_by = ServedBy(provider=target.provider)
         self.usage: TokenUsage | None = None
+        #: What guards its answer.
+        self.guard: AnswerGuard | None = None
         self.cost: Cost | None = None
         self.code: int = code_pb2.OK
         self.reason = ""
@@ -203,6 +207,8 @@ class CallAccount:
         self.attempts: list[AttemptAccount] = []
         #: The one whose answer the caller gets.
         self.served: AttemptAccount | None = None
+        #: What the guardrails do, once they are known.
+        self.guard: CallGuard | None = None
         self._call = call
         self._accounts = accounts
         self.model = model
@@ -304,6 +310,7 @@ class CallAccount:
         if cost is not None:
             closing.cost.CopyFrom(cost)
         closing.attempts.extend(each.message() for each in self.attempts)
+        closing.guardrail_results.extend(self._guardrail_results())
 
     def __enter__(self) -> Self:
         self._accounts.ledger.require_room()
@@ -329,7 +336,9 @@ class CallAccount:
 
     def _settle(self, code: int, reason: str) -> None:
         self._is_settled = True
-        self._accounts.ledger.record(self._record(code, reason))
+        record = self._record(code, reason)
+        self._accounts.ledger.record(record)
+        self._accounts.metrics.count_guardrail_results(record.guardrail_results)
         served = self._served()
         if code == code_pb2.OK and served is not None and served.usage is not None:
             self._accounts.expectation.learn(served.target.label, served.usage.output_tokens)
@@ -364,7 +373,16 @@ class CallAccount:
             labels=self._labels,
             end_user_id=self._end_user_id,
             charges=self._charges(),
+            guardrail_results=[
+                result
+                for result in self._guardrail_results()
+                if result.action != GuardrailAction.GUARDRAIL_ACTION_PASS
+            ],
         )
+
+    def _guardrail_results(self) -> list[GuardrailResult]:
+        served = self._served()
+        return [] if self.guard is None else self.guard.results(None if served is None else served.guard)
 
     def _served(self) -> AttemptAccount | None:
         """The attempt whose answer the caller gets; the last one, unless two were under way at once."""

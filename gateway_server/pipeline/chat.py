@@ -13,9 +13,11 @@ from aigateway.v1.chat_service_pb2 import (
 from aigateway.v1.usage_pb2 import TokenUsage, UsageState
 from gateway_server.call import CallContext
 from gateway_server.errors import feature_not_supported
+from gateway_server.guardrails.answer import AnswerGuard
 from gateway_server.pipeline.account import Accounts, CallAccount
 from gateway_server.pipeline.draining import Draining, Listener
 from gateway_server.pipeline.failover import Failover, Prepare, Try, Turn
+from gateway_server.pipeline.guarding import CallGuard, Guardrails
 from gateway_server.pipeline.relay import ChatRelay
 from gateway_server.pipeline.upstream import Upstream, first_token_within, read_error_body
 from gateway_server.providers.base import ChatFormat, HttpCall, Target
@@ -40,23 +42,26 @@ class ChatPipeline:
         router: Router,
         upstream: Upstream,
         accounts: Accounts,
+        guardrails: Guardrails,
         flush_seconds: float,
         draining: Draining,
     ) -> None:
         self._router = router
         self._upstream = upstream
         self._accounts = accounts
+        self._guardrails = guardrails
         self._flush_seconds = flush_seconds
         self._draining = draining
 
     async def complete(self, request: CreateChatCompletionRequest, call: CallContext) -> ChatCompletion:
         """The whole answer."""
-        facts = ChatFacts(request, streams=False)
         with self._account(request, call) as account:
+            request, guard = await self._guard(request, call, account)
+            facts = ChatFacts(request, streams=False)
             plan = self._router.plan(facts, call)
 
             def tries(rendering: _Rendering) -> Try[ChatCompletion]:
-                return lambda turn: self._ask(rendering, turn, call, plan.policy)
+                return lambda turn: self._ask(rendering, turn, call, plan.policy, guard)
 
             prepare = self._prepare(request, facts, account, tries)
             answer = await Failover(self._router, plan, call, account, prepare).serve()
@@ -75,14 +80,16 @@ class ChatPipeline:
     async def _stream(
         self, request: CreateChatCompletionRequest, call: CallContext, listener: Listener
     ) -> None:
-        facts = ChatFacts(request, streams=True)
         with self._account(request, call) as account:
+            request, guard = await self._guard(request, call, account)
+            facts = ChatFacts(request, streams=True)
             plan = self._router.plan(facts, call)
 
             def tries(rendering: _Rendering) -> Try[list[ChatEvent]]:
                 async def relay_once(turn: Turn) -> list[ChatEvent]:
                     listener.require_present()
-                    relay = self._relay(turn, rendering, call, account, listener)
+                    answer_guard = guard.answer(choices=facts.choices)
+                    relay = self._relay(turn, rendering, call, account, listener, guard=answer_guard)
                     return await self._pass_on(turn, rendering, relay, call, plan.policy)
 
                 return relay_once
@@ -93,6 +100,14 @@ class ChatPipeline:
             account.conclude(last_events[-1].end)
             account.settle()
             await listener.emit(ChatCompletionChunk(events=last_events))
+
+    async def _guard(
+        self, request: CreateChatCompletionRequest, call: CallContext, account: CallAccount
+    ) -> tuple[CreateChatCompletionRequest, CallGuard]:
+        """The request as it may go to a model, and what will guard the answer."""
+        guard = account.guard = self._guardrails.open(call.principal, request.gateway_options)
+        guard.require_logprobs(request)
+        return await guard.check(request), guard
 
     def _prepare(
         self,
@@ -113,7 +128,7 @@ class ChatPipeline:
         return prepare
 
     async def _ask(
-        self, rendering: "_Rendering", turn: Turn, call: CallContext, policy: TryPolicy
+        self, rendering: "_Rendering", turn: Turn, call: CallContext, policy: TryPolicy, guard: CallGuard
     ) -> ChatCompletion:
         """One try at a whole answer."""
         request, chat_format, target = rendering.request, rendering.chat_format, rendering.target
@@ -130,10 +145,19 @@ class ChatPipeline:
             reported = answer.usage if answer.HasField("usage") else None
             attempt.usage = reported or _counted_usage(request, answer_characters(answer))
             attempt.take_served_by(answer.served_by)
+            attempt.guard = guard.answer(choices=len(answer.choices))
+            await guard.apply(attempt.guard, answer)
         return answer
 
     def _relay(
-        self, turn: Turn, rendering: "_Rendering", call: CallContext, account: CallAccount, listener: Listener
+        self,
+        turn: Turn,
+        rendering: "_Rendering",
+        call: CallContext,
+        account: CallAccount,
+        listener: Listener,
+        *,
+        guard: AnswerGuard | None,
     ) -> ChatRelay:
         """What passes one try's answer on."""
 
@@ -141,6 +165,7 @@ class ChatPipeline:
             account.introduce(start)
             if turn.attempt is not None:
                 turn.attempt.take_served_by(start.served_by)
+                turn.attempt.guard = guard
 
         return ChatRelay(
             rendering.chat_format.chat_stream(rendering.target),
@@ -148,6 +173,7 @@ class ChatPipeline:
             introduce=introduce,
             flush_seconds=self._flush_seconds,
             clock=call.clock,
+            guard=guard,
         )
 
     async def _pass_on(
@@ -175,7 +201,10 @@ class ChatPipeline:
                     attempt.mark_first_token()
 
                 last_events = await relay.run(response, on_first_content=mark_first_content)
-            attempt.usage = relay.usage or _counted_usage(request, relay.characters)
+            if relay.is_stopped:
+                attempt.usage = _cut_usage(request, relay.usage, relay.characters)
+            else:
+                attempt.usage = relay.usage or _counted_usage(request, relay.characters)
         return last_events
 
     def _account(self, request: CreateChatCompletionRequest, call: CallContext) -> CallAccount:

@@ -4,6 +4,7 @@ from aigateway.v1.chat_service_pb2 import CountTokensRequest, CountTokensRespons
 from gateway_server.call import CallContext
 from gateway_server.pipeline.account import Accounts
 from gateway_server.pipeline.failover import Failover, Try, Turn
+from gateway_server.pipeline.guarding import Guardrails
 from gateway_server.pipeline.upstream import Upstream, read_error_body
 from gateway_server.providers.base import CountTokensEndpoint, Target
 from gateway_server.router.facts import CountFacts
@@ -14,15 +15,20 @@ from gateway_server.usage.ceiling import NOTHING
 class CountPipeline:
     """Serves counts: plan, ask or estimate, settle. Providers bill nothing for a count."""
 
-    def __init__(self, *, router: Router, upstream: Upstream, accounts: Accounts) -> None:
+    def __init__(
+        self, *, router: Router, upstream: Upstream, accounts: Accounts, guardrails: Guardrails
+    ) -> None:
         self._router = router
         self._upstream = upstream
         self._accounts = accounts
+        self._guardrails = guardrails
 
     async def count(self, request: CountTokensRequest, call: CallContext) -> CountTokensResponse:
         """The input tokens of the conversation."""
-        facts = CountFacts(request)
         with self._accounts.open(call, model=request.model) as account:
+            guard = account.guard = self._guardrails.open(call.principal, request.gateway_options)
+            request = await guard.check(request)
+            facts = CountFacts(request)
             plan = self._router.plan(facts, call)
 
             async def prepare(option: Option) -> Try[CountTokensResponse]:

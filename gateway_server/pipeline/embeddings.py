@@ -6,6 +6,7 @@ from gateway_server.call import CallContext
 from gateway_server.errors import feature_not_supported
 from gateway_server.pipeline.account import Accounts
 from gateway_server.pipeline.failover import Failover, Try, Turn
+from gateway_server.pipeline.guarding import Guardrails
 from gateway_server.pipeline.upstream import Upstream, read_error_body
 from gateway_server.router.facts import EmbeddingsFacts
 from gateway_server.router.router import Option, Router
@@ -16,17 +17,22 @@ from gateway_server.usage.estimate import estimate_embeddings_usage
 class EmbeddingsPipeline:
     """Serves embeddings calls: plan, ask, tell the caller, settle. Only the same model stands in for one."""
 
-    def __init__(self, *, router: Router, upstream: Upstream, accounts: Accounts) -> None:
+    def __init__(
+        self, *, router: Router, upstream: Upstream, accounts: Accounts, guardrails: Guardrails
+    ) -> None:
         self._router = router
         self._upstream = upstream
         self._accounts = accounts
+        self._guardrails = guardrails
 
     async def create(self, request: CreateEmbeddingsRequest, call: CallContext) -> CreateEmbeddingsResponse:
         """One embedding for each input, in order."""
-        facts = EmbeddingsFacts(request)
         with self._accounts.open(
             call, model=request.model, labels=request.labels, end_user_id=request.end_user_id
         ) as account:
+            guard = account.guard = self._guardrails.open(call.principal, request.gateway_options)
+            request = await guard.check(request)
+            facts = EmbeddingsFacts(request)
             plan = self._router.plan(facts, call)
             expected = estimate_embeddings_usage(request, UsageState.USAGE_STATE_PARTIAL)
 

@@ -3,10 +3,11 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from aigateway.v1.chat_service_pb2 import ChatCompletionChunk, ChatEvent, StreamStart
+from aigateway.v1.chat_service_pb2 import ChatCompletionChunk, ChatEvent, StreamEnd, StreamStart
 from aigateway.v1.usage_pb2 import TokenUsage
 from gateway_server.clock import Clock
 from gateway_server.errors import GatewayError
+from gateway_server.guardrails.answer import AnswerGuard
 from gateway_server.providers.base import ChatStreamParser
 from gateway_server.providers.transport import HttpResponse, TransportError
 from gateway_server.streaming.merge import merge_deltas
@@ -29,15 +30,17 @@ class ChatRelay:
         introduce: Callable[[StreamStart], None],
         flush_seconds: float,
         clock: Clock,
+        guard: AnswerGuard | None = None,
     ) -> None:
         self._parser = parser
         self._emit = emit
         self._introduce = introduce
         self._flush_seconds = flush_seconds
         self._clock = clock
+        self._guard = guard
         self._pending: list[ChatEvent] = []
         self._introduced = False
-        self._passed_on = 0  # characters
+        self._written = 0  # characters
 
     @property
     def usage(self) -> TokenUsage | None:
@@ -47,7 +50,12 @@ class ChatRelay:
     @property
     def characters(self) -> int:
         """The length of what the model wrote, as far as it was read."""
-        return self._passed_on + event_characters(self._pending)
+        return self._written if self._guard else self._written + event_characters(self._pending)
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether a guardrail has ended the answer."""
+        return self._guard is not None and self._guard.is_stopped
 
     async def run(self, response: HttpResponse, *, on_first_content: Callable[[], None]) -> list[ChatEvent]:
         """Relays until the answer is complete; gives its last events, which end with ``end``, unsent.
@@ -64,6 +72,8 @@ class ChatRelay:
                     on_first_content()
                 else:
                     await self._gather(response, due_at)
+                if self.is_stopped:
+                    return [*self._take(), ChatEvent(end=StreamEnd())]
                 if response.is_ended:
                     continue
                 await self._flush()
@@ -85,12 +95,19 @@ class ChatRelay:
             self._read(response.take_available())
 
     def _read(self, data: bytes) -> None:
-        self._pending += self._parser.feed(data)
+        self._pend(self._parser.feed(data))
         # A failure within these bytes comes now, not with the next, which may be long in coming.
-        self._pending += self._parser.feed(b"")
+        if not self.is_stopped:
+            self._pend(self._parser.feed(b""))
+
+    def _pend(self, events: list[ChatEvent]) -> None:
+        if self._guard is not None:
+            self._written += event_characters(events)
+            events = self._guard.feed(events)
+        self._pending += events
 
     def _read_end(self) -> None:
-        self._pending += self._parser.close()
+        self._pend(self._parser.close())
         if not (self._pending and self._pending[-1].HasField("end")):
             self._parser.close()  # raises what the answer lacks
 
@@ -105,5 +122,6 @@ class ChatRelay:
         if events and not self._introduced:
             self._introduced = True
             self._introduce(events[0].start)
-        self._passed_on += event_characters(events)
+        if self._guard is None:
+            self._written += event_characters(events)
         return events

@@ -9,7 +9,6 @@ from aigateway.v1.embeddings_service_pb2 import CreateEmbeddingsRequest
 from aigateway.v1.model_pb2 import ModelCapability
 from aigateway.v1.routing_pb2 import GatewayOptions
 from aigateway.v1.usage_pb2 import Modality, UsageState
-from gateway_server.errors import not_implemented
 from gateway_server.usage.estimate import estimate_embeddings_usage, estimate_input_tokens
 
 Capabilities = frozenset[ModelCapability.ValueType]
@@ -154,12 +153,7 @@ class EmbeddingsFacts:
 
 
 def _options_of(request: _Request) -> GatewayOptions:
-    """Raises NOT_IMPLEMENTED for options that would be ignored."""
-    if not request.HasField("gateway_options"):
-        return _NO_OPTIONS
-    if request.gateway_options.guardrail_profiles:
-        raise not_implemented("gateway_options.guardrail_profiles")
-    return request.gateway_options
+    return request.gateway_options if request.HasField("gateway_options") else _NO_OPTIONS
 
 
 def _wants_reasoning(request: CreateChatCompletionRequest) -> bool:

@@ -27,11 +27,7 @@ from gateway_server.rpc.admin.budgets import check_budget
 from gateway_server.rpc.admin.masks import apply_update, check_create, field_rules
 from gateway_server.storage.paging import PageRequest
 
-_RULES: Final = field_rules(
-    ApiKey.DESCRIPTOR,
-    "api_key",
-    not_built=("guardrail_profile_override",),
-)
+_RULES: Final = field_rules(ApiKey.DESCRIPTOR, "api_key")
 
 
 class ApiKeyMethods(AdminMethods):
@@ -54,6 +50,9 @@ class ApiKeyMethods(AdminMethods):
         tenant_id = parse_tenant(request.parent, "parent")
         check_create(request.api_key, _RULES)
         await check_budget(request.api_key.budget, "api_key.budget")
+        await self._require_guardrail_profile(
+            request.api_key.guardrail_profile_override, "api_key.guardrail_profile_override"
+        )
         if (
             request.api_key.HasField("expire_time")
             and request.api_key.expire_time.ToNanoseconds() <= self._clock.now() * 1e9
@@ -69,6 +68,9 @@ class ApiKeyMethods(AdminMethods):
     async def UpdateApiKey(self, request: UpdateApiKeyRequest, call: CallContext) -> ApiKey:
         """Changes the fields that the mask names."""
         await check_budget(request.api_key.budget, "api_key.budget")
+        await self._require_guardrail_profile(
+            request.api_key.guardrail_profile_override, "api_key.guardrail_profile_override"
+        )
 
         def change(api_key: ApiKey) -> None:
             apply_update(api_key, request.api_key, request.update_mask, _RULES)

@@ -24,11 +24,7 @@ from gateway_server.rpc.admin.masks import apply_update, check_create, field_rul
 from gateway_server.storage.paging import PageRequest
 from gateway_server.storage.resources import resource_in_use, resource_not_found
 
-_RULES: Final = field_rules(
-    Tenant.DESCRIPTOR,
-    "tenant",
-    not_built=("guardrail_profile",),
-)
+_RULES: Final = field_rules(Tenant.DESCRIPTOR, "tenant")
 
 
 class TenantMethods(AdminMethods):
@@ -51,6 +47,7 @@ class TenantMethods(AdminMethods):
         check_create(request.tenant, _RULES)
         await check_budget(request.tenant.budget, "tenant.budget")
         await self._check_default_route(request.tenant)
+        await self._require_guardrail_profile(request.tenant.guardrail_profile, "tenant.guardrail_profile")
         tenant = await self._tenants.by(actor_of(call)).create(request.tenant_id or new_id(), request.tenant)
         await self._announce(tenant.name)
         return tenant
@@ -60,6 +57,7 @@ class TenantMethods(AdminMethods):
         tenant_id = parse_tenant(request.tenant.name, "tenant.name")
         await check_budget(request.tenant.budget, "tenant.budget")
         await self._check_default_route(request.tenant)
+        await self._require_guardrail_profile(request.tenant.guardrail_profile, "tenant.guardrail_profile")
 
         def change(tenant: Tenant) -> None:
             apply_update(tenant, request.tenant, request.update_mask, _RULES)

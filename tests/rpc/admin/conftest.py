@@ -6,6 +6,7 @@ import base64
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -23,11 +24,14 @@ from gateway_server.auth.authenticator import Authenticator
 from gateway_server.auth.keys import Pepper, Peppers, new_secret
 from gateway_server.clock import SystemClock
 from gateway_server.errors import invalid_request
+from gateway_server.guardrails.book import ProfileBook
 from gateway_server.limits.admission import Admission
 from gateway_server.limits.budget_book import BudgetBook
 from gateway_server.limits.limiter import RateLimiter
 from gateway_server.metrics import Metrics
+from gateway_server.pipeline.guarding import Guardrails
 from gateway_server.pipeline.limit_usage import LimitUsageReader
+from gateway_server.pipeline.try_out import try_guardrails
 from gateway_server.rpc.admin.base import AdminDependencies
 from gateway_server.rpc.admin.servicer import AdminServicer
 from gateway_server.rpc.interceptors import Interceptors
@@ -37,6 +41,7 @@ from gateway_server.storage.api_keys import ApiKeyRepository
 from gateway_server.storage.audit import AuditRepository
 from gateway_server.storage.budgets import BudgetRepository
 from gateway_server.storage.changes import ChangeFeed
+from gateway_server.storage.guardrail_profiles import GuardrailProfileRepository
 from gateway_server.storage.models import ModelRepository
 from gateway_server.storage.providers import ProviderRepository
 from gateway_server.storage.routes import RouteRepository
@@ -48,6 +53,7 @@ from gateway_server.usage.ledger import Ledger
 from tests.support.ledgers import new_ledger
 from tests.support.statuses import Failure, read_failure
 from tests.support.stores import fresh_store
+from tests.support.text_models import WordModels
 
 if TYPE_CHECKING:
     from aigateway.v1.admin_service_pb2_grpc import AdminServiceAsyncStub
@@ -122,7 +128,11 @@ async def gateway(tmp_path: Path) -> AsyncIterator[Gateway]:
             TenantRepository(store, clock),
             UsageRepository(store),
         )
+        profiles = GuardrailProfileRepository(store, clock)
+        guardrails = Guardrails(ProfileBook(profiles.list_all, WordModels))
+        stack.callback(guardrails.close)
         feed, ledger = ChangeFeed(store, clock, interval=3600), await new_ledger(store, tmp_path)
+        feed.subscribe(guardrails.book.on_changes)
         authenticator = Authenticator(keys, peppers, feed, clock=clock)
         server = RpcServer(
             {
@@ -133,6 +143,7 @@ async def gateway(tmp_path: Path) -> AsyncIterator[Gateway]:
                         providers=ProviderRepository(store, clock),
                         models=ModelRepository(store, clock),
                         routes=RouteRepository(store, clock),
+                        guardrail_profiles=profiles,
                         target_states=list,
                         audit=AuditRepository(store),
                         feed=feed,
@@ -141,6 +152,8 @@ async def gateway(tmp_path: Path) -> AsyncIterator[Gateway]:
                         clock=clock,
                         validate_provider=validate_provider,
                         check_provider=check_provider,
+                        validate_guardrail_profile=guardrails.book.compile,
+                        try_guardrails=partial(try_guardrails, guardrails),
                     )
                 ),
                 "aigateway.v1.UsageService": UsageServicer(

@@ -1,0 +1,312 @@
+"""All rules on what comes from a model, whole or streamed, with the same result.
+
+A choice that a rule stops ends there with FINISH_REASON_GUARDRAIL; the others go on.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Final
+
+from aigateway.v1.chat_service_pb2 import (
+    ChatCompletion,
+    ChatEvent,
+    Choice,
+    ChoiceEnd,
+    Finish,
+    FinishReason,
+    PartDelta,
+    PartEnd,
+    PartStart,
+)
+from aigateway.v1.content_pb2 import Citation, ContentPart
+from gateway_server.guardrails.json_guard import JsonGuard
+from gateway_server.guardrails.rules import Tally
+from gateway_server.guardrails.text_guard import BlockedError, Part, Replaced, TextGuard, said
+from gateway_server.guardrails.vault import Vault
+
+#: For each kind of part that grows: its text's field, and the field of deltas that carries it.
+_TEXT_FIELDS: Final = {
+    "text": ("text", "text"),
+    "refusal": ("text", "text"),
+    "reasoning": ("text", "reasoning_text"),
+    "audio": ("transcript", "transcript"),
+    "tool_call": ("arguments", "arguments"),
+}
+_STOPPED: Final = Finish(reason=FinishReason.FINISH_REASON_GUARDRAIL)
+
+
+class _Channel:
+    """The growing text of one part, and what can only be passed on when the part ends."""
+
+    def __init__(self, guard: TextGuard | JsonGuard, delta: str) -> None:
+        self._guard = guard
+        #: The field of deltas that carries the text.
+        self.delta = delta
+        self.signature = b""
+        self.citations: list[Citation] = []
+        #: Where in the model's own words something was replaced: its start, its end, its length now.
+        self._replaced: list[tuple[int, int, int]] = []
+        self._length = 0
+
+    @property
+    def is_changed(self) -> bool:
+        """Whether the text is not the model's own any more."""
+        if isinstance(self._guard, JsonGuard):
+            return self._guard.is_changed
+        return bool(self._replaced)
+
+    def feed(self, text: str) -> str:
+        """What may be passed on now that ``text`` has come; raises BlockedError."""
+        fed = self._guard.feed(text)
+        return fed if isinstance(fed, str) else self.pass_on(fed)
+
+    def close(self) -> str:
+        """The rest; raises BlockedError."""
+        closed = self._guard.close()
+        return closed if isinstance(closed, str) else self.pass_on(closed)
+
+    def pass_on(self, parts: Sequence[Part]) -> str:
+        """What is passed on of the text; remembers where it is not the model's own."""
+        for part in parts:
+            source = part.source if isinstance(part, Replaced) else part
+            if isinstance(part, Replaced):
+                self._replaced.append((self._length, self._length + len(source), len(part.text)))
+            self._length += len(source)
+        return said(parts)
+
+    def placed(self, citation: Citation) -> Citation:
+        """The citation with its places in the text as it is now."""
+        if citation.HasField("start_index"):
+            citation.start_index = self._place(citation.start_index, at_end=False)
+        if citation.HasField("end_index"):
+            citation.end_index = self._place(citation.end_index, at_end=True)
+        return citation
+
+    def _place(self, index: int, *, at_end: bool) -> int:
+        moved = 0
+        for start, end, length in self._replaced:
+            if end <= index:
+                moved += length - (end - start)
+            elif start < index:
+                return start + moved + (length if at_end else 0)
+        return index + moved
+
+
+class AnswerGuard:
+    """Guards one answer."""
+
+    def __init__(
+        self, tallies: Iterable[Tally], *, window: int = 0, vault: Vault | None = None, choices: int = 1
+    ) -> None:
+        """Values in ``vault`` are put back; ``choices`` is how many answers were asked for."""
+        self.tallies = list(tallies)
+        self._window = window
+        self._vault = vault
+        self._choices = max(choices, 1)
+        self._channels: dict[tuple[int, int], _Channel | None] = {}
+        self._stopped: set[int] = set()
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether nothing more of the answer can be passed on."""
+        return len(self._stopped) >= self._choices
+
+    def apply(self, answer: ChatCompletion) -> None:
+        """Changes a whole answer as the rules want. Raises GUARDRAIL_FAILED."""
+        for choice in answer.choices:
+            for index, part in enumerate(choice.message.parts):
+                try:
+                    channel = self._open(part)
+                    if channel is not None:
+                        self._end(part, channel)
+                except _StoppedError as stopped:
+                    del choice.message.parts[index + stopped.is_passed_on :]
+                    _stop(choice)
+                    break
+
+    def feed(self, events: Iterable[ChatEvent]) -> list[ChatEvent]:
+        """What may be passed on of a stream now that ``events`` have come. Raises GUARDRAIL_FAILED."""
+        passed: list[ChatEvent] = []
+        for event in events:
+            passed += self._feed(event)
+        return passed
+
+    def _feed(self, event: ChatEvent) -> Iterator[ChatEvent]:
+        match event.WhichOneof("event"):
+            case "part_start":
+                start = event.part_start
+                if start.choice_index not in self._stopped:
+                    yield from self._start(event, start)
+            case "part_delta":
+                delta = event.part_delta
+                if delta.choice_index not in self._stopped:
+                    yield from self._grow(event, delta)
+            case "part_end":
+                end = event.part_end
+                if end.choice_index not in self._stopped:
+                    yield from self._finish(end.choice_index, end.part_index)
+                if end.choice_index not in self._stopped:
+                    yield event
+            case "choice_end":
+                choice_index = event.choice_end.choice_index
+                for open_choice, part_index in list(self._channels):
+                    if open_choice == choice_index and choice_index not in self._stopped:
+                        yield from self._finish(choice_index, part_index)
+                if choice_index not in self._stopped:
+                    yield event
+            case _:
+                yield event
+
+    def _start(self, event: ChatEvent, start: PartStart) -> Iterator[ChatEvent]:
+        key = (start.choice_index, start.part_index)
+        try:
+            self._channels[key] = self._open(start.part)
+        except _StoppedError as stopped:
+            if stopped.is_passed_on:
+                yield event
+                self._channels[key] = None
+            yield from self._stop_choice(start.choice_index)
+            return
+        yield event
+
+    def _grow(self, event: ChatEvent, delta: PartDelta) -> Iterator[ChatEvent]:
+        channel = self._channels.get((delta.choice_index, delta.part_index))
+        kind = delta.WhichOneof("delta")
+        if channel is None or kind not in (channel.delta, "citation", "provider_signature"):
+            yield event
+        elif kind == "citation":
+            channel.citations.append(self._guarded(delta.citation))
+        elif kind == "provider_signature":
+            channel.signature = delta.provider_signature
+        else:
+            try:
+                text = channel.feed(getattr(delta, channel.delta))
+            except BlockedError as blocked:
+                yield from _delta(delta, channel, channel.pass_on(blocked.parts))
+                yield from self._stop_choice(delta.choice_index)
+                return
+            if text or delta.logprobs:
+                setattr(delta, channel.delta, text)
+                yield event
+
+    def _finish(self, choice_index: int, part_index: int) -> Iterator[ChatEvent]:
+        """What a part still has to say when it ends."""
+        channel = self._channels.pop((choice_index, part_index), None)
+        if channel is None:
+            return
+        place = PartDelta(choice_index=choice_index, part_index=part_index)
+        try:
+            yield from _delta(place, channel, channel.close())
+        except BlockedError as blocked:
+            yield from _delta(place, channel, channel.pass_on(blocked.parts))
+            self._channels[choice_index, part_index] = None
+            yield from self._stop_choice(choice_index)
+            return
+        for citation in channel.citations:
+            yield _event(place, citation=channel.placed(citation))
+        if channel.signature and not channel.is_changed:
+            yield _event(place, provider_signature=channel.signature)
+
+    def _stop_choice(self, choice_index: int) -> Iterator[ChatEvent]:
+        self._stopped.add(choice_index)
+        for open_choice, part_index in list(self._channels):
+            if open_choice == choice_index:
+                del self._channels[open_choice, part_index]
+                yield ChatEvent(part_end=PartEnd(choice_index=choice_index, part_index=part_index))
+        yield ChatEvent(choice_end=ChoiceEnd(choice_index=choice_index, finish=_STOPPED))
+
+    def _open(self, part: ContentPart) -> _Channel | None:
+        """Guards what is known of a part; gives the channel of a part that grows. Raises _StoppedError."""
+        kind = part.WhichOneof("kind") or ""
+        if kind not in _TEXT_FIELDS:
+            self._guard_whole(part, kind)
+            return None
+        field, delta = _TEXT_FIELDS[kind]
+        content = getattr(part, kind)
+        is_json = kind == "tool_call" and not part.tool_call.free_form
+        channel = _Channel(JsonGuard(self._open_text) if is_json else self._open_text(""), delta)
+        channel.signature = part.provider_signature
+        part.ClearField("provider_signature")
+        if kind == "text":
+            channel.citations = [self._guarded(citation) for citation in part.text.citations]
+            part.text.ClearField("citations")
+        try:
+            setattr(content, field, channel.feed(getattr(content, field)))
+        except BlockedError as blocked:
+            setattr(content, field, channel.pass_on(blocked.parts))
+            raise _StoppedError(is_passed_on=True) from None
+        return channel
+
+    def _end(self, part: ContentPart, channel: _Channel) -> None:
+        """Puts in what a whole part has to say at its end. Raises _StoppedError."""
+        kind = part.WhichOneof("kind") or ""
+        field, _ = _TEXT_FIELDS[kind]
+        content = getattr(part, kind)
+        try:
+            setattr(content, field, getattr(content, field) + channel.close())
+        except BlockedError as blocked:
+            setattr(content, field, getattr(content, field) + channel.pass_on(blocked.parts))
+            raise _StoppedError(is_passed_on=True) from None
+        if kind == "text":
+            part.text.citations.extend(channel.placed(citation) for citation in channel.citations)
+        if channel.signature and not channel.is_changed:
+            part.provider_signature = channel.signature
+
+    def _guard_whole(self, part: ContentPart, kind: str) -> None:
+        """Guards a part that does not grow. Raises _StoppedError."""
+        try:
+            if kind == "provider":
+                guard = JsonGuard(self._open_text)
+                block_json = guard.feed(part.provider.block_json) + guard.close()
+                part.provider.block_json = block_json
+                if guard.is_changed:
+                    part.ClearField("provider_signature")
+        except BlockedError:
+            raise _StoppedError(is_passed_on=False) from None
+        if kind == "tool_result":
+            for each in part.tool_result.parts:
+                channel = self._open(each)
+                if channel is not None:
+                    self._end(each, channel)
+
+    def _guarded(self, citation: Citation) -> Citation:
+        """A citation whose words are guarded; what must be stopped is left out."""
+        for field in ("cited_text", "title"):
+            guard = self._open_text("")
+            try:
+                setattr(citation, field, said([*guard.feed(getattr(citation, field)), *guard.close()]))
+            except BlockedError:
+                citation.ClearField(field)
+        return citation
+
+    def _open_text(self, context: str) -> TextGuard:
+        return TextGuard(self.tallies, context=context, window=self._window, restores_from=self._vault)
+
+
+class _StoppedError(Exception):
+    """A part is stopped; ``is_passed_on`` tells whether what came before the offence is kept."""
+
+    def __init__(self, *, is_passed_on: bool) -> None:
+        super().__init__()
+        self.is_passed_on = is_passed_on
+
+
+def _stop(choice: Choice) -> None:
+    choice.finish.CopyFrom(_STOPPED)
+    choice.ClearField("logprobs")
+    choice.ClearField("provider_metadata")
+
+
+def _delta(place: PartDelta, channel: _Channel, text: str) -> Iterator[ChatEvent]:
+    if text:
+        event = _event(place)
+        setattr(event.part_delta, channel.delta, text)
+        yield event
+
+
+def _event(
+    place: PartDelta, *, citation: Citation | None = None, provider_signature: bytes = b""
+) -> ChatEvent:
+    delta = PartDelta(choice_index=place.choice_index, part_index=place.part_index, citation=citation)
+    if provider_signature:
+        delta.provider_signature = provider_signature
+    return ChatEvent(part_delta=delta)

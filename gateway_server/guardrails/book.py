@@ -1,0 +1,67 @@
+"""All profiles of the gateway, compiled, as the store has them."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Final
+
+from aigateway.v1.guardrail_profile_pb2 import GuardrailProfile
+from gateway_server.errors import GatewayError
+from gateway_server.guardrails.detectors import TextModels
+from gateway_server.guardrails.rules import Profile, compile_profile, guardrail_failed
+from gateway_server.storage.changes import Changes
+
+_LOG: Final = logging.getLogger(__name__)
+
+Load = Callable[[], Awaitable[Iterable[GuardrailProfile]]]
+
+
+class ProfileBook:
+    """Profiles by name. What a process changes is in effect at once, what others change when polled."""
+
+    def __init__(self, load: Load, models: Callable[[], TextModels]) -> None:
+        self._load = load
+        self._models = models
+        self._profiles: Mapping[str, Profile] = {}
+        self._etags: dict[str, str] = {}
+
+    def get(self, names: Iterable[str]) -> list[Profile]:
+        """The profiles by these names. Raises GUARDRAIL_FAILED for one that is not there or cannot work."""
+        profiles: list[Profile] = []
+        for name in dict.fromkeys(names):
+            profile = self._profiles.get(name)
+            if profile is None:
+                raise guardrail_failed(name, "", "error")
+            profiles.append(profile)
+        return profiles
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._profiles
+
+    async def compile(self, profile: GuardrailProfile) -> Profile:
+        """The profile made ready. Raises INVALID_REQUEST that names the field which cannot work."""
+        # In a thread: many patterns take a while, and so do parts that are read when first asked for.
+        return await asyncio.to_thread(compile_profile, profile, self._models)
+
+    async def refresh(self) -> None:
+        """Reads all profiles again; those that have not changed are kept. Raises STORE_UNAVAILABLE."""
+        compiled: dict[str, Profile] = {}
+        etags: dict[str, str] = {}
+        for profile in await self._load():
+            known = self._profiles.get(profile.name)
+            if known is not None and self._etags.get(profile.name) == profile.etag:
+                compiled[profile.name] = known
+            else:
+                try:
+                    compiled[profile.name] = await self.compile(profile)
+                except GatewayError as error:
+                    # A newer gateway's, perhaps. Calls that need it fail; none goes unguarded.
+                    _LOG.error("%s cannot be used: %s", profile.name, error.message)
+                    continue
+            etags[profile.name] = profile.etag
+        self._profiles, self._etags = compiled, etags
+
+    async def on_changes(self, changes: Changes) -> None:
+        """Listens to the change feed. Raises STORE_UNAVAILABLE, to be told again."""
+        if not changes.complete or any(name.startswith("guardrailProfiles/") for name in changes.resources):
+            await self.refresh()

@@ -1,0 +1,241 @@
+"""All rules on what goes to a model: every text of a request, and whose words it is."""
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from aigateway.v1.chat_service_pb2 import CountTokensRequest, CreateChatCompletionRequest, Tool
+from aigateway.v1.content_pb2 import ContentPart, MediaSource, Role
+from aigateway.v1.embeddings_service_pb2 import CreateEmbeddingsRequest
+from gateway_server.guardrails.detectors import Attack, Moderation
+from gateway_server.guardrails.json_guard import JsonGuard
+from gateway_server.guardrails.rules import (
+    BLOCK,
+    CheckTimeoutError,
+    Tally,
+    guardrail_blocked,
+)
+from gateway_server.guardrails.text_guard import BlockedError, TextGuard, said
+from gateway_server.guardrails.vault import Vault
+
+Request = CreateChatCompletionRequest | CountTokensRequest | CreateEmbeddingsRequest
+
+#: How many characters are looked at between two looks at the clock.
+_STEP: Final = 16_384
+#: How much of one step a text detector sees again in the next.
+_OVERLAP: Final = 1_000
+#: At what media types a document's bytes are text.
+_TEXT_TYPES: Final = ("text/", "application/json", "application/xml", "application/yaml", "application/csv")
+
+
+_MEDIA: Final = frozenset({"image", "audio", "video", "document"})
+_SIGNED: Final = frozenset({"reasoning", "provider"})
+_TEXT_FIELDS: Final = {
+    "text": ("text",),
+    "audio": ("transcript",),
+    "document": ("title", "context"),
+    "reasoning": ("text",),
+    "refusal": ("text",),
+    "provider": ("block_json",),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """One text of a request.
+
+    Texts of one ``group`` are read together, as a model reads them. ``is_retrieved`` tells that neither the
+    user nor the application wrote it.
+    """
+
+    group: int
+    role: Role.ValueType
+    text: str
+    write: Callable[[str], None]
+    is_json: bool = False
+    is_retrieved: bool = False
+
+
+def slots_of(request: Request) -> list[Slot]:
+    """Every text of a request that goes to a model."""
+    return list(_slots(request))
+
+
+def _slots(request: Request) -> Iterator[Slot]:
+    if isinstance(request, CreateEmbeddingsRequest):
+        for index, embedding_input in enumerate(request.inputs):
+            match embedding_input.WhichOneof("kind"):
+                case "text":
+                    yield _field(index, Role.ROLE_USER, embedding_input, "text")
+                case "content":
+                    yield from _parts(index, Role.ROLE_USER, embedding_input.content.parts)
+                case _:
+                    pass  # token ids say nothing to a reader of text
+        return
+    for index, message in enumerate(request.messages):
+        yield from _parts(index, message.role, message.parts)
+    group = len(request.messages)
+    for tool in request.tools:
+        yield from _tool(group, tool)
+    if isinstance(request, CreateChatCompletionRequest) and request.response_format.HasField("json_schema"):
+        schema = request.response_format.json_schema
+        yield _field(group, Role.ROLE_DEVELOPER, schema, "description")
+        yield _field(group, Role.ROLE_DEVELOPER, schema, "json_schema", is_json=True)
+
+
+def _tool(group: int, tool: Tool) -> Iterator[Slot]:
+    match tool.WhichOneof("kind"):
+        case "function":
+            yield _field(group, Role.ROLE_DEVELOPER, tool.function, "description")
+            yield _field(group, Role.ROLE_DEVELOPER, tool.function, "parameters_json_schema", is_json=True)
+        case "free_form":
+            yield _field(group, Role.ROLE_DEVELOPER, tool.free_form, "description")
+        case _:
+            pass  # the provider's own tool: settings, no text
+
+
+def _parts(
+    group: int, role: Role.ValueType, parts: Iterable[ContentPart], *, is_retrieved: bool = False
+) -> Iterator[Slot]:
+    for part in parts:
+        kind = part.WhichOneof("kind") or ""
+        content = getattr(part, kind)
+        from_outside = is_retrieved or role == Role.ROLE_TOOL or kind == "document"
+        if kind == "tool_result":
+            yield from _parts(group, Role.ROLE_TOOL, part.tool_result.parts, is_retrieved=True)
+        elif kind == "tool_call":
+            yield _field(group, role, content, "arguments", is_json=not part.tool_call.free_form)
+        elif kind in _MEDIA:
+            yield from _media(group, role, content.source, is_retrieved=from_outside)
+        if kind in _SIGNED and part.provider_signature:
+            continue  # what a provider has signed it has seen, and takes back only unchanged
+        for field in _TEXT_FIELDS.get(kind, ()):
+            is_json = field == "block_json"
+            yield _field(group, role, content, field, is_json=is_json, is_retrieved=from_outside)
+
+
+def _media(group: int, role: Role.ValueType, source: MediaSource, *, is_retrieved: bool) -> Iterator[Slot]:
+    if source.inline_text:
+        yield _field(group, role, source, "inline_text", is_retrieved=is_retrieved)
+    elif source.inline_data and source.mime_type.startswith(_TEXT_TYPES):
+        text = source.inline_data.decode("utf-8", "surrogateescape")
+
+        def write(replaced: str) -> None:
+            source.inline_data = replaced.encode("utf-8", "surrogateescape")
+
+        yield Slot(group, role, text, write, is_retrieved=is_retrieved)
+
+
+def _field(
+    group: int,
+    role: Role.ValueType,
+    message: object,
+    field: str,
+    *,
+    is_json: bool = False,
+    is_retrieved: bool = False,
+) -> Slot:
+    return Slot(
+        group,
+        role,
+        getattr(message, field),
+        lambda replaced: setattr(message, field, replaced),
+        is_json=is_json,
+        is_retrieved=is_retrieved,
+    )
+
+
+class RequestGuard:
+    """Applies rules to a request, one after another, each to what the one before has left."""
+
+    def __init__(self, tallies: Iterable[Tally], vault: Vault | None) -> None:
+        self._tallies = list(tallies)
+        self._vault = vault
+        #: The rule that is at work, for whoever waits for it.
+        self.current: Tally | None = None
+        #: Set by whoever no longer waits.
+        self.is_given_up = threading.Event()
+
+    def apply(self, request: Request) -> bool:
+        """Changes the request as the rules want; gives whether it did.
+
+        Raises GUARDRAIL_BLOCKED, GUARDRAIL_FAILED.
+        """
+        is_changed = False
+        for tally in self._tallies:
+            if tally.failure:
+                continue
+            self.current = tally
+            slots = [slot for slot in slots_of(request) if slot.text and slot.role in tally.rule.roles]
+            if not slots:
+                continue
+            tally.has_looked = True
+            detector = tally.rule.detector
+            if isinstance(detector, Attack | Moderation):
+                self._judge(tally, detector, slots)
+            else:
+                for slot in slots:
+                    is_changed |= self._rewrite(tally, slot)
+        return is_changed
+
+    def _rewrite(self, tally: Tally, slot: Slot) -> bool:
+        """Masks what one rule finds in one text."""
+
+        def open_text(context: str) -> TextGuard:
+            return TextGuard([tally], context=context, masks_into=self._vault)
+
+        guard = JsonGuard(open_text) if slot.is_json else open_text("")
+        pieces: list[str] = []
+        try:
+            for start in range(0, len(slot.text), _STEP):
+                self._require_time()
+                fed = guard.feed(slot.text[start : start + _STEP])
+                pieces.append(fed if isinstance(fed, str) else said(fed))
+            closed = guard.close()
+            pieces.append(closed if isinstance(closed, str) else said(closed))
+        except BlockedError:
+            raise guardrail_blocked(tally) from None
+        text = "".join(pieces)
+        if tally.failure or text == slot.text:
+            return False
+        slot.write(text)
+        return True
+
+    def _judge(self, tally: Tally, detector: Attack | Moderation, slots: list[Slot]) -> None:
+        """Judges what a model reads together as one text."""
+        groups: dict[tuple[int, bool], list[str]] = {}
+        for slot in slots:
+            groups.setdefault((slot.group, slot.is_retrieved), []).append(slot.text)
+        for (_, is_retrieved), texts in groups.items():
+            text = "\n".join(texts)
+            for start in range(0, max(len(text) - _OVERLAP, 1), _STEP - _OVERLAP):
+                if not self._judge_text(
+                    tally, detector, text[start : start + _STEP], is_retrieved=is_retrieved
+                ):
+                    return
+
+    def _judge_text(
+        self, tally: Tally, detector: Attack | Moderation, text: str, *, is_retrieved: bool
+    ) -> bool:
+        """Whether the check could run. Raises GUARDRAIL_BLOCKED, GUARDRAIL_FAILED."""
+        started_at = time.perf_counter()
+        try:
+            self._require_time()
+            judged = detector.score(text, is_retrieved=is_retrieved)
+            tally.spend(started_at)
+        except CheckTimeoutError:
+            tally.fail("timeout")
+            return False
+        except Exception as error:  # noqa: BLE001 -- whatever a detector does, the rule's policy decides
+            tally.fail_by(error)
+            return False
+        tally.note(judged.kinds, judged.score)
+        if judged.kinds and tally.rule.action == BLOCK:
+            raise guardrail_blocked(tally)
+        return True
+
+    def _require_time(self) -> None:
+        if self.is_given_up.is_set():
+            raise CheckTimeoutError
