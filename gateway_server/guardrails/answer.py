@@ -130,6 +130,19 @@ class AnswerGuard:
             passed += self._feed(event)
         return passed
 
+    def cut(self) -> list[ChatEvent]:
+        """The rest of the texts of a stream that has broken off: they end where they are."""
+        passed: list[ChatEvent] = []
+        for (choice_index, part_index), channel in self._channels.items():
+            if channel is not None and choice_index not in self._stopped:
+                place = PartDelta(choice_index=choice_index, part_index=part_index)
+                try:
+                    passed += _delta(place, channel, channel.close())
+                except BlockedError as blocked:
+                    passed += _delta(place, channel, channel.pass_on(blocked.parts))
+        self._channels.clear()
+        return passed
+
     def _feed(self, event: ChatEvent) -> Iterator[ChatEvent]:
         match event.WhichOneof("event"):
             case "part_start":

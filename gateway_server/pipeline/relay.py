@@ -83,6 +83,8 @@ class ChatRelay:
             if self._parser.has_content:
                 if due_at is None:
                     on_first_content()
+                if self._guard is not None:
+                    self._pending += self._guard.cut()
                 await self._flush()
             raise
         return self._take()

@@ -109,6 +109,8 @@ def comparable(answer: ChatCompletion) -> ChatCompletion:
     for attempt in copy.attempts:
         attempt.ClearField("latency")
         attempt.ClearField("time_to_first_token")
+    for result in copy.guardrail_results:
+        result.ClearField("latency")
     return copy
 
 
