@@ -367,13 +367,14 @@ async def _end_process(ledger: Ledger, settlements: Settlements, journal: Journa
     await asyncio.to_thread(journal.close, delete=not left)
 
 
-def _no_models() -> TextModels:
+def load_models() -> TextModels:
+    """Raises NOT_IMPLEMENTED."""
     raise not_implemented("guardrails that judge texts")
 
 
 async def _profiles(base: _Base, feed: ChangeFeed) -> ProfileBook:
     """The guardrail profiles, followed as they change."""
-    book = ProfileBook(GuardrailProfileRepository(base.store, base.clock).list_all, _no_models)
+    book = ProfileBook(GuardrailProfileRepository(base.store, base.clock).list_all, load_models)
     await book.refresh()
     feed.subscribe(book.on_changes)
     return book

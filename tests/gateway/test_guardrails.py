@@ -1,0 +1,528 @@
+"""Guardrails as callers, operators and providers see them, over sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from google.protobuf.duration_pb2 import Duration
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from aigateway import AsyncClient
+from aigateway.v1.api_key_pb2 import ApiKey
+from aigateway.v1.chat_service_pb2 import ChatCompletion, FinishReason, FunctionTool, GenerationConfig, Tool
+from aigateway.v1.content_pb2 import (
+    ContentPart,
+    DocumentPart,
+    MediaSource,
+    Message,
+    Role,
+    TextPart,
+    ToolCallPart,
+    ToolResultPart,
+)
+from aigateway.v1.guardrail_profile_pb2 import (
+    GuardrailProfile,
+    GuardrailRule,
+    ModerationDetector,
+    PatternDetector,
+    PiiDetector,
+    PromptInjectionDetector,
+)
+from aigateway.v1.routing_pb2 import GatewayOptions, GuardrailAction, GuardrailResult
+from gateway_server.guardrails.pii import PiiScanner
+from tests.gateway.callers import Caller
+from tests.support.gateway import Gateway, client_of, new_user, running_gateway
+from tests.support.text_models import WordModels
+from tests.support.upstream import (
+    MODEL,
+    Exchange,
+    Upstream,
+    chunk,
+    completion,
+    send_json,
+    send_stream,
+    talking,
+    text_chunk,
+    usage_chunk,
+)
+
+LOG, REDACT, BLOCK, ERROR = (
+    GuardrailAction.GUARDRAIL_ACTION_LOG,
+    GuardrailAction.GUARDRAIL_ACTION_REDACT,
+    GuardrailAction.GUARDRAIL_ACTION_BLOCK,
+    GuardrailAction.GUARDRAIL_ACTION_ERROR,
+)
+DEFAULT = "guardrailProfiles/default"
+SECRET = "219-16-9994"
+
+BOTH = pytest.mark.parametrize("streams", [False, True], ids=["unary", "stream"])
+
+
+def rule(rule_id: str, action: GuardrailAction.ValueType, **fields: Any) -> GuardrailRule:
+    return GuardrailRule(rule_id=rule_id, action=action, **fields)
+
+
+def pii(action: GuardrailAction.ValueType = REDACT, **fields: Any) -> GuardrailRule:
+    return rule("pii", action, pii=PiiDetector(**fields))
+
+
+@pytest.fixture(scope="module")
+async def guarded(
+    shared_upstream: Upstream, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Gateway]:
+    """A gateway whose models judge by words, with a metrics port."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("gateway_server.app.load_models", WordModels)
+        async with running_gateway(
+            tmp_path_factory.mktemp("guarded") / "state", vllm_base_url=shared_upstream.base_url
+        ) as gateway:
+            yield gateway
+
+
+@pytest.fixture
+async def client(guarded: Gateway) -> AsyncIterator[AsyncClient]:
+    """A client of a key of its own under the default profile."""
+    made = await guarded.client.admin.api_keys.create("tenants/default", ApiKey(), api_key_id=new_id())
+    async with client_of(guarded.address, made.secret) as client:
+        yield client
+
+
+def new_id() -> str:
+    return f"k{new_user()[:20]}"
+
+
+async def key_with(guarded: Gateway, profile: GuardrailProfile) -> AsyncClient:
+    """A client of a key with a profile of its own."""
+    made = await guarded.client.admin.guardrail_profiles.create(profile, guardrail_profile_id=new_id())
+    key = ApiKey(guardrail_profile_override=made.name)
+    api_key = await guarded.client.admin.api_keys.create("tenants/default", key, api_key_id=new_id())
+    return client_of(guarded.address, api_key.secret)
+
+
+def told(results: Any) -> list[tuple[str, str, dict[str, int]]]:
+    return [
+        (each.rule, GuardrailAction.Name(each.action).rpartition("_")[2], dict(each.findings))
+        for each in results
+    ]
+
+
+def text_of(answer: ChatCompletion) -> str:
+    return "".join(part.text.text for part in answer.choices[0].message.parts)
+
+
+def echoing(answer: str = "") -> Any:
+    """A provider that answers with a text, or with what it was sent last."""
+
+    async def script(exchange: Exchange) -> None:
+        content = answer or exchange.json["messages"][-1]["content"]
+        if exchange.streams:
+            pieces = [text_chunk(character) for character in content]
+            await send_stream(exchange, [*pieces, chunk(finish_reason="stop"), usage_chunk()])
+        else:
+            await send_json(exchange, completion(content))
+
+    return script
+
+
+@BOTH
+async def test_personal_data_is_masked_both_ways_by_default(
+    guarded: Gateway, client: AsyncClient, upstream: Upstream, *, streams: bool
+) -> None:
+    upstream.script = echoing("Ask jo@acme.io or call +1 415 555 2671.")
+    outcome = await Caller(client, streams=streams).call(f"My SSN is {SECRET}")
+
+    assert outcome.failure is None
+    assert outcome.answer is not None
+    sent = (await upstream.next()).json["messages"][-1]["content"]
+    assert sent == "My SSN is [SSN_REDACTED]"
+    assert text_of(outcome.answer) == "Ask [EMAIL_REDACTED] or call [PHONE_REDACTED]."
+    results = told(outcome.answer.guardrail_results)
+    assert ("pii", "REDACT", {"US_SSN": 1}) in results
+    assert ("pii", "REDACT", {"EMAIL_ADDRESS": 1, "PHONE_NUMBER": 1}) in results
+    record = await guarded.ledger.wait_one(outcome.end_user_id)
+    assert told(record.guardrail_results) == [each for each in results if each[1] != "PASS"]
+    assert all(each.guardrail_profile == DEFAULT for each in outcome.answer.guardrail_results)
+
+
+async def test_every_text_of_a_request_is_masked_and_json_stays_json(
+    client: AsyncClient, upstream: Upstream
+) -> None:
+    said = TextPart(text=f"SSN {SECRET}")
+    tool = Tool(
+        function=FunctionTool(
+            function_name="f",
+            description=f"for SSN {SECRET}",
+            parameters_json_schema=json.dumps({"type": "object", "description": f"SSN {SECRET}"}),
+        )
+    )
+    arguments = json.dumps({"ssn": SECRET, "n": 1})
+    call = ToolCallPart(tool_call_id="c", tool_name="f", arguments=arguments)
+    result = ToolResultPart(tool_call_id="c", parts=[ContentPart(text=said)])
+    messages = [
+        Message(role=Role.ROLE_SYSTEM, parts=[ContentPart(text=said)]),
+        Message(role=Role.ROLE_USER, parts=[ContentPart(text=said)]),
+        Message(role=Role.ROLE_ASSISTANT, parts=[ContentPart(text=said), ContentPart(tool_call=call)]),
+        Message(role=Role.ROLE_TOOL, parts=[ContentPart(tool_result=result)]),
+    ]
+    outcome = await Caller(client, streams=False).call(messages=messages, tools=[tool])
+
+    assert outcome.failure is None
+    exchange = await upstream.next()
+    assert SECRET not in exchange.body.decode()
+    assert exchange.body.decode().count("[SSN_REDACTED]") == 7
+    sent = exchange.json["messages"][2]["tool_calls"][0]["function"]["arguments"]
+    assert json.loads(sent) == {"ssn": "[SSN_REDACTED]", "n": 1}
+
+
+@BOTH
+async def test_blocked_input_reaches_nobody_and_costs_nothing(
+    guarded: Gateway, upstream: Upstream, *, streams: bool
+) -> None:
+    profile = GuardrailProfile(
+        input_rules=[
+            pii(LOG),
+            rule("injection", BLOCK, prompt_injection=PromptInjectionDetector()),
+        ]
+    )
+    client = await key_with(guarded, profile)
+    async with client:
+        outcome = await Caller(client, streams=streams).call(f"INJECTION {SECRET}")
+
+    assert outcome.failure is not None
+    assert (outcome.failure.code.name, outcome.failure.reason) == ("INVALID_ARGUMENT", "GUARDRAIL_BLOCKED")
+    assert outcome.failure.metadata["rule"] == "injection"
+    assert outcome.failure.metadata["findings"] == "prompt_injection=1"
+    assert SECRET not in str(outcome.failure)
+    record = await guarded.ledger.wait_one(outcome.end_user_id)
+    assert (len(record.attempts), record.cost.total_nanos, record.usage.total_tokens) == (0, 0, 0)
+    assert told(record.guardrail_results) == [
+        ("pii", "LOG", {"US_SSN": 1}),
+        ("injection", "BLOCK", {"prompt_injection": 1}),
+    ]
+    assert upstream.busy == 0
+
+
+async def test_the_rules_of_system_messages_and_of_retrieved_texts(
+    guarded: Gateway, upstream: Upstream
+) -> None:
+    """An author's own orders are no injection; what a tool brought is read more strictly where asked."""
+
+    def asked(role: Role.ValueType, part: ContentPart) -> list[Message]:
+        user = Message(role=Role.ROLE_USER, parts=[ContentPart(text=TextPart(text="hello"))])
+        return [user, Message(role=role, parts=[part])]
+
+    injection = ContentPart(text=TextPart(text="INJECTION"))
+    strict = PromptInjectionDetector(min_score=1.0, strict_for_retrieved_content=True)
+    result = ContentPart(tool_result=ToolResultPart(tool_call_id="c", parts=[injection]))
+    document = DocumentPart(source=MediaSource(inline_text="INJECTION", mime_type="text/plain"))
+    call = ContentPart(tool_call=ToolCallPart(tool_call_id="c", tool_name="f", arguments="{}"))
+
+    async with await key_with(
+        guarded, GuardrailProfile(input_rules=[rule("injection", BLOCK, prompt_injection=strict)])
+    ) as client:
+        caller = Caller(client, streams=False)
+        passes = [asked(Role.ROLE_SYSTEM, injection), asked(Role.ROLE_USER, injection)]
+        for messages in passes:
+            assert (await caller.call(messages=messages)).failure is None
+        stopped = [
+            [*asked(Role.ROLE_ASSISTANT, call), Message(role=Role.ROLE_TOOL, parts=[result])],
+            asked(Role.ROLE_USER, ContentPart(document=document)),
+        ]
+        for messages in stopped:
+            failure = (await caller.call(messages=messages)).failure
+            assert failure is not None
+            assert failure.reason == "GUARDRAIL_BLOCKED"
+
+
+async def test_a_request_adds_profiles_and_takes_none_away(
+    guarded: Gateway, client: AsyncClient, upstream: Upstream
+) -> None:
+    made = await guarded.client.admin.guardrail_profiles.create(
+        GuardrailProfile(
+            input_rules=[rule("names", REDACT, pattern=PatternDetector(words=["Project Ares"]))]
+        ),
+        guardrail_profile_id=new_id(),
+    )
+    added = GatewayOptions(guardrail_profiles=[made.name])
+    outcome = await Caller(client, streams=False).call(f"project ares, SSN {SECRET}", gateway_options=added)
+    assert outcome.failure is None
+    sent = (await upstream.next()).json["messages"][-1]["content"]
+    assert sent == "[WORD_REDACTED], SSN [SSN_REDACTED]"
+
+    unknown = GatewayOptions(guardrail_profiles=["guardrailProfiles/nobodys"])
+    failure = (await Caller(client, streams=False).call(gateway_options=unknown)).failure
+    assert failure is not None
+    assert set(failure.violations) == {"gateway_options.guardrail_profiles[0]"}
+
+
+async def test_an_edited_profile_holds_from_the_next_call(guarded: Gateway, upstream: Upstream) -> None:
+    profiles = guarded.client.admin.guardrail_profiles
+    profile_id = new_id()
+    made = await profiles.create(GuardrailProfile(), guardrail_profile_id=profile_id)
+    key = ApiKey(guardrail_profile_override=made.name)
+    api_key = await guarded.client.admin.api_keys.create("tenants/default", key, api_key_id=new_id())
+    async with client_of(guarded.address, api_key.secret) as client:
+        caller = Caller(client, streams=False)
+        assert (await caller.call(f"SSN {SECRET}")).failure is None
+        assert SECRET in (await upstream.next()).body.decode()
+        edited = GuardrailProfile(name=made.name, input_rules=[pii()])
+        await profiles.update(edited, update_mask=["input_rules"])
+        assert (await caller.call(f"SSN {SECRET}")).failure is None
+        assert SECRET not in (await upstream.next()).body.decode()
+
+
+@BOTH
+async def test_a_blocked_answer_ends_before_the_sentence_and_is_billed(
+    guarded: Gateway, upstream: Upstream, *, streams: bool
+) -> None:
+    profile = GuardrailProfile(output_rules=[rule("harm", BLOCK, moderation=ModerationDetector())])
+    upstream.script = (
+        talking("All is well. ", "Here is some VIOLENCE. ", "More")
+        if streams
+        else echoing("All is well. Here is some VIOLENCE. More")
+    )
+    async with await key_with(guarded, profile) as client:
+        outcome = await Caller(client, streams=streams).call()
+
+    assert outcome.failure is None
+    assert outcome.answer is not None
+    [choice] = outcome.answer.choices
+    assert choice.finish.reason == FinishReason.FINISH_REASON_GUARDRAIL
+    assert text_of(outcome.answer) == "All is well."
+    assert told(outcome.answer.guardrail_results) == [("harm", "BLOCK", {"violence": 1})]
+    record = await guarded.ledger.wait_one(outcome.end_user_id)
+    assert record.usage.output_tokens > 0
+    assert told(record.guardrail_results) == [("harm", "BLOCK", {"violence": 1})]
+    if streams:
+        # The provider had not ended: the gateway left it.
+        await asyncio.wait_for((await upstream.next()).gone(), 5)
+
+
+@BOTH
+async def test_masked_values_come_back_in_the_answer(
+    guarded: Gateway, upstream: Upstream, *, streams: bool
+) -> None:
+    upstream.script = echoing()
+    profile = GuardrailProfile(input_rules=[pii()], output_rules=[pii()], reversible_redaction=True)
+    asked = f"Mail jo@acme.io and al@acme.io, SSN {SECRET}, jo@acme.io again"
+    async with await key_with(guarded, profile) as client:
+        outcome = await Caller(client, streams=streams).call(asked)
+    assert outcome.answer is not None
+    sent = (await upstream.next()).json["messages"][-1]["content"]
+    assert sent == "Mail [EMAIL_1] and [EMAIL_2], SSN [SSN_1], [EMAIL_1] again"
+    assert text_of(outcome.answer) == asked
+
+
+async def test_embeddings_are_guarded(client: AsyncClient, upstream: Upstream) -> None:
+    async def script(exchange: Exchange) -> None:
+        vectors = [{"object": "embedding", "index": 0, "embedding": [0.5]}]
+        usage = {"prompt_tokens": 1, "total_tokens": 1}
+        await send_json(exchange, {"object": "list", "data": vectors, "model": MODEL, "usage": usage})
+
+    upstream.script = script
+    answer = await client.embeddings.create(MODEL, [f"SSN {SECRET}"])
+    assert "[SSN_REDACTED]" in (await upstream.next()).body.decode()
+    assert told(answer.guardrail_results) == [("pii", "REDACT", {"US_SSN": 1})]
+
+
+async def test_log_probabilities_do_not_tell_what_was_masked(client: AsyncClient, upstream: Upstream) -> None:
+    config = GenerationConfig(logprobs=True)
+    failure = (await Caller(client, streams=False).call(generation_config=config)).failure
+    assert failure is not None
+    assert failure.reason == "FEATURE_NOT_SUPPORTED"
+    assert upstream.busy == 0
+
+
+@pytest.mark.parametrize("fail_open", [True, False])
+@pytest.mark.parametrize("cause", ["error", "timeout", "hangs"])
+async def test_a_check_that_cannot_run_follows_its_policy_and_is_never_a_pass(
+    guarded: Gateway,
+    upstream: Upstream,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    *,
+    cause: str,
+    fail_open: bool,
+) -> None:
+    released = threading.Event()
+    feed = PiiScanner.feed
+
+    def broken(scanner: PiiScanner, text: str) -> Any:
+        if cause == "error":
+            raise ValueError(f"cannot read {text}")
+        released.wait(30 if cause == "hangs" else 0.02)
+        return feed(scanner, text)
+
+    failing = pii()
+    failing.fail_open = fail_open
+    failing.timeout.CopyFrom(Duration(nanos=10_000_000))
+    profile = GuardrailProfile(input_rules=[failing])
+    # What hangs is only waited for where it does not hold up everybody: off the event loop.
+    text = f"SSN {SECRET} " + "word " * (2_000 if cause == "hangs" else 1)
+    async with await key_with(guarded, profile) as client:
+        monkeypatch.setattr(PiiScanner, "feed", broken)
+        outcome = await Caller(client, streams=False).call(text)
+    released.set()
+
+    record = await guarded.ledger.wait_one(outcome.end_user_id)
+    assert told(record.guardrail_results) == [("pii", "ERROR", {})]
+    assert "SSN" not in caplog.text
+    if fail_open:
+        assert outcome.failure is None
+        assert SECRET in (await upstream.next()).body.decode()
+    else:
+        assert outcome.failure is not None
+        assert (outcome.failure.code.name, outcome.failure.reason) == ("UNAVAILABLE", "GUARDRAIL_FAILED")
+        assert outcome.failure.metadata["cause"] == ("error" if cause == "error" else "timeout")
+        assert upstream.busy == 0
+
+
+async def test_a_long_text_leaves_the_event_loop(
+    guarded: Gateway, client: AsyncClient, upstream: Upstream
+) -> None:
+    lags: list[float] = []
+
+    async def watch() -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            before = loop.time()
+            await asyncio.sleep(0.001)
+            lags.append(loop.time() - before - 0.001)
+
+    watching = asyncio.create_task(watch())
+    text = ("Call +1 415 555 2671 about order 4111 1111 1111 1111, a@b.io. " * 330)[:20_000]
+    for _ in range(10):
+        outcome = await Caller(client, streams=False).call(text)
+        assert outcome.failure is None
+        assert "4111" not in (await upstream.next()).body.decode()
+    watching.cancel()
+    lags.sort()
+    # Generous, since the machines of tests are shared; bench measures it.
+    assert lags[len(lags) * 99 // 100] < 0.1
+
+
+texts = st.lists(
+    st.sampled_from(
+        [
+            "My SSN is 219-16-9994. ",
+            "jo@acme.io",
+            "4111 1111 1111 1111",
+            " HATE. ",
+            "All well. ",
+            "+1 415 555 2671",
+            "1",
+            "@",
+        ]
+    )
+    | st.text(st.characters(exclude_categories=["Cs"]), max_size=10),
+    max_size=12,
+).map("".join)
+
+
+@st.composite
+def answers(draw: st.DrawFn) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """An answer with reasoning, text and a tool call, and the same as a stream of small pieces."""
+    message: dict[str, Any] = {"role": "assistant", "content": None}
+    chunks: list[dict[str, Any]] = []
+    for key in ("reasoning_content", "content"):
+        text = draw(texts)
+        if text:
+            message[key] = text
+            chunks += [chunk({key: piece}) for piece in cut(draw, text)]
+    if draw(st.booleans()):
+        arguments = json.dumps({"note": draw(texts), "ssn": 219169994}, ensure_ascii=draw(st.booleans()))
+        function = {"name": "f", "arguments": arguments}
+        message["tool_calls"] = [{"id": "c", "type": "function", "function": function}]
+        first = {"index": 0, "id": "c", "type": "function", "function": {"name": "f"}}
+        chunks.append(chunk({"tool_calls": [first]}))
+        chunks += [
+            chunk({"tool_calls": [{"index": 0, "function": {"arguments": piece}}]})
+            for piece in cut(draw, arguments)
+        ]
+    choice = {"index": 0, "message": message, "finish_reason": "stop"}
+    return {**completion(), "choices": [choice]}, [*chunks, chunk(finish_reason="stop"), usage_chunk()]
+
+
+def cut(draw: st.DrawFn, text: str) -> list[str]:
+    size = draw(st.integers(1, 12))
+    return [text[start : start + size] for start in range(0, len(text), size)]
+
+
+async def compare(
+    client: AsyncClient, upstream: Upstream, case: tuple[dict[str, Any], list[dict[str, Any]]]
+) -> ChatCompletion:
+    """The answer, once it is shown to be the same whole and streamed."""
+    whole, chunks = case
+
+    async def script(exchange: Exchange) -> None:
+        if exchange.streams:
+            await send_stream(exchange, chunks)
+        else:
+            await send_json(exchange, whole)
+
+    upstream.script = script
+    unary = (await Caller(client, streams=False).call(f"mail jo@acme.io, SSN {SECRET}")).answer
+    stream = (await Caller(client, streams=True).call(f"mail jo@acme.io, SSN {SECRET}")).answer
+    assert unary is not None
+    assert stream is not None
+    assert list(stream.choices) == list(unary.choices)
+    assert findings(stream) == findings(unary)
+    return unary
+
+
+@pytest.fixture(scope="module")
+async def masking(guarded: Gateway) -> AsyncIterator[AsyncClient]:
+    profile = GuardrailProfile(
+        input_rules=[pii()],
+        output_rules=[rule("harm", LOG, moderation=ModerationDetector()), pii()],
+        reversible_redaction=True,
+    )
+    async with await key_with(guarded, profile) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+async def blocking(guarded: Gateway) -> AsyncIterator[AsyncClient]:
+    profile = GuardrailProfile(output_rules=[pii(LOG), rule("harm", BLOCK, moderation=ModerationDetector())])
+    async with await key_with(guarded, profile) as client:
+        yield client
+
+
+LAW = settings(
+    max_examples=60,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    database=None,
+)
+
+
+@given(case=answers())
+@LAW
+async def test_a_masked_stream_folds_into_the_masked_answer(
+    masking: AsyncClient, upstream: Upstream, case: tuple[dict[str, Any], list[dict[str, Any]]]
+) -> None:
+    answer = await compare(masking, upstream, case)
+    for part in answer.choices[0].message.parts:
+        if part.HasField("tool_call"):
+            json.loads(part.tool_call.arguments)
+
+
+@given(case=answers())
+@LAW
+async def test_a_stopped_stream_folds_into_the_stopped_answer(
+    blocking: AsyncClient, upstream: Upstream, case: tuple[dict[str, Any], list[dict[str, Any]]]
+) -> None:
+    await compare(blocking, upstream, case)
+
+
+def findings(answer: ChatCompletion) -> list[tuple[str, int, dict[str, int], float]]:
+    def told_exactly(result: GuardrailResult) -> tuple[str, int, dict[str, int], float]:
+        return result.rule, result.action, dict(result.findings), result.score
+
+    return [told_exactly(each) for each in answer.guardrail_results]

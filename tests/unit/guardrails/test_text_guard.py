@@ -1,0 +1,217 @@
+"""The law of streams for all rules on one text: every cutting gives the same text, stop and findings."""
+
+import json
+import random
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aigateway.v1.guardrail_profile_pb2 import (
+    GuardrailProfile,
+    GuardrailRule,
+    ModerationDetector,
+    PatternDetector,
+    PiiDetector,
+)
+from aigateway.v1.routing_pb2 import GuardrailAction
+from gateway_server.errors import GatewayError
+from gateway_server.guardrails.json_guard import JsonGuard
+from gateway_server.guardrails.rules import Tally, compile_profile
+from gateway_server.guardrails.text_guard import BlockedError, TextGuard, said
+from gateway_server.guardrails.vault import Vault
+from tests.support.text_models import WordModels
+
+LOG, REDACT, BLOCK = (
+    GuardrailAction.GUARDRAIL_ACTION_LOG,
+    GuardrailAction.GUARDRAIL_ACTION_REDACT,
+    GuardrailAction.GUARDRAIL_ACTION_BLOCK,
+)
+PII = GuardrailRule(action=REDACT, pii=PiiDetector(entity_types=["US_SSN", "CREDIT_CARD", "EMAIL_ADDRESS"]))
+PHONES = GuardrailRule(action=REDACT, pii=PiiDetector(entity_types=["PHONE_NUMBER", "IP_ADDRESS"]))
+HARM = GuardrailRule(action=BLOCK, moderation=ModerationDetector())
+WORDS = GuardrailRule(
+    action=REDACT, pattern=PatternDetector(words=["word", "call", "call me", "ssn ", "\u00e9", "x y"])
+)
+PATTERNS = [
+    GuardrailRule(action=REDACT, pattern=PatternDetector(patterns=[pattern]))
+    for pattern in (r"\bwo+rd\b", "a+b?", "(?i)call .*5", "5$", "^My", "x{60,70}")
+]
+
+
+@dataclass
+class Guarded:
+    """What became of a text."""
+
+    text: str
+    stopped_by: str
+    findings: dict[str, dict[str, int]]
+    scores: list[float | None]
+
+
+def tallies_of(*rules: GuardrailRule) -> list[Tally]:
+    numbered = []
+    for index, rule in enumerate(rules):
+        copy = GuardrailRule()
+        copy.CopyFrom(rule)
+        copy.rule_id = f"r{index}"
+        numbered.append(copy)
+    compiled = compile_profile(GuardrailProfile(name="p", output_rules=numbered), WordModels)
+    return [Tally(rule) for rule in compiled.output_rules]
+
+
+def guard(rules: list[GuardrailRule], text: str, cuts: Any = (), *, is_json: bool = False) -> Guarded:
+    tallies = tallies_of(*rules)
+
+    def open_text(context: str) -> TextGuard:
+        return TextGuard(tallies, context=context)
+
+    guarding = JsonGuard(open_text) if is_json else open_text("")
+    passed, start, stopped_by = "", 0, ""
+    try:
+        for cut in (*cuts, len(text)):
+            passed += said(list(guarding.feed(text[start:cut])))
+            start = cut
+        passed += said(list(guarding.close()))
+    except BlockedError as blocked:
+        passed += said(blocked.parts)
+        stopped_by = blocked.tally.rule.rule_id
+    findings = {tally.rule.rule_id: dict(tally.findings) for tally in tallies}
+    return Guarded(passed, stopped_by, findings, [tally.score for tally in tallies])
+
+
+def acting(rule: GuardrailRule, action: GuardrailAction.ValueType) -> GuardrailRule:
+    copy = GuardrailRule()
+    copy.CopyFrom(rule)
+    copy.action = action
+    return copy
+
+
+FRAGMENTS = st.sampled_from([
+    "123-45-6789", "4111 1111 1111 1111", "@", "x@y.com", " (at) ", ".", " ", "\n", "-", "+1 415 555 2671",
+    "(", "415", "ssn ", "1", "\u200b", "\u00e9", "\u4e2d\u6587", '"', ",", ":", "192.168.1.1", "word", "Call me",
+    "call ", "HATE", ". ", "! ", "My", "5", "woord", "\U0001f600", "\ud83d", "\u3002", "\\", "a" * 40,
+    "x" * 65,
+])  # fmt: skip
+TEXTS = st.lists(FRAGMENTS | st.text(max_size=4), max_size=30).map("".join)
+RULES = st.lists(
+    st.builds(acting, st.sampled_from([PII, PHONES, WORDS, *PATTERNS]), st.sampled_from([LOG, REDACT, BLOCK]))
+    | st.builds(acting, st.just(HARM), st.sampled_from([LOG, BLOCK])),
+    min_size=1,
+    max_size=3,
+)
+
+
+@given(rules=RULES, text=TEXTS, seed=st.integers(0, 2**32))
+def test_every_cutting_of_a_text_gives_the_same(rules: list[GuardrailRule], text: str, seed: int) -> None:
+    whole = guard(rules, text)
+    cuts = sorted(random.Random(seed).choices(range(len(text) + 1), k=5))
+    assert guard(rules, text, cuts) == whole
+    assert guard(rules, text, range(1, len(text))) == whole
+
+
+@given(
+    rules=RULES, text=TEXTS, is_ascii=st.booleans(), cut_off=st.integers(0, 40), seed=st.integers(0, 2**32)
+)
+def test_every_cutting_of_json_gives_the_same_and_it_stays_json(
+    rules: list[GuardrailRule], text: str, is_ascii: bool, cut_off: int, seed: int
+) -> None:
+    value = {
+        text[:9]: text,
+        "ssn": 219169994,
+        "deep": [text[5:], {"phone_number": "781 1704"}, True, None, 1.5e7],
+    }
+    document = json.dumps(value, ensure_ascii=is_ascii)
+    whole = guard(rules, document, is_json=True)
+    cuts = sorted(random.Random(seed).choices(range(len(document) + 1), k=5))
+    assert guard(rules, document, cuts, is_json=True) == whole
+    assert guard(rules, document, range(1, len(document)), is_json=True) == whole
+    if not whole.stopped_by:
+        json.loads(whole.text)
+    # What breaks off is guarded as far as it goes.
+    broken = document[: -cut_off or None]
+    assert guard(rules, broken, range(1, len(broken)), is_json=True) == guard(rules, broken, is_json=True)
+
+
+@pytest.mark.parametrize(
+    ("document", "guarded"),
+    [
+        ('{"ssn": "219 16 9994"}', '{"ssn": "[SSN_REDACTED]"}'),
+        ('{"ssn": 219169994, "n": 219169994}', '{"ssn": "[SSN_REDACTED]", "n": 219169994}'),
+        ('{"customerSsn":219169994}', '{"customerSsn":"[SSN_REDACTED]"}'),
+        ('{"a\\u0040b.io": 1}', '{"[EMAIL_REDACTED]": 1}'),
+        (
+            '{"t": "\\u00e9\\/ caf\u00e9 a@b.io \\"x\\""}',
+            '{"t": "\\u00e9\\/ caf\u00e9 [EMAIL_REDACTED] \\"x\\""}',
+        ),
+        ('["\\ud83d\\ude00 \\ud83d a@b.io"]', '["\\ud83d\\ude00 \\ud83d [EMAIL_REDACTED]"]'),
+        ("mail a@b.io now", "mail [EMAIL_REDACTED] now"),
+        ("", ""),
+        (' {"a": "b"} ', ' {"a": "b"} '),
+        ('{"a": "4111\\u00201111 1111 1111"', '{"a": "[CREDIT_CARD_REDACTED]"'),
+    ],
+)
+def test_json_is_guarded_by_what_its_strings_say(document: str, guarded: str) -> None:
+    assert guard([PII], document, is_json=True).text == guarded
+
+
+def test_deep_json_takes_no_more_than_its_length() -> None:
+    document = "[" * 200_000 + '"a@b.io"' + "]" * 200_000
+    assert guard([PII], document, is_json=True).text == document.replace("a@b.io", "[EMAIL_REDACTED]")
+
+
+def test_a_stop_passes_on_what_came_before_the_sentence() -> None:
+    guarded = guard([HARM], "This is fine. Here comes HATE. More.", range(1, 36))
+    assert (guarded.text, guarded.stopped_by) == ("This is fine.", "r0")
+    assert guarded.findings == {"r0": {"hate": 1}}
+
+
+def test_a_rule_that_only_looks_holds_nothing_back() -> None:
+    looking = TextGuard(tallies_of(acting(PII, LOG), acting(HARM, LOG)))
+    assert [said(looking.feed(character)) for character in "a@b.io HATE"] == list("a@b.io HATE")
+
+
+def test_what_was_masked_on_the_way_in_comes_back_in_every_cutting() -> None:
+    vault = Vault()
+    masking = TextGuard(tallies_of(PII), masks_into=vault)
+    masked = said([*masking.feed("a@b.io, c@d.io and a@b.io"), *masking.close()])
+    assert masked == "[EMAIL_1], [EMAIL_2] and [EMAIL_1]"
+    answer = "Dear [EMAIL_2] and [EMAIL_3] [EMAIL_1"
+    for step in (1, 3, len(answer)):
+        restoring = TextGuard([], restores_from=vault)
+        parts = [
+            part for at in range(0, len(answer), step) for part in restoring.feed(answer[at : at + step])
+        ]
+        assert said([*parts, *restoring.close()]) == "Dear c@d.io and [EMAIL_3] [EMAIL_1"
+
+
+@pytest.mark.parametrize("fail_open", [True, False])
+def test_a_check_that_fails_follows_its_policy_and_loses_nothing(
+    caplog: pytest.LogCaptureFixture, *, fail_open: bool
+) -> None:
+    rule = acting(PII, REDACT)
+    rule.fail_open = fail_open
+    tallies = tallies_of(rule, WORDS)
+    guarding = TextGuard(tallies)
+    passed = said(guarding.feed("a word before 415"))
+
+    class Broken:
+        held = "415"
+
+        def feed(self, text: str) -> list[str]:
+            raise ValueError(f"cannot read {text}")
+
+    stage = guarding._stages[0]
+    stage._machines = [Broken()]  # type: ignore[attr-defined]
+    if not fail_open:
+        with pytest.raises(GatewayError) as caught:
+            guarding.feed("-word secret")
+        assert caught.value.metadata == {"guardrail_profile": "p", "rule": "r0", "cause": "error"}
+        assert "secret" not in caught.value.message
+    else:
+        passed += said([*guarding.feed("-word secret"), *guarding.close()])
+        assert passed == "a [WORD_REDACTED] before 415-[WORD_REDACTED] secret"
+    assert tallies[0].result().action == GuardrailAction.GUARDRAIL_ACTION_ERROR
+    assert "secret" not in caplog.text
