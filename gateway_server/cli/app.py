@@ -9,6 +9,7 @@ from gateway_server.cli import (
     audit,
     chat,
     embed,
+    guardrails,
     health,
     init,
     keys,
@@ -37,6 +38,7 @@ app.add_typer(providers.app, name="providers")
 app.add_typer(models.app, name="models")
 app.add_typer(routes.app, name="routes")
 app.add_typer(routes.app, name="route", hidden=True)
+app.add_typer(guardrails.app, name="guardrails")
 app.add_typer(usage.app, name="usage")
 app.add_typer(audit.app, name="audit")
 app.command("serve", add_help_option=False)(serve.serve)

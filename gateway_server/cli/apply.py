@@ -32,11 +32,12 @@ def apply(
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Delete without asking.")] = False,
 ) -> None:
-    """Makes tenants, API keys, providers, models and routes as a file says; doing it again changes nothing.
+    """Makes a gateway's resources as a file says; doing it again changes nothing.
 
-    The file has lists named tenants, api_keys, providers, models and routes. An item is a resource as `get`
-    shows it: a field that it does not name is left as it is, one that is null is emptied. The secret of a
-    key that is made is printed, once. --prune leaves the key in use and its tenant alone.
+    The file has lists named guardrail_profiles, tenants, api_keys, providers, models and routes. An item is
+    a resource as `get` shows it: a field that it does not name is left as it is, one that is null is
+    emptied. The secret of a key that is made is printed, once. --prune leaves the key in use and its tenant
+    alone.
     """
     from gateway_server.cli.manifest import Action, ManifestError, parse_manifest, plan, render_step
 
@@ -67,6 +68,7 @@ def _existing(session: Session, manifest: "Manifest") -> "dict[str, Message]":
     """What the gateway has of the kinds in the file, by name."""
     admin = session.client.admin
     lists: dict[str, Any] = {
+        "guardrail_profiles": admin.guardrail_profiles.list,
         "tenants": admin.tenants.list,
         "api_keys": admin.api_keys.list,
         "providers": admin.providers.list,
@@ -95,6 +97,7 @@ def _carry_out(client: "Client", step: "Step", secrets: dict[str, str]) -> None:
 
     admin = client.admin
     resources: dict[str, Any] = {
+        "guardrail_profiles": admin.guardrail_profiles,
         "tenants": admin.tenants,
         "api_keys": admin.api_keys,
         "providers": admin.providers,
@@ -106,6 +109,8 @@ def _carry_out(client: "Client", step: "Step", secrets: dict[str, str]) -> None:
     after: Any = step.after
     parent = step.name.rpartition("/")[0].rpartition("/")[0]
     match step.action, step.kind.name:
+        case Action.CREATE, "guardrail_profiles":
+            admin.guardrail_profiles.create(after, guardrail_profile_id=new_id)
         case Action.CREATE, "tenants":
             admin.tenants.create(after, tenant_id=new_id)
         case Action.CREATE, "api_keys":

@@ -13,7 +13,7 @@ import typer
 from google.api.field_behavior_pb2 import FieldBehavior, field_behavior
 from google.protobuf import json_format
 
-from aigateway.v1 import api_key_pb2, model_pb2, provider_pb2, route_pb2, tenant_pb2
+from aigateway.v1 import api_key_pb2, guardrail_profile_pb2, model_pb2, provider_pb2, route_pb2, tenant_pb2
 from gateway_server.cli import names
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ class Kind:
 
 #: In the order in which they are made; they are deleted in the opposite one.
 KINDS: Final = (
+    Kind("guardrail_profiles", guardrail_profile_pb2.GuardrailProfile, names.guardrail_profile_name),
     Kind("tenants", tenant_pb2.Tenant, names.tenant_name),
     Kind("api_keys", api_key_pb2.ApiKey, names.api_key_name),
     Kind("providers", provider_pb2.Provider, names.provider_name),

@@ -38,6 +38,11 @@ def route_name(text: str) -> str:
     return _name(text, "routes")
 
 
+def guardrail_profile_name(text: str) -> str:
+    """``guardrailProfiles/{guardrail_profile}``."""
+    return _name(text, "guardrailProfiles")
+
+
 def short_name(name: str) -> str:
     """The ids alone: ``acme/web``."""
     return "/".join(name.split("/")[1::2])
