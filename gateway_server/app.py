@@ -45,6 +45,7 @@ from gateway_server.providers.check import OpenEndpoint, ProviderChecker
 from gateway_server.providers.credential_files import CredentialFiles
 from gateway_server.providers.credentials import CredentialRules, Credentials
 from gateway_server.providers.demo.transport import DemoTransport
+from gateway_server.providers.media_fetch import MediaFetcher, MediaFetchLimits, Network
 from gateway_server.providers.transport import PoolLimits, Transport
 from gateway_server.resource_names import parse_provider
 from gateway_server.router.affinity import Affinity
@@ -219,17 +220,19 @@ async def run(
     stop: asyncio.Event,
     *,
     ready: Callable[[Started], Awaitable[None]] | None = None,
+    media_network: Network | None = None,
 ) -> None:
     """Serves until ``stop`` is set, then drains. Raises StartError when it cannot start.
 
-    ``ready`` is awaited once calls can be served.
+    ``ready`` is awaited once calls can be served. ``media_network`` is where media are fetched from, if they
+    are at all: the internet unless given.
     """
     async with AsyncExitStack() as stack:
         with _start_errors():
             base = await stack.enter_async_context(_base(settings))
         try:
             with _start_errors():
-                server, admission = await _start(settings, base, stack)
+                server, admission = await _start(settings, base, stack, media_network)
         except StartError as error:
             error.admin_key = base.admin_key  # made, and in the store: whoever started it must see it
             raise
@@ -241,7 +244,9 @@ async def run(
         await _drain(server, admission, settings.drain_seconds)
 
 
-async def _start(settings: Settings, base: _Base, stack: AsyncExitStack) -> tuple[RpcServer, Admission]:
+async def _start(
+    settings: Settings, base: _Base, stack: AsyncExitStack, media_network: Network | None
+) -> tuple[RpcServer, Admission]:
     """Starts everything that runs beside calls, binds the port last, and puts the reverse on ``stack``."""
     metrics = Metrics()
     registry, journal = await _register(settings, base)
@@ -277,6 +282,7 @@ async def _start(settings: Settings, base: _Base, stack: AsyncExitStack) -> tupl
     )
     guardrails = Guardrails(await _profiles(base, feed))
     stack.callback(guardrails.close)
+    media_fetcher = await _media_fetcher(settings, media_network)
     chat = ChatPipeline(
         router=router,
         upstream=upstream,
@@ -284,11 +290,18 @@ async def _start(settings: Settings, base: _Base, stack: AsyncExitStack) -> tupl
         guardrails=guardrails,
         flush_seconds=settings.stream_flush_ms / 1000,
         draining=Draining(settings.cancel_drain_seconds),
+        media_fetcher=media_fetcher,
     )
     embeddings = EmbeddingsPipeline(
         router=router, upstream=upstream, accounts=accounts, guardrails=guardrails
     )
-    counts = CountPipeline(router=router, upstream=upstream, accounts=accounts, guardrails=guardrails)
+    counts = CountPipeline(
+        router=router,
+        upstream=upstream,
+        accounts=accounts,
+        guardrails=guardrails,
+        media_fetcher=media_fetcher,
+    )
     admission = Admission(settings.max_concurrent_calls)
     server = RpcServer(
         {
@@ -378,6 +391,20 @@ async def _profiles(base: _Base, feed: ChangeFeed) -> ProfileBook:
     await book.refresh()
     feed.subscribe(book.on_changes)
     return book
+
+
+async def _media_fetcher(settings: Settings, network: Network | None) -> MediaFetcher | None:
+    """What fetches media that requests give by address; None when that is switched off."""
+    if not settings.media_fetch:
+        return None
+    limits = MediaFetchLimits(
+        max_bytes=settings.media_fetch_max_bytes,
+        seconds=settings.media_fetch_timeout,
+        connect_seconds=settings.upstream_connect_seconds,
+    )
+    if network is None:
+        network = await asyncio.to_thread(Network.public)
+    return MediaFetcher(network, limits)
 
 
 def _admin(base: _Base, feed: ChangeFeed, router: Router, guardrails: Guardrails) -> AdminServicer:

@@ -142,6 +142,18 @@ class Settings(BaseSettings):
     upstream_ca_file: Path | None = Field(
         None, description="PEM file of CAs trusted for providers besides the public ones."
     )
+    media_fetch: bool = Field(
+        default=False,
+        description="Fetch media that a request gives by https address, for providers that take bytes only.",
+    )
+    media_fetch_max_bytes: int = Field(
+        20 * 2**20,
+        gt=0,
+        description="The most that is fetched for one call, in bytes, all its media together.",
+    )
+    media_fetch_timeout: float = Field(
+        10, gt=0, description="Time to fetch the media of one call, all of them together, in seconds."
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="What is logged.")
     log_format: Literal["text", "json"] = Field("text", description="How it is logged.")
     demo: bool = Field(default=True, description="Set up the demo provider at the first start.")

@@ -18,9 +18,11 @@ from gateway_server.pipeline.account import Accounts, CallAccount
 from gateway_server.pipeline.draining import Draining, Listener
 from gateway_server.pipeline.failover import Failover, Prepare, Try, Turn
 from gateway_server.pipeline.guarding import CallGuard, Guardrails
+from gateway_server.pipeline.media import CallMedia
 from gateway_server.pipeline.relay import ChatRelay
 from gateway_server.pipeline.upstream import Upstream, first_token_within, read_error_body
 from gateway_server.providers.base import ChatFormat, HttpCall, Target
+from gateway_server.providers.media_fetch import MediaFetcher
 from gateway_server.router.catalog import Candidate
 from gateway_server.router.facts import ChatFacts
 from gateway_server.router.retries import TryPolicy
@@ -45,6 +47,7 @@ class ChatPipeline:
         guardrails: Guardrails,
         flush_seconds: float,
         draining: Draining,
+        media_fetcher: MediaFetcher | None = None,
     ) -> None:
         self._router = router
         self._upstream = upstream
@@ -52,6 +55,7 @@ class ChatPipeline:
         self._guardrails = guardrails
         self._flush_seconds = flush_seconds
         self._draining = draining
+        self._media_fetcher = media_fetcher
 
     async def complete(self, request: CreateChatCompletionRequest, call: CallContext) -> ChatCompletion:
         """The whole answer."""
@@ -117,12 +121,17 @@ class ChatPipeline:
         tries: Callable[["_Rendering"], Try[T]],
     ) -> Prepare[T]:
         """Renders the request for a target and takes room in its limits, before it is tried."""
+        media = CallMedia(self._media_fetcher)
 
         async def prepare(option: Option) -> Try[T]:
-            rendering = _Rendering(request, option.candidate, streams=facts.streams)
-            target = option.candidate.target
+            candidate, target = option.candidate, option.candidate.target
+            wanted = media.wanted_by(candidate.endpoint.chat_format, target, request.messages)
+            rendering = None if wanted else _Rendering(request, candidate, streams=facts.streams)
             output = self._accounts.expectation.of(target.label, limit=facts.max_output_tokens)
-            await account.admit(option.candidate.names, tokens=facts.input_tokens + output)
+            await account.admit(candidate.names, tokens=facts.input_tokens + output)
+            if rendering is None:  # nothing is fetched for a caller who is over a limit
+                inlined = await media.inline(request, wanted)
+                rendering = _Rendering(inlined, candidate, streams=facts.streams)
             return tries(rendering)
 
         return prepare

@@ -5,8 +5,10 @@ from gateway_server.call import CallContext
 from gateway_server.pipeline.account import Accounts
 from gateway_server.pipeline.failover import Failover, Try, Turn
 from gateway_server.pipeline.guarding import Guardrails
+from gateway_server.pipeline.media import CallMedia
 from gateway_server.pipeline.upstream import Upstream, read_error_body
 from gateway_server.providers.base import CountTokensEndpoint, Target
+from gateway_server.providers.media_fetch import MediaFetcher
 from gateway_server.router.facts import CountFacts
 from gateway_server.router.router import Option, Router
 from gateway_server.usage.ceiling import NOTHING
@@ -16,12 +18,19 @@ class CountPipeline:
     """Serves counts: plan, ask or estimate, settle. Providers bill nothing for a count."""
 
     def __init__(
-        self, *, router: Router, upstream: Upstream, accounts: Accounts, guardrails: Guardrails
+        self,
+        *,
+        router: Router,
+        upstream: Upstream,
+        accounts: Accounts,
+        guardrails: Guardrails,
+        media_fetcher: MediaFetcher | None = None,
     ) -> None:
         self._router = router
         self._upstream = upstream
         self._accounts = accounts
         self._guardrails = guardrails
+        self._media_fetcher = media_fetcher
 
     async def count(self, request: CountTokensRequest, call: CallContext) -> CountTokensResponse:
         """The input tokens of the conversation."""
@@ -29,6 +38,7 @@ class CountPipeline:
             guard = account.guard = self._guardrails.open(call.principal, request.gateway_options)
             request = await guard.check(request)
             facts = CountFacts(request)
+            media = CallMedia(self._media_fetcher)
             plan = self._router.plan(facts, call)
 
             async def prepare(option: Option) -> Try[CountTokensResponse]:
@@ -41,7 +51,10 @@ class CountPipeline:
 
                     return estimate
                 count_format = endpoint.count_format
-                body = count_format.render_count(request, target)
+                asked = request
+                if wanted := media.wanted_by(count_format, target, request.messages):
+                    asked = await media.inline(request, wanted)
+                body = count_format.render_count(asked, target)
 
                 async def ask(turn: Turn) -> CountTokensResponse:
                     http_call = endpoint.count_call(target, body, options=request.provider_options)

@@ -15,6 +15,7 @@ from aigateway.v1.chat_service_pb2 import (
     CountTokensResponse,
     CreateChatCompletionRequest,
 )
+from aigateway.v1.content_pb2 import ContentPart
 from aigateway.v1.embeddings_service_pb2 import CreateEmbeddingsRequest, CreateEmbeddingsResponse
 from aigateway.v1.model_pb2 import Model
 from aigateway.v1.provider_pb2 import Provider
@@ -102,7 +103,19 @@ class ChatStreamParser(Protocol):
         ...
 
 
-class ChatFormat(Protocol):
+class MediaFormat(Protocol):
+    """How one family of providers takes media."""
+
+    def wants_bytes(self, part: ContentPart, target: Target, *, in_result: bool) -> bool:
+        """Whether media that a part has by address could be sent, but as bytes only.
+
+        False where the address itself can be sent, and where media of the kind cannot be sent at all, so
+        that nothing is fetched in vain. ``in_result`` is for parts that a tool returned.
+        """
+        ...
+
+
+class ChatFormat(MediaFormat, Protocol):
     """How one family of providers writes chat: pure functions, no I/O."""
 
     def render_chat(self, request: CreateChatCompletionRequest, target: Target, *, stream: bool) -> bytes:
@@ -152,7 +165,7 @@ class EmbeddingsFormat(Protocol):
         ...
 
 
-class CountTokensFormat(Protocol):
+class CountTokensFormat(MediaFormat, Protocol):
     """How one family of providers counts the tokens of a conversation: pure functions, no I/O."""
 
     def render_count(self, request: CountTokensRequest, target: Target) -> bytes:

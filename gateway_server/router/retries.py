@@ -108,6 +108,9 @@ _OF_THE_TARGET: Final = frozenset(
 
 def _is_of_the_model(error: GatewayError) -> bool:
     """Whether another model may be served by what was refused to this one."""
+    if error.reason == ErrorReason.ERROR_REASON_INVALID_REQUEST:
+        # Such as media that could not be fetched for a target that does not fetch them itself.
+        return error.retryable
     if error.reason == ErrorReason.ERROR_REASON_RATE_LIMIT_EXCEEDED:
         return bool(error.metadata.get("model"))
     if error.reason != ErrorReason.ERROR_REASON_UPSTREAM_REJECTED:

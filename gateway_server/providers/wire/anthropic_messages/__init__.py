@@ -14,6 +14,7 @@ from aigateway.v1.chat_service_pb2 import (
     CountTokensResponse,
     CreateChatCompletionRequest,
 )
+from aigateway.v1.content_pb2 import ContentPart
 from gateway_server.errors import GatewayError
 from gateway_server.providers.base import Target
 from gateway_server.providers.wire.anthropic_messages import errors
@@ -33,6 +34,10 @@ __all__ = ["BETAS", "DEFAULT_MAX_TOKENS", "PROVIDER_TYPE", "AnthropicMessagesFor
 @dataclass(frozen=True, slots=True)
 class AnthropicMessagesFormat:
     """Implements ChatFormat and CountTokensFormat."""
+
+    def wants_bytes(self, part: ContentPart, target: Target, *, in_result: bool) -> bool:
+        """As in MediaFormat: the provider fetches what it takes at all."""
+        return False
 
     def render_chat(self, request: CreateChatCompletionRequest, target: Target, *, stream: bool) -> bytes:
         """As in ChatFormat."""

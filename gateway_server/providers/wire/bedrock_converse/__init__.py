@@ -14,11 +14,13 @@ from aigateway.v1.chat_service_pb2 import (
     CountTokensResponse,
     CreateChatCompletionRequest,
 )
+from aigateway.v1.content_pb2 import ContentPart
 from gateway_server.errors import GatewayError
 from gateway_server.providers.base import Target
 from gateway_server.providers.wire.bedrock_converse import errors
 from gateway_server.providers.wire.bedrock_converse.answer import parse_chat, parse_count
 from gateway_server.providers.wire.bedrock_converse.context import PROVIDER_TYPE
+from gateway_server.providers.wire.bedrock_converse.media import wants_bytes
 from gateway_server.providers.wire.bedrock_converse.request import render_chat, render_count
 from gateway_server.providers.wire.bedrock_converse.stream import BedrockChatStream
 
@@ -28,6 +30,10 @@ __all__ = ["PROVIDER_TYPE", "BedrockConverseFormat"]
 @dataclass(frozen=True, slots=True)
 class BedrockConverseFormat:
     """Implements ChatFormat and CountTokensFormat."""
+
+    def wants_bytes(self, part: ContentPart, target: Target, *, in_result: bool) -> bool:
+        """As in MediaFormat."""
+        return wants_bytes(part, in_result=in_result)
 
     def render_chat(self, request: CreateChatCompletionRequest, target: Target, *, stream: bool) -> bytes:
         """As in ChatFormat. Whether the answer is streamed is told by the path alone."""

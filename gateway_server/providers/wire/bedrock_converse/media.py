@@ -3,7 +3,7 @@
 import re
 from typing import Final
 
-from aigateway.v1.content_pb2 import AudioPart, DocumentPart, ImagePart, MediaSource, VideoPart
+from aigateway.v1.content_pb2 import AudioPart, ContentPart, DocumentPart, ImagePart, MediaSource, VideoPart
 from gateway_server.errors import invalid_request
 from gateway_server.providers.wire.bedrock_converse.context import RenderContext
 from gateway_server.providers.wire.json_values import JsonObject
@@ -61,6 +61,21 @@ _NOT_IN_NAMES: Final = re.compile(r"[^A-Za-z0-9 ()\[\]-]+")
 _SPACES: Final = re.compile(r" {2,}")
 _MAX_NAME: Final = 200
 _DEFAULT_NAME: Final = "document"
+
+
+def wants_bytes(part: ContentPart, *, in_result: bool) -> bool:
+    """As in MediaFormat: the provider fetches from S3 alone."""
+    match part.WhichOneof("kind"):
+        case "image":
+            return _is_elsewhere(part.image.source.uri)
+        case "audio":
+            return _is_elsewhere(part.audio.source.uri) and not in_result
+        case "video":
+            return _is_elsewhere(part.video.source.uri)
+        case "document":
+            return _is_elsewhere(part.document.source.uri)
+        case _:
+            return False
 
 
 def render_image(image: ImagePart, path: str, context: RenderContext) -> JsonObject:
@@ -121,6 +136,10 @@ def _render_media(
             raise invalid_request(f"{path}.source.inline_text", "is for document parts only")
         case _:
             raise invalid_request(f"{path}.source", "has no location")
+
+
+def _is_elsewhere(uri: str) -> bool:
+    return bool(uri) and not _S3.fullmatch(uri) and not _DATA_URL.fullmatch(uri)
 
 
 def _find_format(mime_type: str, kind: str, formats: dict[str, str], context: RenderContext) -> str:

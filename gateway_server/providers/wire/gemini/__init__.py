@@ -13,10 +13,13 @@ from aigateway.v1.chat_service_pb2 import (
     CountTokensResponse,
     CreateChatCompletionRequest,
 )
+from aigateway.v1.content_pb2 import ContentPart
 from gateway_server.errors import GatewayError
 from gateway_server.providers.base import Target
 from gateway_server.providers.wire import gemini_errors
 from gateway_server.providers.wire.gemini.answer import parse_chat, parse_count
+from gateway_server.providers.wire.gemini.media import wants_bytes
+from gateway_server.providers.wire.gemini.models import traits_of
 from gateway_server.providers.wire.gemini.request import render_chat, render_count
 from gateway_server.providers.wire.gemini.stream import GeminiStream
 
@@ -25,6 +28,12 @@ __all__ = ["GeminiFormat"]
 
 class GeminiFormat:
     """The format; implements ChatFormat and CountTokensFormat."""
+
+    def wants_bytes(self, part: ContentPart, target: Target, *, in_result: bool) -> bool:
+        """As in MediaFormat."""
+        if in_result and not traits_of(target.provider_model).media_in_results:
+            return False
+        return wants_bytes(part)
 
     def render_chat(self, request: CreateChatCompletionRequest, target: Target, *, stream: bool) -> bytes:
         """As in ChatFormat. Whether it is a stream stands in the address alone."""

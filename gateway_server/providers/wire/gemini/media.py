@@ -26,6 +26,21 @@ _DETAILS: Final = {
 }
 
 
+def wants_bytes(part: ContentPart) -> bool:
+    """As in MediaFormat: the provider fetches, but wants to be told of which type the media are."""
+    match part.WhichOneof("kind"):
+        case "image":
+            return _lacks_type(part.image.source)
+        case "audio":
+            return _lacks_type(part.audio.source)
+        case "video":
+            return _lacks_type(part.video.source)
+        case "document":
+            return _lacks_type(part.document.source)
+        case _:
+            return False
+
+
 def render_media(part: ContentPart, path: str, context: RenderContext) -> JsonObject:
     """A part of the kinds image, audio, video and document."""
     match part.WhichOneof("kind"):
@@ -82,9 +97,15 @@ def _render_address(source: MediaSource, kind: str, context: RenderContext) -> J
         return _inline(inline[1], inline[2])
     if not _FETCHABLE.match(source.uri):
         raise context.unsupported(f"{kind} addresses other than http, https, gs and base64 data")
-    if not source.mime_type and not _KNOWN_TYPE.match(source.uri):
+    if _lacks_type(source):
         raise context.unsupported(f"{kind} parts by address without mime_type")
     return _file(source.uri, source.mime_type)
+
+
+def _lacks_type(source: MediaSource) -> bool:
+    """Whether an address is one that the provider fetches, but for its media type."""
+    is_fetched = _FETCHABLE.match(source.uri) is not None
+    return is_fetched and not source.mime_type and not _KNOWN_TYPE.match(source.uri)
 
 
 def _inline(mime_type: str, data: str) -> JsonObject:

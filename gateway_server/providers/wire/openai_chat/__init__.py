@@ -8,11 +8,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from aigateway.v1.chat_service_pb2 import ChatCompletion, CreateChatCompletionRequest
+from aigateway.v1.content_pb2 import ContentPart
 from gateway_server.errors import GatewayError
 from gateway_server.providers.base import Target
 from gateway_server.providers.wire import openai_errors
 from gateway_server.providers.wire.openai_chat.answer import parse_chat
 from gateway_server.providers.wire.openai_chat.dialect import Dialect
+from gateway_server.providers.wire.openai_chat.media import wants_bytes
 from gateway_server.providers.wire.openai_chat.request import render_chat
 from gateway_server.providers.wire.openai_chat.stream import OpenAIChatStream
 
@@ -24,6 +26,10 @@ class OpenAIChatFormat:
     """The format as one kind of server speaks it; implements ChatFormat."""
 
     dialect: Dialect
+
+    def wants_bytes(self, part: ContentPart, target: Target, *, in_result: bool) -> bool:
+        """As in MediaFormat."""
+        return wants_bytes(part, self.dialect, in_result=in_result)
 
     def render_chat(self, request: CreateChatCompletionRequest, target: Target, *, stream: bool) -> bytes:
         """As in ChatFormat."""

@@ -3,10 +3,19 @@
 import re
 from typing import Final
 
-from aigateway.v1.content_pb2 import AudioPart, DocumentPart, ImageDetail, ImagePart, MediaSource, VideoPart
+from aigateway.v1.content_pb2 import (
+    AudioPart,
+    ContentPart,
+    DocumentPart,
+    ImageDetail,
+    ImagePart,
+    MediaSource,
+    VideoPart,
+)
 from gateway_server.errors import invalid_request
 from gateway_server.providers.wire.json_values import JsonObject
 from gateway_server.providers.wire.openai_chat.context import RenderContext
+from gateway_server.providers.wire.openai_chat.dialect import Dialect
 from gateway_server.providers.wire.rendering import base64_text, require_mime_type
 
 _AUDIO_FORMATS: Final = {
@@ -24,6 +33,18 @@ _DETAILS: Final = {
 }
 #: What a provider may be asked to fetch; a file of its own machine is not among it.
 _FETCHABLE: Final = re.compile(r"https?://|data:", re.IGNORECASE)
+
+
+def wants_bytes(part: ContentPart, dialect: Dialect, *, in_result: bool) -> bool:
+    """As in MediaFormat: pictures go by address, documents never do, sound only where the dialect says so."""
+    match part.WhichOneof("kind"):
+        case "audio" if not in_result and not dialect.media_urls:
+            source = part.audio.source
+            return bool(source.uri) and (not source.mime_type or source.mime_type in _AUDIO_FORMATS)
+        case "document" if not in_result and dialect.documents:
+            return bool(part.document.source.uri)
+        case _:
+            return False
 
 
 def render_image(image: ImagePart, path: str, context: RenderContext) -> JsonObject:
