@@ -20,6 +20,7 @@ from aigateway.v1.chat_service_pb2 import CreateChatCompletionRequest
 from aigateway.v1.content_pb2 import ContentPart, Message, Role, TextPart
 from aigateway.v1.usage_service_pb2 import UsageRecord
 from gateway_server.app import Started, run
+from gateway_server.providers.media_fetch import Network
 from gateway_server.settings import Settings
 from gateway_server.storage.engine import open_store
 from gateway_server.storage.paging import PageRequest
@@ -126,8 +127,13 @@ class Gateway:
 
 
 @asynccontextmanager
-async def running_gateway(state_dir: Path, **settings: Any) -> AsyncIterator[Gateway]:
-    """A gateway in this process, stopped at the end; ``settings`` as in gateway_settings."""
+async def running_gateway(
+    state_dir: Path, media_network: Network | None = None, /, **settings: Any
+) -> AsyncIterator[Gateway]:
+    """A gateway in this process, stopped at the end; ``settings`` as in gateway_settings.
+
+    ``media_network`` is where it fetches media from, if it does.
+    """
     stop = asyncio.Event()
     started: asyncio.Future[Started] = asyncio.get_running_loop().create_future()
 
@@ -135,7 +141,7 @@ async def running_gateway(state_dir: Path, **settings: Any) -> AsyncIterator[Gat
         started.set_result(told)
 
     loaded = await asyncio.to_thread(Settings.load, gateway_settings(state_dir, **settings))
-    ended = asyncio.create_task(run(loaded, stop, ready=ready), name="gateway")
+    ended = asyncio.create_task(run(loaded, stop, ready=ready, media_network=media_network), name="gateway")
     first: set[asyncio.Future[Any]] = {ended, started}
     await asyncio.wait(first, return_when=asyncio.FIRST_COMPLETED)
     if ended.done():
