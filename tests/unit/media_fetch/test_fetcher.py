@@ -198,7 +198,7 @@ async def test_the_type_has_to_be_one_of_the_kind(
 
 
 async def test_a_body_that_is_too_long_by_its_length_is_not_read(host: MediaHost, internet: Internet) -> None:
-    host.paths["/picture"] = endless("image/png", framing="content-length: 100001")
+    host.paths["/picture"] = endless("image/png", pause=30, framing="content-length: 100001")
     assert await refusal(internet) == "exceeds the limit of 100000 bytes for fetched media"
     await host.left()
 

@@ -419,7 +419,9 @@ class MediaSource(_message.Message):
     inline_data: _builtins.bytes
     """The bytes themselves."""
     uri: _builtins.str
-    """An address that the provider can fetch."""
+    """An address that the provider can fetch; or, where an operator lets it,
+    the gateway, for providers that take bytes only: https to a public host.
+    """
     provider_file_id: _builtins.str
     """A file already uploaded to the provider."""
     inline_text: _builtins.str
