@@ -52,6 +52,8 @@ def error(
         (error("MODEL_UNPRICED"), Step.NEXT),
         (error("RATE_LIMIT_EXCEEDED", model="gpt-4o"), Step.NEXT),
         (error("RATE_LIMIT_EXCEEDED"), Step.STOP),
+        (error("INVALID_REQUEST"), Step.STOP),
+        (error("INVALID_REQUEST", retryable=True), Step.NEXT),
         (error("DEADLINE_EXCEEDED"), Step.STOP),
         (error("SLOW_READER"), Step.STOP),
         (error("STORE_UNAVAILABLE", retryable=True), Step.STOP),
