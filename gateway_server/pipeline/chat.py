@@ -67,7 +67,7 @@ class ChatPipeline:
             def tries(rendering: _Rendering) -> Try[ChatCompletion]:
                 return lambda turn: self._ask(rendering, turn, call, plan.policy, guard)
 
-            prepare = self._prepare(request, facts, account, tries)
+            prepare = self._prepare(request, facts, account, guard, tries)
             answer = await Failover(self._router, plan, call, account, prepare).serve()
             account.introduce(answer)
             account.conclude(answer)
@@ -98,7 +98,7 @@ class ChatPipeline:
 
                 return relay_once
 
-            prepare = self._prepare(request, facts, account, tries)
+            prepare = self._prepare(request, facts, account, guard, tries)
             last_events = await Failover(self._router, plan, call, account, prepare).serve(streams=True)
             listener.require_present()
             account.conclude(last_events[-1].end)
@@ -118,10 +118,11 @@ class ChatPipeline:
         request: CreateChatCompletionRequest,
         facts: ChatFacts,
         account: CallAccount,
+        guard: CallGuard,
         tries: Callable[["_Rendering"], Try[T]],
     ) -> Prepare[T]:
         """Renders the request for a target and takes room in its limits, before it is tried."""
-        media = CallMedia(self._media_fetcher)
+        media = CallMedia(self._media_fetcher, check=guard.check)
 
         async def prepare(option: Option) -> Try[T]:
             candidate, target = option.candidate, option.candidate.target

@@ -38,7 +38,7 @@ class CountPipeline:
             guard = account.guard = self._guardrails.open(call.principal, request.gateway_options)
             request = await guard.check(request)
             facts = CountFacts(request)
-            media = CallMedia(self._media_fetcher)
+            media = CallMedia(self._media_fetcher, check=guard.check)
             plan = self._router.plan(facts, call)
 
             async def prepare(option: Option) -> Try[CountTokensResponse]:

@@ -2,18 +2,31 @@
 
 import asyncio
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from aigateway.v1.chat_service_pb2 import CountTokensRequest, CreateChatCompletionRequest
-from aigateway.v1.content_pb2 import ContentPart, MediaSource, Message, Role
+from aigateway.v1.content_pb2 import (
+    ContentPart,
+    DocumentPart,
+    MediaSource,
+    Message,
+    Role,
+    ToolResultPart,
+)
 from gateway_server.errors import GatewayError, invalid_request
 from gateway_server.providers.base import MediaFormat, Target
 from gateway_server.providers.media_fetch import Allowance, FetchedMedia, MediaFetcher, MediaFetchError
 from gateway_server.providers.media_fetch.media_types import MediaKind, plain_type, top_level
 
 R = TypeVar("R", CreateChatCompletionRequest, CountTokensRequest)
+
+#: Guards what goes to a model, as the guardrails of a call do; raises what blocks it.
+Check = Callable[[CreateChatCompletionRequest], Awaitable[CreateChatCompletionRequest]]
+
+#: What a check sees of a document: the role, whether a tool returned it, its media type, and its address.
+_Seen = tuple[Role.ValueType, bool, str, str]
 
 #: Other addresses are left to the format, which says what it makes of them.
 _WEB: Final = re.compile(r"https?:", re.IGNORECASE)
@@ -53,12 +66,18 @@ class MediaPlace:
 class CallMedia:
     """What is fetched for one call: each address once, whatever targets need it."""
 
-    def __init__(self, fetcher: MediaFetcher | None) -> None:
-        """Without a fetcher nothing is ever fetched: formats refuse what they cannot take."""
+    def __init__(self, fetcher: MediaFetcher | None, *, check: Check) -> None:
+        """Without a fetcher nothing is ever fetched: formats refuse what they cannot take.
+
+        ``check`` sees each document that was fetched, as it would have seen it in the request.
+        """
         self._fetcher = fetcher
+        self._check = check
         self._allowance: Allowance | None = None
         self._fetched: dict[tuple[MediaKind, str], FetchedMedia] = {}
         self._failed: dict[tuple[MediaKind, str], MediaFetchError] = {}
+        #: Documents as the check has left them, by what it saw of them.
+        self._checked: dict[_Seen, bytes] = {}
         #: Two targets may be made ready at the same time, for the same address.
         self._lock = asyncio.Lock()
 
@@ -79,13 +98,30 @@ class CallMedia:
 
         Raises INVALID_REQUEST; another target, which takes the address itself, may serve it all the same.
         """
-        async with self._lock:
-            await self._fetch(places)
         inlined = type(request)()
         inlined.CopyFrom(request)
-        for place in places:
-            _fill(place.find(inlined.messages), self._fetched[place.kind, place.uri], place)
+        async with self._lock:
+            await self._fetch(places)
+            for place in places:
+                _fill(place.find(inlined.messages), self._fetched[place.kind, place.uri], place)
+            await self._check_documents(inlined, [place for place in places if place.kind == "document"])
         return inlined
+
+    async def _check_documents(self, inlined: R, places: Sequence[MediaPlace]) -> None:
+        """Has each document checked once, however many targets get it."""
+
+        def key_of(place: MediaPlace) -> _Seen:
+            role, mime_type = inlined.messages[place.message].role, place.find(inlined.messages).mime_type
+            return role, place.result_part is not None, mime_type, place.uri
+
+        missing = {key_of(place): place for place in places if key_of(place) not in self._checked}
+        if missing:
+            excerpts = [_excerpt(inlined.messages, place) for place in missing.values()]
+            checked = await self._check(CreateChatCompletionRequest(messages=excerpts))
+            for key, message in zip(missing, checked.messages, strict=True):
+                self._checked[key] = _document_of(message).source.inline_data
+        for place in places:
+            place.find(inlined.messages).inline_data = self._checked[key_of(place)]
 
     async def _fetch(self, places: Sequence[MediaPlace]) -> None:
         """Fetches what has not been; raises for the first place whose address failed, now or before."""
@@ -171,6 +207,22 @@ def _fill(source: MediaSource, found: FetchedMedia, place: MediaPlace) -> None:
     elif top_level(plain_type(source.mime_type)) != top_level(found.mime_type):
         raise _failure(f"{place.path}.mime_type", "is not the kind of media that is at the address")
     source.inline_data = found.data
+
+
+def _excerpt(messages: Sequence[Message], place: MediaPlace) -> Message:
+    """A turn of the same role with nothing but the document of one place."""
+    source = place.find(messages)
+    document = ContentPart(
+        document=DocumentPart(source=MediaSource(inline_data=source.inline_data, mime_type=source.mime_type))
+    )
+    if place.result_part is not None:
+        document = ContentPart(tool_result=ToolResultPart(parts=[document]))
+    return Message(role=messages[place.message].role, parts=[document])
+
+
+def _document_of(excerpt: Message) -> DocumentPart:
+    part = excerpt.parts[0]
+    return part.tool_result.parts[0].document if part.HasField("tool_result") else part.document
 
 
 def _failure(field: str, description: str) -> GatewayError:

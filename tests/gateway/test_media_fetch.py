@@ -16,11 +16,12 @@ from aigateway import messages
 from aigateway.v1.api_key_pb2 import ApiKey
 from aigateway.v1.chat_service_pb2 import CountTokensRequest
 from aigateway.v1.content_pb2 import AudioPart, ContentPart, ImagePart, MediaSource, Message, VideoPart
+from aigateway.v1.guardrail_profile_pb2 import GuardrailProfile, GuardrailRule, PatternDetector
 from aigateway.v1.model_pb2 import Model
 from aigateway.v1.permission_pb2 import Scope
 from aigateway.v1.provider_pb2 import Provider
 from aigateway.v1.route_pb2 import Route, RouteTarget
-from aigateway.v1.routing_pb2 import BreakerState
+from aigateway.v1.routing_pb2 import BreakerState, GatewayOptions, GuardrailAction
 from aigateway.v1.tenant_pb2 import RateLimits, Tenant
 from tests.gateway.callers import Caller, Outcome
 from tests.support.gateway import Gateway, client_of, running_gateway
@@ -565,3 +566,56 @@ async def test_a_caller_who_leaves_ends_the_fetch(fetching: Gateway, host: Media
     await asyncio.wait([task])
     await host.left()
     assert asyncio.get_running_loop().time() - begin < 0.4  # sooner than the fetch would have ended
+
+
+# Guardrails.
+
+
+async def profile_of(gateway: Gateway, action: GuardrailAction.ValueType) -> str:
+    """The name of a profile that looks for one word."""
+    rule = GuardrailRule(rule_id="word", action=action, pattern=PatternDetector(words=["xyzzy"]))
+    made = await gateway.client.admin.guardrail_profiles.create(
+        GuardrailProfile(input_rules=[rule]), guardrail_profile_id=f"media-{next(_numbers)}"
+    )
+    return made.name
+
+
+async def test_guardrails_see_a_document_once_it_is_fetched(
+    fetching: Gateway, caller: Caller, host: MediaHost, provider: Upstream
+) -> None:
+    host.paths["/notes"] = answer(b"The word is xyzzy, xyzzy.", "text/plain")
+
+    async def ask_guarded(action: GuardrailAction.ValueType, model: str) -> Outcome:
+        options = GatewayOptions(guardrail_profiles=[await profile_of(fetching, action)])
+        return await caller.call(
+            model=model,
+            messages=[messages.user("Look", paper("/notes"), paper())],
+            gateway_options=options,
+        )
+
+    async def fail_first(exchange: Exchange) -> None:
+        if len(provider.exchanges) == 1:
+            await send_body(exchange, b"{}", status=500)
+        else:
+            await answer_well(exchange)
+
+    outcome = await ask_guarded(GuardrailAction.GUARDRAIL_ACTION_BLOCK, "one/m")
+    assert outcome.failure is not None
+    assert outcome.failure.reason == "GUARDRAIL_BLOCKED"
+    assert provider.exchanges == []
+
+    provider.script = fail_first
+    route = await add_route(fetching, "one", "two")
+    outcome = await ask_guarded(GuardrailAction.GUARDRAIL_ACTION_REDACT, route)
+    assert outcome.failure is None
+    assert len(provider.exchanges) == 2
+    for exchange in provider.exchanges:
+        _, notes, pdf = content_of(exchange)
+        text = b64decode(notes["file"]["file_data"].partition(",")[2])
+        assert b"xyzzy" not in text
+        assert text.startswith(b"The word is ")
+        assert b64decode(pdf["file"]["file_data"].partition(",")[2]) == PDF
+    record = await fetching.ledger.wait_one(outcome.end_user_id)
+    [result] = record.guardrail_results
+    assert sum(result.findings.values()) == 2  # of one look, though two targets were asked
+    assert sorted(host.asked) == ["/notes", "/notes", "/paper", "/paper"]

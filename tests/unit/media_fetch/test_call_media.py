@@ -16,6 +16,10 @@ REQUEST = CreateChatCompletionRequest(
 )
 
 
+async def let_through(request: CreateChatCompletionRequest) -> CreateChatCompletionRequest:
+    return request
+
+
 async def inline(media: CallMedia) -> CreateChatCompletionRequest:
     wanted = media.wanted_by(chat_format("openai"), make_target("openai"), REQUEST.messages)
     return await media.inline(REQUEST, wanted)
@@ -23,7 +27,7 @@ async def inline(media: CallMedia) -> CreateChatCompletionRequest:
 
 def media_of(internet: Internet) -> CallMedia:
     limits = MediaFetchLimits(max_bytes=100_000, seconds=5, connect_seconds=1)
-    return CallMedia(MediaFetcher(internet.network, limits))
+    return CallMedia(MediaFetcher(internet.network, limits), check=let_through)
 
 
 async def test_two_targets_at_a_time_share_what_is_fetched(host: MediaHost, internet: Internet) -> None:
@@ -55,4 +59,9 @@ async def test_the_second_target_fetches_when_the_first_is_given_up(
 
 
 async def test_without_a_fetcher_nothing_is_wanted() -> None:
-    assert CallMedia(None).wanted_by(chat_format("openai"), make_target("openai"), REQUEST.messages) == []
+    assert (
+        CallMedia(None, check=let_through).wanted_by(
+            chat_format("openai"), make_target("openai"), REQUEST.messages
+        )
+        == []
+    )
