@@ -12,6 +12,14 @@ _QUESTION: Final = (
 )
 
 
+#: Prose with what guardrails stop at: numbers, a date, an address of a page, somebody to write to.
+_PROSE: Final = (
+    "On 12 May 2024 the keeper counted 1,204 ships, 17 of them under sail; see https://example.com/log?page=3 for "
+    "the list. The lamp burns 2.5 litres of oil in a night, and the horn is tested at 06:30. Please answer "
+    "in one sentence, and say which of the numbers you have used."
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Case:
     """One kind of call. The model's name tells the upstream how to answer."""
@@ -19,6 +27,8 @@ class Case:
     name: str
     model: str
     deltas: int = 0
+    #: How long the question is; 0 for the usual one.
+    characters: int = 0
 
     @property
     def is_stream(self) -> bool:
@@ -39,7 +49,10 @@ class Case:
         """The request, the same for everyone who is measured."""
         request = CreateChatCompletionRequest(model=self.model)
         request.messages.add(role="ROLE_SYSTEM").parts.add().text.text = "You are brief and exact."
-        request.messages.add(role="ROLE_USER").parts.add().text.text = _QUESTION
+        question = _QUESTION
+        if self.characters:
+            question = (f"{_PROSE} " * (self.characters // len(_PROSE) + 1))[: self.characters]
+        request.messages.add(role="ROLE_USER").parts.add().text.text = question
         request.generation_config.max_output_tokens = 256
         request.generation_config.temperature = 0.5
         return request

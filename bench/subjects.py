@@ -35,6 +35,8 @@ EMPTY: Final = "empty"
 RELAY: Final = "relay"
 GATEWAY: Final = "gateway"
 #: The gateway with every limit and budget on tenant and key; by itself, and on PostgreSQL and Redis.
+#: The gateway with guardrails that check nothing.
+UNGUARDED: Final = "unguarded"
 LIMITED: Final = "limited"
 SHARED: Final = "shared"
 NAMES: Final = (EMPTY, RELAY, GATEWAY)
@@ -79,6 +81,8 @@ def running(names: Sequence[str], *, pin: bool = False) -> Iterator[Bench]:
                     subjects.append(_start_reference(stack, RELAY, "bench.relay", base_url, cpus=cpus))
                 case "gateway":
                     subjects.append(_start_gateway(stack, base_url, cpus=cpus))
+                case "unguarded":
+                    subjects.append(_start_gateway(stack, base_url, cpus=cpus, name=UNGUARDED, guarded=False))
                 case "limited":
                     subjects.append(_start_gateway(stack, base_url, cpus=cpus, name=LIMITED, limits=True))
                 case "shared":
@@ -146,6 +150,7 @@ def _start_gateway(
     cpus: frozenset[int],
     name: str = GATEWAY,
     limits: bool = False,
+    guarded: bool = True,
     stores: Mapping[str, str] | None = None,
 ) -> Subject:
     """The gateway as an operator runs it, with auth, ledger and metrics, set up through its own API."""
@@ -166,11 +171,11 @@ def _start_gateway(
     command = [str(Path(sys.executable).with_name("ai-gateway")), "serve"]
     child = stack.enter_context(Child(command, env=settings, cpus=cpus))
     _wait_until_serving(child, port)
-    secret = _set_up(port, admin_key, base_url, limits=limits)
+    secret = _set_up(port, admin_key, base_url, limits=limits, guarded=guarded)
     return Subject(name, child.pid, port, f"Bearer {secret}")
 
 
-def _set_up(port: int, admin_key: str, base_url: str, *, limits: bool) -> str:
+def _set_up(port: int, admin_key: str, base_url: str, *, limits: bool, guarded: bool) -> str:
     """A provider with its models, with prices, and a tenant with a key: gives the key."""
     metadata = (("authorization", f"Bearer {admin_key}"),)
     with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
@@ -187,6 +192,8 @@ def _set_up(port: int, admin_key: str, base_url: str, *, limits: bool) -> str:
             admin.CreateModel(model, metadata=metadata, timeout=10)
         tenant = CreateTenantRequest(tenant_id="bench")
         tenant.tenant.display_name = "Benchmark"
+        if not guarded:
+            tenant.tenant.guardrail_profile = "guardrailProfiles/off"
         if limits:
             _limit(tenant.tenant.rate_limits, tenant.tenant.budget)
         key = CreateApiKeyRequest(
