@@ -14,8 +14,8 @@ _QUESTION: Final = (
 
 #: Prose with what guardrails stop at: numbers, a date, an address of a page, somebody to write to.
 _PROSE: Final = (
-    "On 12 May 2024 the keeper counted 1,204 ships, 17 of them under sail; see https://example.com/log?page=3 for "
-    "the list. The lamp burns 2.5 litres of oil in a night, and the horn is tested at 06:30. Please answer "
+    "On 12 May 2024 the keeper counted 1,204 ships, 17 under sail; see https://example.com/log?page=3 "
+    "for the list. The lamp burns 2.5 litres of oil in a night, and the horn sounds at 06:30. Please answer "
     "in one sentence, and say which of the numbers you have used."
 )
 

@@ -134,8 +134,8 @@ async def test_a_secret_that_was_made_is_shown_also_when_a_later_step_fails(run:
     ("text", "message"),
     [
         ("a: [", "not YAML"),
-        ("just text", "must hold lists named tenants, api_keys, providers, models"),
-        ("tenents: []", "tenents: not one of tenants"),
+        ("just text", "must hold lists named guardrail_profiles, tenants, api_keys, providers, models"),
+        ("tenents: []", "tenents: not one of guardrail_profiles, tenants"),
         ("tenants: {}", "tenants must be a list"),
         ("tenants: [blue]", r"tenants\[0\] must be a resource with a name"),
         ("tenants: [{display_name: x}]", r"tenants\[0\] must be a resource with a name"),

@@ -13,7 +13,14 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from aigateway.v1.usage_pb2 import UsageState
 from tests.gateway.callers import Caller, CallUnderWay
-from tests.support.gateway import Gateway, client_of, gateway_process, reading_ledger, running_gateway
+from tests.support.gateway import (
+    Gateway,
+    client_of,
+    empty_default_profile,
+    gateway_process,
+    reading_ledger,
+    running_gateway,
+)
 from tests.support.upstream import STOP, Exchange, Upstream, talking, text_chunk, usage_chunk
 
 CHAT = "aigateway.v1.ChatService"
@@ -52,6 +59,7 @@ async def test_a_drain_lets_a_stream_finish_and_loses_no_row(upstream: Upstream,
     ):
         assert await process.ready(), process.log
         async with client_of(process.address) as client, client_of(process.address) as newcomer:
+            await empty_default_profile(client)
             done = [await Caller(client, streams=n % 2 == 0).call() for n in range(10)]
             upstream.script = talking("Hello ", then=rest)
             call = CallUnderWay(client, streams=True)
@@ -98,6 +106,7 @@ async def test_calls_that_outlast_the_drain_are_cancelled_and_settled(
     ):
         assert await process.ready(), process.log
         async with client_of(process.address) as client:
+            await empty_default_profile(client)
             calls = [CallUnderWay(client, streams=True) for _ in range(50)]
             for call in calls:
                 await call.read_until("Hello there")

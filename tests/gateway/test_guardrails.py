@@ -35,6 +35,7 @@ from aigateway.v1.guardrail_profile_pb2 import (
     PromptInjectionDetector,
 )
 from aigateway.v1.routing_pb2 import GatewayOptions, GuardrailAction, GuardrailResult
+from gateway_server.guardrails.first_profiles import first_profiles
 from gateway_server.guardrails.pii import PiiScanner
 from tests.gateway.callers import Caller
 from tests.support.gateway import Gateway, client_of, new_user, running_gateway
@@ -82,6 +83,9 @@ async def guarded(
         async with running_gateway(
             tmp_path_factory.mktemp("guarded") / "state", vllm_base_url=shared_upstream.base_url
         ) as gateway:
+            default = first_profiles()["default"]
+            default.name = DEFAULT
+            await gateway.client.admin.guardrail_profiles.update(default)
             yield gateway
 
 
