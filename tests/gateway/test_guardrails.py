@@ -209,7 +209,7 @@ async def test_blocked_input_reaches_nobody_and_costs_nothing(
         ("pii", "LOG", {"US_SSN": 1}),
         ("injection", "BLOCK", {"prompt_injection": 1}),
     ]
-    assert upstream.busy == 0
+    assert not upstream.exchanges
 
 
 async def test_the_rules_of_system_messages_and_of_retrieved_texts(
@@ -340,7 +340,7 @@ async def test_log_probabilities_do_not_tell_what_was_masked(client: AsyncClient
     failure = (await Caller(client, streams=False).call(generation_config=config)).failure
     assert failure is not None
     assert failure.reason == "FEATURE_NOT_SUPPORTED"
-    assert upstream.busy == 0
+    assert not upstream.exchanges
 
 
 @pytest.mark.parametrize("fail_open", [True, False])
@@ -384,7 +384,7 @@ async def test_a_check_that_cannot_run_follows_its_policy_and_is_never_a_pass(
         assert outcome.failure is not None
         assert (outcome.failure.code.name, outcome.failure.reason) == ("UNAVAILABLE", "GUARDRAIL_FAILED")
         assert outcome.failure.metadata["cause"] == ("error" if cause == "error" else "timeout")
-        assert upstream.busy == 0
+        assert not upstream.exchanges
 
 
 async def test_a_long_text_leaves_the_event_loop(
