@@ -105,7 +105,8 @@ class ChatRelay:
     def _pend(self, events: list[ChatEvent]) -> None:
         if self._guard is not None:
             self._written += event_characters(events)
-            events = self._guard.feed(events)
+            # What came together is guarded together: a look costs as much for a word as for a line.
+            events = self._guard.feed(merge_deltas(events))
         self._pending += events
 
     def _read_end(self) -> None:

@@ -26,6 +26,8 @@ from gateway_server.guardrails.pii.numbers import find_card, find_iban, find_ssn
 from gateway_server.guardrails.pii.phones import find_phone
 
 _INVISIBLE: Final = re.compile(rf"[{INVISIBLE}]")
+#: How much before a place is kept: there may be invisible characters among what tells.
+_KEPT: Final = 2 * CONTEXT
 #: The recognizers whose values all have what ``_WORTH`` asks for.
 _USUAL: Final = frozenset({find_ssn, find_card, find_email, find_phone, find_ip_address, find_iban})
 #: What a block must have to be worth a look: seven digits near each other, an @, or colons.
@@ -87,10 +89,11 @@ class PiiScanner:
         self._finds_emails = find_email in recognizers
         self._min_score = min_score
         self._allowed = allowed_values
-        self._raw = ""
-        self._plain = ""
-        #: Plain, visible characters before what is held.
-        self._before = _INVISIBLE.sub("", plain(context))[-CONTEXT:]
+        #: The text from a little before what is held, as it is written and in plain characters.
+        self._raw = context[-_KEPT:]
+        self._plain = plain(self._raw)
+        #: How much of it is decided, and only context by now.
+        self._decided = len(self._raw)
         self._window = window
         self._is_in_email = False
 
@@ -98,60 +101,65 @@ class PiiScanner:
         """What is decided now that ``text`` has come."""
         self._raw += text
         self._plain += plain(text)
-        return list(self._advance(is_last=False))
+        return self._advance(is_last=False)
 
     def close(self) -> list[Piece]:
         """The rest: the text has ended."""
-        return list(self._advance(is_last=True))
+        return self._advance(is_last=True)
 
     @property
     def held(self) -> str:
         """What is held back."""
-        return self._raw
+        return self._raw[self._decided :]
 
-    def _advance(self, *, is_last: bool) -> Iterator[Piece]:
-        text, place = self._plain, 0
+    def _advance(self, *, is_last: bool) -> list[Piece]:
+        raw, text, place = self._raw, self._plain, self._decided
+        self._has_invisible = _INVISIBLE.search(text) is not None
+        pieces: list[Piece] = []
         while True:
             if self._is_in_email:
                 end, is_over = _domain_end(text, place, is_last=is_last)
                 if end > place:
-                    yield Found(self._raw[place:end], "EMAIL_ADDRESS", 1.0, continues=True)
+                    pieces.append(Found(raw[place:end], "EMAIL_ADDRESS", 1.0, continues=True))
                 place = end
                 if not is_over:
                     break
                 self._is_in_email = False
             trigger = TRIGGER.search(text, place)
-            start = len(text) if is_last else held_start(text, place, window=self._window)
             if trigger is not None:
                 start = block_start(text, trigger, place, window=self._window)
+            else:
+                start = len(text) if is_last else held_start(text, place, window=self._window)
             if start > place:
-                yield self._raw[place:start]
+                pieces.append(raw[place:start])
                 place = start
             if trigger is None:
                 break
-            view = text[place : place + self._window]
-            is_end = is_last and place + len(view) == len(text)
-            length = block_end(view, is_last=is_end)
-            before = text[max(0, place - 2 * CONTEXT) : place]
-            before = _INVISIBLE.sub("", (self._before + before) if place < CONTEXT else before)[-CONTEXT:]
-            if length is not None:
-                yield from self._take_block(before, view, place, length)
-                place += length
-            elif len(view) == self._window:
-                pieces, advance = self._take_part(before, view, place)
-                yield from pieces
-                place += advance
-            else:
+            length = self._take(text, place, pieces, is_last=is_last)
+            if not length:
                 break
-        self._before = (self._before + _INVISIBLE.sub("", text[max(0, place - 2 * CONTEXT) : place]))[
-            -CONTEXT:
-        ]
-        self._raw, self._plain = self._raw[place:], text[place:]
+            place += length
+        kept = max(0, place - _KEPT)
+        self._raw, self._plain, self._decided = raw[kept:], text[kept:], place - kept
+        return pieces
 
-    def _take_block(self, before: str, view: str, place: int, length: int) -> Iterator[Piece]:
+    def _take(self, text: str, place: int, pieces: list[Piece], *, is_last: bool) -> int:
+        """Decides about the block that begins at ``place``, or its beginning; gives how much that was."""
+        view = text[place : place + self._window]
+        length = block_end(view, is_last=is_last and place + len(view) == len(text))
+        if length is not None:
+            pieces += self._take_block(text, view, place, length)
+            return length
+        if len(view) < self._window:
+            return 0
+        part, length = self._take_part(text, view, place)
+        pieces += part
+        return length
+
+    def _take_block(self, text: str, view: str, place: int, length: int) -> Iterator[Piece]:
         raw = self._raw[place : place + length]
         done = 0
-        for match in self._matches(before, view, length, raw):
+        for match in self._matches(text, view, place, length):
             if match.start > done:
                 yield raw[done : match.start]
             yield Found(raw[match.start : match.end], match.entity_type, match.score)
@@ -159,10 +167,10 @@ class PiiScanner:
         if done < length:
             yield raw[done:]
 
-    def _take_part(self, before: str, view: str, place: int) -> tuple[list[Piece], int]:
+    def _take_part(self, text: str, view: str, place: int) -> tuple[list[Piece], int]:
         """The beginning of a block that is longer than a window, and how long that is."""
         raw = self._raw[place : place + self._window]
-        matches = self._matches(before, view, self._window, raw)
+        matches = self._matches(text, view, place, self._window)
         open_email = _OPEN_EMAIL.search(view)
         starts = [match.start for match in matches[:1]]
         if open_email is not None and self._finds_emails:
@@ -176,16 +184,26 @@ class PiiScanner:
         if starts:
             self._is_in_email = True
             return [Found(raw, "EMAIL_ADDRESS", 1.0)], self._window
-        longest = self._window - _ROOM_WITH_INVISIBLE if _INVISIBLE.search(view) else LONGEST
+        longest = (
+            self._window - _ROOM_WITH_INVISIBLE
+            if self._has_invisible and _INVISIBLE.search(view)
+            else LONGEST
+        )
         step = next_part(view, min(longest, self._window - 2))
         return [raw[:step]], step
 
-    def _matches(self, before: str, view: str, length: int, raw: str) -> list[Match]:
-        """What is found in ``view[:length]``, in order, without overlaps; places are those of ``raw``."""
-        if self._is_usual and not _WORTH.search(_INVISIBLE.sub("", view[:length])):
-            return []
+    def _matches(self, plain_text: str, view: str, place: int, length: int) -> list[Match]:
+        """What is found in ``view[:length]``, in order, without overlaps; places are within the view."""
+        before = plain_text[max(0, place - _KEPT) : place]
         # One character more, so that it is seen what the block ends at.
-        shown, places = _visible(view[: length + 1])
+        shown: str = view[: length + 1]
+        places: Sequence[int] = range(length + 1)
+        if self._has_invisible:
+            before = _INVISIBLE.sub("", before)
+            shown, places = _visible(shown)
+        before = before[-CONTEXT:]
+        if self._is_usual and not _WORTH.search(shown):
+            return []
         text, offset = before + shown, len(before)
         found = [
             Match(
@@ -208,6 +226,9 @@ class PiiScanner:
             ):
                 chosen.append(match)
         chosen.sort(key=lambda match: match.start)
+        if not self._allowed:
+            return chosen
+        raw = self._raw[place : place + length]
         return [match for match in chosen if raw[match.start : match.end] not in self._allowed]
 
 
@@ -234,8 +255,6 @@ def spans(pieces: Sequence[Piece]) -> list[Match]:
 
 def _visible(view: str) -> tuple[str, Sequence[int]]:
     """The visible characters, and the place of each in ``view``."""
-    if not _INVISIBLE.search(view):
-        return view, range(len(view))
     places = [place for place, character in enumerate(view) if not _INVISIBLE.match(character)]
     return "".join(view[place] for place in places), places
 
