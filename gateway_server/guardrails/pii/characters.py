@@ -20,6 +20,8 @@ _FULL_WIDTH_OFFSET: Final = 0xFEE0
 
 def _plain_characters() -> dict[int, str]:
     table = {code: chr(code - _FULL_WIDTH_OFFSET) for code in _FULL_WIDTH}
+    # No text has them but by mistake, and not every library takes them.
+    table |= dict.fromkeys(range(0xD800, 0xE000), "\ufffd")
     table |= dict.fromkeys(map(ord, _DASHES), "-")
     table |= dict.fromkeys(map(ord, _SPACES), " ")
     table |= dict.fromkeys(map(ord, _DOTS), ".")

@@ -1,9 +1,10 @@
 """What recognizers find, and how they look around."""
 
-import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
+
+import re2
 
 #: How many characters before a value may tell what it is.
 CONTEXT: Final = 48
@@ -26,7 +27,14 @@ class Match:
 Recognizer = Callable[[str, int], Iterator[Match]]
 
 
-def last_word(pattern: re.Pattern[str], text: str, end: int) -> int:
+def words(pattern: str) -> "re2._Regexp[str]":
+    """A pattern of words that tell, without regard to case: by RE2, since there are many of them."""
+    options = re2.Options()
+    options.case_sensitive = False
+    return re2.compile(pattern, options)
+
+
+def last_word(pattern: "re2._Regexp[str]", text: str, end: int) -> int:
     """Where the last match of ``pattern`` within ``CONTEXT`` characters before ``end`` ends; -1 for none."""
     last = -1
     for found in pattern.finditer(text, max(0, end - CONTEXT), end):

@@ -5,11 +5,11 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
-from gateway_server.guardrails.pii.matches import Match, last_word
+from gateway_server.guardrails.pii.matches import Match, last_word, words
 
 _IPV4: Final = re.compile(r"(?<![\w.\-])\d{1,3}(?:\.\d{1,3}){3}(?![\w\-]|\.\d)")
 _IPV6: Final = re.compile(r"(?<![\w:.])[0-9A-Fa-f]{0,4}(?::[0-9A-Fa-f]{0,4}){2,7}(?:\.\d{1,3}){0,3}(?![\w:])")
-_VERSION_WORD: Final = re.compile(r"version|release|upgrade|build|firmware|\bv\b", re.IGNORECASE)
+_VERSION_WORD: Final = words(r"version|release|upgrade|build|firmware|\bv\b")
 
 
 def find_ip_address(text: str, start: int) -> Iterator[Match]:

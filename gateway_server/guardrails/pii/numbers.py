@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
-from gateway_server.guardrails.pii.matches import Match, digits_of, last_word
+from gateway_server.guardrails.pii.matches import Match, digits_of, last_word, words
 
 # A separator as it is written or spoken.
 _SEPARATOR: Final = r"(?:[-. ]|(?: ?(?:-|dash|hyphen|minus|dot|point|space) ))"
@@ -14,19 +14,17 @@ _SSN: Final = re.compile(
     r"(?![\w%]|[-./,+]\d|@)",
     re.IGNORECASE,
 )
-_SSN_WORD: Final = re.compile(
+_SSN_WORD: Final = words(
     r"\bss[ns]?\b|ss[ _]?#|(?:^|[^a-z])s\.s\.n|social[ _-]{0,2}sec\w*|\bsoc\.? sec|\bssn|_ssn|\bitin\b|"
-    r"\btin\b|tax(?:payer)? id",
-    re.IGNORECASE,
+    r"\btin\b|tax(?:payer)? id"
 )
 
 _CARD: Final = re.compile(
     rf"(?<![\w$])(?<!\d[-.,/])\d(?:{_SEPARATOR}?\d){{11,18}}(?![\w%]|[-.,/]\d)", re.IGNORECASE
 )
-_CARD_WORD: Final = re.compile(
+_CARD_WORD: Final = words(
     r"card|credit|debit|visa|master ?card|amex|american express|maestro|discover|diners|\bjcb\b|union ?pay|"
-    r"payment|\bpay\b|\bcc\b|\bpan\b",
-    re.IGNORECASE,
+    r"payment|\bpay\b|\bcc\b|\bpan\b"
 )
 
 #: How near a word must be to vouch for a number whose prefix is no brand's.

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
-from gateway_server.guardrails.pii.matches import CONTEXT, Match, last_word
+from gateway_server.guardrails.pii.matches import CONTEXT, Match, last_word, words
 
 _GAP: Final = r"(?: ?[-./] ?| (?:dash|dot) | |)"
 _CANDIDATE: Final = re.compile(
@@ -14,14 +14,13 @@ _CANDIDATE: Final = re.compile(
     r"(?![A-Za-z0-9_@%\u20ac\u00a3]|[,:/]\d|\.\d|-\d|\)-?\d)",
     re.IGNORECASE,
 )
-_YES: Final = re.compile(
-    r"phone|\btel(?:\b|[.:e])|mobile|\bmob\b|\bcell|\bcall(?!ed [a-z]*? ?(?:function|method))|\bfax|"
+_YES: Final = words(
+    r"phone|\btel(?:\b|[.:e])|mobile|\bmob\b|\bcell|\bcall|\bfax|"
     r"\bdial|\bring\b|whats ?app|\bsms\b|\btext (?:me|us|him|her)|\bdesk\b|\bcontact|"
     r"reach (?:me|us|him|her|out)|"
     r"answer(?:ing)? at|\bmessages? (?:to|from|on)|\bregistered|hotline|helpline|\blandline|\bhandy\b|"
-    r"\bnummer\b|telefon|t[\u00e9e]l[\u00e9e]?phone|\bportable\b|\bm[o\u00f3]vil|\btlf\b|cellulare|"
-    r"\bmy number|@[\w.-]+ or",
-    re.IGNORECASE,
+    r"\bnummer\b|telefon|t[\x{e9}e]l[\x{e9}e]?phone|\bportable\b|\bm[o\x{f3}]vil|\btlf\b|cellulare|"
+    r"\bmy number|@[\w.-]+ or"
 )
 #: Words that tell only when they are next to a number.
 _BESIDE: Final = re.compile(r"\b(?:home|work|office|direct|desk)\W{0,3}$", re.IGNORECASE)
@@ -29,13 +28,12 @@ _BESIDE: Final = re.compile(r"\b(?:home|work|office|direct|desk)\W{0,3}$", re.IG
 _NEARBY: Final = 12
 _POSTCODE: Final = re.compile(r"\b[A-Z]{2} $")
 _SUM: Final = re.compile(r"[+*=\u00d7\u00f7] $")
-_NO: Final = re.compile(
+_NO: Final = words(
     r"\border|\bisbn|\bissn|\bdoi\b|\binvoice|\bticket|\btracking|\bids?\b|_id|\bref(?:erence)?\b|\bsku\b|"
     r"\bversion|\bcase\b|\bacc(?:oun)?t|\bserial|\bpart (?:no|number)|\bzip\b|\blat\b|\blon\b|\buuid|\bsha|"
     r"\bcommit|_at\b|\btimestamp|\bport\b|\bcards?\b|\bssn\b|\bimei\b|\bvin\b|\bpmid|\barxiv|\brfc\b|\bpage|"
     r"\bfedex|\bups\b|\busps\b|\bsocial security|\blicen[cs]e|\bmodel\b|\bhash|\bchecksum|\bcoord|\bvat\b|"
-    r"\bean\b|\bupc\b|\bgtin|\biban|\brouting|\bpatent|\bbatch|\bprice|\btotal|\bsum\b|\bnumbers\b|\bline\b",
-    re.IGNORECASE,
+    r"\bean\b|\bupc\b|\bgtin|\biban|\brouting|\bpatent|\bbatch|\bprice|\btotal|\bsum\b|\bnumbers\b|\bline\b"
 )
 _AFTER: Final = re.compile(r"[ \-]?(?:\(?(?:office|home|mobile|cell|fax|desk|work)\b)", re.IGNORECASE)
 
