@@ -13,6 +13,8 @@ _LABEL: Final = r"[A-Za-z0-9\u00c0-\u024f](?:[A-Za-z0-9\u00c0-\u024f\-]{0,61}[A-
 _AT: Final = r"(?:@|%40| ?[(\[{] ?(?:at|AT|At) ?[)\]}] ?)"
 _DOT: Final = r"(?:\.| ?[(\[{] ?(?:dot|DOT|Dot) ?[)\]}] ?)"
 
+_HAS_AT: Final = re.compile(_AT)
+
 _EMAIL: Final = re.compile(
     rf"(?P<local>[{LOCAL}](?:{_DOT}?[{LOCAL}]){{0,63}}?)(?P<at>{_AT})"
     rf"(?P<domain>{_LABEL}(?:{_DOT}{_LABEL}){{1,8}}|\[[0-9A-Fa-f:.]{{7,45}}\])"
@@ -25,6 +27,8 @@ _PICTURES: Final = frozenset({"png", "jpg", "jpeg", "gif", "svg", "webp", "css",
 def find_email(text: str, start: int) -> Iterator[Match]:
     """Addresses with a domain that can exist; ``git@host:path`` and ``logo@2x.png`` are none."""
     at = start
+    if not _HAS_AT.search(text, start):
+        return
     while found := _EMAIL.search(text, at):
         at = found.end()
         begin = found.start()
