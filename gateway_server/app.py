@@ -54,6 +54,7 @@ from gateway_server.router.following import CatalogFollower
 from gateway_server.router.health import HealthBook
 from gateway_server.router.retries import TryPolicy
 from gateway_server.router.router import Router
+from gateway_server.router.shared_health import SharedHealth
 from gateway_server.rpc.admin.base import AdminDependencies
 from gateway_server.rpc.admin.servicer import AdminServicer
 from gateway_server.rpc.chat import ChatServicer
@@ -274,6 +275,10 @@ async def _start(
         shared_limits = RedisLimits(redis_url, clock=base.clock, metrics=metrics)
         await shared_limits.start()
         stack.push_async_callback(shared_limits.close)
+        if settings.target_breaker:
+            shared_health = SharedHealth(redis_url, router, clock=base.clock, metrics=metrics)
+            await shared_health.start()
+            stack.push_async_callback(shared_health.close)
     limiter = RateLimiter(
         clock=base.clock, metrics=metrics, shared=shared_limits, processes=lambda: registry.living
     )

@@ -105,6 +105,11 @@ class Metrics:
             "1 while rate limits are counted together with other processes, else 0.",
             registry=self.registry,
         )
+        self.target_health_shared = Gauge(
+            "aigateway_target_health_shared",
+            "1 while this process hears from others how targets are doing, else 0.",
+            registry=self.registry,
+        )
         self._cooldowns = Counter(
             "aigateway_target_cooldowns",
             "How often a target was left alone for a while, by the reason.",

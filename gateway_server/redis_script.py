@@ -16,7 +16,7 @@ Command = list[bytes | str | int | float]
 
 
 class RedisScript:
-    """Connects itself when it is needed. For one user at a time, who bounds how long it takes and closes it."""
+    """Connects itself when it is needed. Its one user bounds how long that takes, and closes it."""
 
     def __init__(self, url: str, script: str, *, connect_seconds: float) -> None:
         """``url`` is as redis-py takes it: ``redis://``, ``rediss://``, with user, password and database."""
