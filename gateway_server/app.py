@@ -261,6 +261,7 @@ async def _start(
     await feed.poll()  # what changes from here on, while the catalog is read too, will be told
     expectation = OutputExpectation()
     router, follower = await _router(settings, base, feed, expectation, metrics)
+    metrics.watch_breakers(router.breaker_states)
     upstream = Upstream(
         base.transport,
         UpstreamLimits(

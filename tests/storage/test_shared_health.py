@@ -1,4 +1,4 @@
-"""What processes tell each other of targets in Redis: what arrives, what is passed over, and for how long it holds."""
+"""What processes tell each other of targets in Redis: what arrives, what does not, how long it holds."""
 
 from __future__ import annotations
 
