@@ -24,6 +24,7 @@ from gateway_server.usage.expectation import OutputExpectation
 
 _CE: Final = CandidateExclusion
 _RATE_LIMITED: Final = reason_name(ErrorReason.ERROR_REASON_UPSTREAM_RATE_LIMITED)
+_PRIORITY: Final = RoutingStrategy.ROUTING_STRATEGY_PRIORITY
 #: Strategies that look at what a request would cost.
 _BY_COST: Final = frozenset(
     {RoutingStrategy.ROUTING_STRATEGY_COST_OPTIMIZED, RoutingStrategy.ROUTING_STRATEGY_BALANCED}
@@ -144,9 +145,7 @@ class Router:
             ordered = _likely(ordered, facts, call.remaining(), dropped)
         options = facts.options
         route = destination.route
-        strategy = options.strategy or (
-            RoutingStrategy.ROUTING_STRATEGY_PRIORITY if route is None else route.strategy
-        )
+        strategy = options.strategy or (_PRIORITY if route is None else route.strategy)
         key = session_key(options.session_affinity, call.principal, model=name, end_user_id=facts.end_user_id)
         if len(ordered) > 1:
             ordered = self._order(destination, strategy, ordered, facts, self.affinity.find(key))
