@@ -1,6 +1,7 @@
 """One connection to Redis that runs one Lua script, many times in one round trip."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from hashlib import sha1
 from typing import Any, Final
 
@@ -8,7 +9,7 @@ from redis.asyncio import ConnectionPool
 from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import NoScriptError, ResponseError
+from redis.exceptions import NoScriptError, RedisError, ResponseError
 from redis.maint_notifications import MaintNotificationsConfig
 
 #: What follows the script in EVALSHA: the number of keys, keys, arguments.
@@ -72,5 +73,6 @@ class RedisScript:
         return answers
 
     async def close(self) -> None:
-        """Closes the connection."""
-        await self._connection.disconnect()
+        """Closes the connection; does not fail."""
+        with suppress(RedisError, OSError):
+            await self._connection.disconnect()

@@ -155,8 +155,10 @@ def test_a_cooldown_ends_by_itself_and_is_not_made_shorter() -> None:
     assert breaker.begin(10.0) is Passage.FREE
 
 
+HEARD = ("hear_of_opening", "hear_of_closing")
 STEPS = st.lists(
-    st.tuples(st.floats(0, 5), st.sampled_from(("succeed", "fail", "abandon", "cool_down"))), max_size=60
+    st.tuples(st.floats(0, 5), st.sampled_from(("succeed", "fail", "abandon", "cool_down", *HEARD))),
+    max_size=60,
 )
 
 
@@ -165,6 +167,13 @@ def test_whatever_happened_it_closes_once_the_target_serves(steps: list[tuple[fl
     breaker, now = Breaker(), 0.0
     for elapsed, what in steps:
         now += elapsed
+        match what:
+            case "hear_of_opening":
+                breaker.hear_of_opening(1e9, now)
+                continue
+            case "hear_of_closing":
+                breaker.hear_of_closing(now)
+                continue
         passage = breaker.begin(now)
         if passage is None:
             continue
