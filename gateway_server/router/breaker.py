@@ -92,12 +92,15 @@ class Breaker:
         return BreakerState.OPEN if now < self._open_until else BreakerState.HALF_OPEN
 
     def cooldown(self, now: float) -> Cooldown | None:
-        """Why no call may go to the target now, if none may."""
-        if self._cooldown is not None and now < self._cooldown.until:
-            return self._cooldown
+        """Why no call may go to the target now, if none may: of two reasons the one that holds longer."""
+        told = self._cooldown
+        if told is not None and now >= told.until:
+            told = None
         if self._open_until is not None and (now < self._open_until or self._probing):
-            return Cooldown(max(self._open_until, now), BREAKER_OPEN)
-        return None
+            until = max(self._open_until, now)
+            if told is None or until > told.until:
+                return Cooldown(until, BREAKER_OPEN)
+        return told
 
     def begin(self, now: float) -> Passage | None:
         """Lets one attempt through, or not; whoever is let through tells one of the three that follow."""

@@ -155,6 +155,14 @@ def test_a_cooldown_ends_by_itself_and_is_not_made_shorter() -> None:
     assert breaker.begin(10.0) is Passage.FREE
 
 
+def test_of_a_wait_and_an_open_breaker_the_longer_holds() -> None:
+    breaker = opened()
+    breaker.cool_down(Cooldown(1.0, "UPSTREAM_RATE_LIMITED"))
+    assert breaker.cooldown(0.0) == Cooldown(2.0, BREAKER_OPEN)
+    breaker.cool_down(Cooldown(3.0, "UPSTREAM_RATE_LIMITED"))
+    assert breaker.cooldown(0.0) == Cooldown(3.0, "UPSTREAM_RATE_LIMITED")
+
+
 HEARD = ("hear_of_opening", "hear_of_closing")
 STEPS = st.lists(
     st.tuples(st.floats(0, 5), st.sampled_from(("succeed", "fail", "abandon", "cool_down", *HEARD))),
