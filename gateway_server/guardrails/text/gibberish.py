@@ -7,10 +7,14 @@ _TAIL: Final = 240
 _LONGEST: Final = 4000
 #: Brackets and marks inside or between words as no prose, and no code that runs, has them.
 _SCRAP: Final = re.compile(
-    r"[a-z][A-Z]|[a-zA-Z][(\[{\\}\])!$*|]{1,3}[a-zA-Z]|[({\[\\]{2,}|\]\(|[})\]]\s?[({\[]|\\\+|\*\*[A-Za-z]+\s|--[>A-Za-z]|[=+\\]{2,}\s"
+    r"[a-z][A-Z]|[a-zA-Z][(\[{\\}\])!$*|]{1,3}[a-zA-Z]|[({\[\\]{2,}|\]\(|[})\]]\s?[({\[]|\\\+|\*\*[A-Za-z]+\s"
+    r"|--[>A-Za-z]|[=+\\]{2,}\s"
     r"|[.,;:!?]{2,}(?=[A-Za-z(\[{])|\s[\\|}\])$%^&*+=<>~]+\s|:: |\"\"|``|[a-z]\\n"
 )
-_CODE: Final = re.compile(r"\n[ \t]|[;{]\s*\n|\w+\(\w*\);|</|https?://|^\s*[{\[<]|=>|\n.*\n.*\n|\"\s*:\s")
+_CODE: Final = re.compile(
+    r"\n[ \t]|[;{]\s*\n|\w+\(\w*\);|</|https?://|^\s*[{\[<]|=>|\n.*\n.*\n"
+    r"|\"\s*:\s|\+\+|\w\[\w+\]|; ?}|\b(?:for|if|while) ?\("
+)
 _PROSE: Final = re.compile(r"[A-Za-z]{2,}(?: [A-Za-z']+){4,}")
 
 

@@ -75,7 +75,8 @@ _INVISIBLE: Final = (
 )  # fmt: skip
 
 _TAG_RUN: Final = re.compile("[\U000e0020-\U000e007e]{3,}")
-_LIGATURES: Final = re.compile("[\ufdf0-\ufdff\u3300-\u33ff]")
+#: Halves of pairs that have lost the other, and characters that stand for whole phrases.
+_LEFT_OUT: Final = re.compile("[\ud800-\udfff\ufdf0-\ufdff\u3300-\u33ff]")
 _SPACES: Final = re.compile(r"[^\S\n]{2,}|[^\S\n ]")
 _LINES: Final = re.compile(r" ?\n[\s]*")
 _LEET_WORD: Final = re.compile(
@@ -146,8 +147,8 @@ def _plain_letters() -> dict[int, str | None]:
 def normalise(text: str) -> str:
     """The text in lower case, with plain letters for disguised ones and single spaces; lines stay apart."""
     if not text.isascii():
-        # What stands for whole sentences is left out: a megabyte of it would become eighteen.
-        text = unicodedata.normalize("NFKC", _LIGATURES.sub(" ", text)).translate(_plain_letters())
+        # NFKC would make eighteen megabytes of one.
+        text = unicodedata.normalize("NFKC", _LEFT_OUT.sub(" ", text)).translate(_plain_letters())
         text = _replace_homoglyphs(text.lower())
     text = _SPACES.sub(" ", _join_letters(text.lower()))
     if "\n" in text:

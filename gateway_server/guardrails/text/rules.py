@@ -92,6 +92,17 @@ def _patterns() -> Iterator[tuple[Kind, str]]:
             r"\b(?:ignore|disregard|reveal|no rules|no restrictions|unrestricted|unfiltered)\b"
         ),
     )
+    yield Kind.INJECTION, rf"\bwhat (?:is|are|was|were) your {_TOLD}{_PROMPT}"
+    yield (
+        Kind.INJECTION,
+        (
+            r"(?:^|[.!?:;,\n] ?|\band |\bplease )"
+            r"(?:repeat|print|output|show|write|copy|translate|recite) (?:\w+ ){0,4}"
+            r"(?:text|words|everything|content|instructions|message|lines)(?: \w+)? "
+            r"(?:above|before this|prior to this)"
+            r"[^.\n]{0,30}?\b(?:starting with \"|beginning with \"|verbatim|word for word|in a code block)"
+        ),
+    )
     yield (
         Kind.JAILBREAK,
         (
