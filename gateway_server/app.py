@@ -20,9 +20,9 @@ from gateway_server.auth.authenticator import Authenticator
 from gateway_server.auth.keys import PepperError, Peppers, check_peppers, load_peppers
 from gateway_server.bootstrap import Bootstrap
 from gateway_server.clock import SystemClock
-from gateway_server.errors import GatewayError, not_implemented
+from gateway_server.errors import GatewayError
 from gateway_server.guardrails.book import ProfileBook
-from gateway_server.guardrails.detectors import TextModels
+from gateway_server.guardrails.text.models import load_models
 from gateway_server.ids import new_id
 from gateway_server.limits.admission import Admission
 from gateway_server.limits.budget_book import BudgetBook
@@ -384,11 +384,6 @@ async def _end_process(ledger: Ledger, settlements: Settlements, journal: Journa
         _log.warning("the next process here ends what this one began: %s", error.message)
         left = 1
     await asyncio.to_thread(journal.close, delete=not left)
-
-
-def load_models() -> TextModels:
-    """Raises NOT_IMPLEMENTED."""
-    raise not_implemented("guardrails that judge texts")
 
 
 async def _profiles(base: _Base, feed: ChangeFeed) -> ProfileBook:
