@@ -8,7 +8,7 @@ import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import Final
 
 import grpc
@@ -22,6 +22,8 @@ from gateway_server.bootstrap import Bootstrap
 from gateway_server.clock import SystemClock
 from gateway_server.errors import GatewayError
 from gateway_server.guardrails.book import ProfileBook
+from gateway_server.guardrails.detectors import TextModels
+from gateway_server.guardrails.score_cache import CachedModels
 from gateway_server.guardrails.text.models import load_models
 from gateway_server.ids import new_id
 from gateway_server.limits.admission import Admission
@@ -388,7 +390,8 @@ async def _end_process(ledger: Ledger, settlements: Settlements, journal: Journa
 
 async def _profiles(base: _Base, feed: ChangeFeed) -> ProfileBook:
     """The guardrail profiles, followed as they change."""
-    book = ProfileBook(GuardrailProfileRepository(base.store, base.clock).list_all, load_models)
+    models: Callable[[], TextModels] = cache(lambda: CachedModels(load_models()))
+    book = ProfileBook(GuardrailProfileRepository(base.store, base.clock).list_all, models)
     await book.refresh()
     feed.subscribe(book.on_changes)
     return book

@@ -341,7 +341,7 @@ async def test_embeddings_are_guarded(client: AsyncClient, upstream: Upstream) -
     upstream.script = script
     answer = await client.embeddings.create(MODEL, [f"SSN {SECRET}"])
     assert "[SSN_REDACTED]" in (await upstream.next()).body.decode()
-    assert told(answer.guardrail_results) == [("pii", "REDACT", {"US_SSN": 1})]
+    assert ("pii", "REDACT", {"US_SSN": 1}) in told(answer.guardrail_results)
 
 
 async def test_log_probabilities_do_not_tell_what_was_masked(client: AsyncClient, upstream: Upstream) -> None:
