@@ -82,8 +82,13 @@ class RedisLimits:
             raise
         if room:
             return Taken([], values)
-        pairs = zip(checks, values, strict=True)
-        return Taken([Refusal(check, None if wait < 0 else wait) for check, wait in pairs if wait != -2], [])
+        return Taken(_refusals(checks, values), [])
+
+    async def look(self, group: str, checks: Sequence[Check]) -> list[Refusal]:
+        """What ``take`` would be refused by; takes nothing. Raises LimitsAwayError."""
+        costs = [check.cost for check in checks]
+        room, *values = await self._ask(_command("look", group, checks, "", costs))
+        return [] if room else _refusals(checks, values)
 
     def settle(self, group: str, checks: Sequence[Check], lease: str, corrections: Sequence[int]) -> None:
         """As ``Buckets.settle``, in the next round trip; never waits, never fails."""
@@ -93,6 +98,11 @@ class RedisLimits:
                 places=_command("settle", group, checks, lease, [0] * len(checks)),
             )
         )
+
+    def give_back(self, group: str, checks: Sequence[Check], lease: str) -> None:
+        """Undoes what was taken, at once; never waits, never fails."""
+        self.settle(group, checks, lease, [-check.cost for check in checks])
+        self._filled.set()
 
     async def used(self, group: str, checks: Sequence[Check]) -> list[int]:
         """As ``Buckets.used``. Raises LimitsAwayError."""
@@ -126,8 +136,10 @@ class RedisLimits:
         self, answer: asyncio.Future[list[int]], group: str, checks: Sequence[Check], lease: str
     ) -> None:
         """Undoes a step whose call has gone meanwhile."""
-        taken = answer.exception() is None and answer.result()[0] == 1
-        self.settle(group, checks, lease, [-check.cost if taken else 0 for check in checks])
+        if answer.exception() is None and answer.result()[0] == 1:
+            self.give_back(group, checks, lease)
+        else:
+            self.settle(group, checks, lease, [0] * len(checks))
 
     def _put(self, asked: _Asked) -> None:
         if asked.answer is None and len(self._asked) >= _MAX_SETTLEMENTS:
@@ -198,6 +210,11 @@ class RedisLimits:
                 )
             else:
                 _LOG.warning("rate limits are shared again")
+
+
+def _refusals(checks: Sequence[Check], waits: Sequence[int]) -> list[Refusal]:
+    pairs = zip(checks, waits, strict=True)
+    return [Refusal(check, None if wait < 0 else wait) for check, wait in pairs if wait != -2]
 
 
 def _command(

@@ -43,7 +43,8 @@ class CountPipeline:
 
             async def prepare(option: Option) -> Try[CountTokensResponse]:
                 endpoint, target = option.candidate.endpoint, option.candidate.target
-                await account.admit(option.candidate.names, tokens=0)
+                counts = isinstance(endpoint, CountTokensEndpoint)
+                await account.admit(option.candidate, tokens=0, asks_provider=counts)
                 if not isinstance(endpoint, CountTokensEndpoint):
 
                     async def estimate(_: Turn) -> CountTokensResponse:

@@ -42,7 +42,7 @@ class EmbeddingsPipeline:
                 if embeddings_format is None:
                     raise feature_not_supported("embeddings", model=option.candidate.name)
                 body = embeddings_format.render_embeddings(request, target)
-                await account.admit(option.candidate.names, tokens=expected.total_tokens)
+                await account.admit(option.candidate, tokens=expected.total_tokens)
 
                 async def ask(turn: Turn) -> CreateEmbeddingsResponse:
                     attempt = await turn.open(embeddings_ceiling(request, target.model), lambda: expected)
