@@ -211,6 +211,8 @@ class CallAccount:
         self.served: AttemptAccount | None = None
         #: What the guardrails do, once they are known.
         self.guard: CallGuard | None = None
+        #: Whether media were fetched for it, which is work even if nobody is asked.
+        self.has_fetched = False
         self._call = call
         self._accounts = accounts
         self.model = model
@@ -368,11 +370,10 @@ class CallAccount:
             self._accounts.expectation.learn(served.target.label, served.usage.output_tokens)
         if self._grants:
             used = [attempt.usage.total_tokens for attempt in self.attempts if attempt.usage is not None]
-            requests = (
-                0 if reason == _RATE_LIMITED and not self.attempts else 1
-            )  # what is refused takes nothing
+            tokens = sum(used) if used or code != code_pb2.OK else None
+            is_refused = reason == _RATE_LIMITED and not self.attempts and not self.has_fetched
             for grant in self._grants:
-                grant.settle(sum(used) if used or code != code_pb2.OK else None, requests=requests)
+                grant.settle(tokens, requests=0 if is_refused else 1)
 
     def _record(self, code: int, reason: str) -> CallRecord:
         call = self._call

@@ -131,6 +131,7 @@ class ChatPipeline:
             output = self._accounts.expectation.of(target.label, limit=facts.max_output_tokens)
             await account.admit(candidate, tokens=facts.input_tokens + output)
             if rendering is None:  # nothing is fetched for a caller who is over a limit
+                account.has_fetched = True
                 inlined = await media.inline(request, wanted)
                 rendering = _Rendering(inlined, candidate, streams=facts.streams)
             return tries(rendering)

@@ -54,6 +54,7 @@ class CountPipeline:
                 count_format = endpoint.count_format
                 asked = request
                 if wanted := media.wanted_by(count_format, target, request.messages):
+                    account.has_fetched = True
                     asked = await media.inline(request, wanted)
                 body = count_format.render_count(asked, target)
 

@@ -215,12 +215,17 @@ async def test_a_target_is_left_with_as_many_requests_as_it_got(world: World) ->
         with pytest.raises(GatewayError) as caught:
             await world.ask(red)
         assert caught.value.reason == "BUDGET_EXCEEDED"
-    for _ in range(5):  # these are estimated here
-        counted = await world.tenants[blue].chat.count_tokens(f"{world.first}/m", "hello")
-        assert counted.input_tokens
+    await world.tenants[blue].chat.count_tokens(f"{world.first}/m", "hello")
     await free_again(lambda: world.ask(blue))
     await free_again(lambda: world.ask(blue))
     assert (await world.refusal(blue)).metadata["owner"] == f"providers/{world.first}"
+    counted = await world.tenants[blue].chat.count_tokens(f"{world.first}/m", "hello")
+    assert counted.estimated, "a full provider is not asked for it"
+    await world.limit_tenant(red, requests_per_minute=4)
+    assert (await world.refusal(red, "both")).metadata["owner"] == f"providers/{world.first}"
+    async with asyncio.timeout(1):  # the other was too dear: nobody was asked, and nothing is used up
+        while (await world.limits_of(red))[0].used:
+            await asyncio.sleep(0.01)
 
 
 async def test_changes_hold_for_the_next_call(world: World) -> None:
