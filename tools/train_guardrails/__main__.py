@@ -1,4 +1,4 @@
-"""`train|evaluate [attack|moderation] --data DIRECTORY`: writes the model, or measures on held-out texts."""
+"""`train|evaluate|time [attack|moderation] --data DIRECTORY`: writes the model, or measures it."""
 
 import argparse
 from pathlib import Path
@@ -19,16 +19,20 @@ from tools.train_guardrails.shipping import (
     train_moderation_heads,
     write_model,
 )
+from tools.train_guardrails.timing import print_times
 
 
 def main() -> None:
     """Trains what ships, or measures it on sources held out."""
     parser = argparse.ArgumentParser(prog="tools.train_guardrails", description=__doc__)
-    parser.add_argument("command", choices=("train", "evaluate"))
+    parser.add_argument("command", choices=("train", "evaluate", "time"))
     parser.add_argument("part", nargs="?", choices=("attack", "moderation", "all"), default="all")
     parser.add_argument("--data", type=Path, required=True, help="the directory with the labelled texts")
     parser.add_argument("--model", type=Path, default=MODEL_FILE, help="the file to write")
     arguments = parser.parse_args()
+    if arguments.command == "time":
+        print_times(arguments.data)
+        return
     training = arguments.command == "train"
 
     arrays = {}

@@ -49,7 +49,7 @@ _SCALES: Final = ((1, 1), (2, 1), (4, 2), (10, 4), (30, 10))
 
 #: What stands again within so many words, or so many concepts, does not count.
 _WORD_DISTANCE: Final = 25
-_CONCEPT_DISTANCE: Final = 0
+_CONCEPT_DISTANCE: Final = 4
 
 _MASK: Final = (1 << 64) - 1
 _BASE: Final = 0x9E3779B97F4A7C15
