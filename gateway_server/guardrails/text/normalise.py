@@ -13,8 +13,10 @@ import re
 import unicodedata
 from collections.abc import Iterable, Iterator
 from functools import cache
-from typing import Final
+from typing import Final, Protocol
 from urllib.parse import unquote
+
+import re2
 
 from gateway_server.guardrails.text.concepts import ATTACK
 
@@ -84,6 +86,10 @@ _LEET_WORD: Final = re.compile(
 )
 _LEET_TOKEN: Final = re.compile(r"[a-z0-9@$!|+€£(]{2,}")
 _SPACED: Final = re.compile(r"(?<![^\W_])(?:[^\W\d_](?:[ .\-_*~/|,]{1,3}|\n)){5,}[^\W\d_](?![^\W_])")
+#: What every text contains in which the slower patterns find anything; RE2 tells it in a tenth of the time.
+_LONG_WORD: Final = r"[A-Za-z0-9+/_-]{4}(?:[A-Za-z0-9+/_-]|[\r\n]{1,2}){12}"
+_LISTED: Final = r"(?:(?:0x|\\x)?[0-9A-Fa-f]{2}[ ,:]?){10}|(?:[01]{8} ?){8}|(?:[0-9]{2,3}[ ,]{1,2}){9}"
+_APART: Final = r"(?:\pL(?:[ .\-_*~/|,]{1,3}|\n)){5}|(?:\S {1,3}){7}"
 _SET_APART: Final = re.compile(r"(?<!\S)(?:\S {1,3}){7,}\S(?!\S)")
 _BASE64: Final = re.compile(
     r"(?<![A-Za-z0-9+/_=-])[A-Za-z0-9+/_-]{4}(?:[A-Za-z0-9+/_-]|[\r\n]{1,2}(?=\S)){12,}={0,2}"
@@ -142,6 +148,13 @@ def _plain_letters() -> dict[int, str | None]:
     for code in (*range(0x2010, 0x2016), 0x2212):
         table[code] = "-"
     return table
+
+
+class Pattern(Protocol):
+    """A compiled RE2 pattern."""
+
+    def search(self, text: str) -> object:
+        """A match, or None."""
 
 
 def normalise(text: str) -> str:
@@ -230,6 +243,12 @@ def _split_words(letters: str) -> str:
     return " ".join(reversed(words))
 
 
+@cache
+def _gate(source: str) -> Pattern:
+    pattern: Pattern = re2.compile(source)
+    return pattern
+
+
 def _join_letters(text: str) -> str:
     """Writes `i g n o r e` and `i-g-n-o-r-e` as words."""
 
@@ -243,6 +262,8 @@ def _join_letters(text: str) -> str:
             return match[0]
         return _join_words([part.replace(" ", "") for part in match[0].split("  ")])
 
+    if not _gate(_APART).search(text):
+        return text
     return _SPACED.sub(joined, _SET_APART.sub(closed, text))
 
 
@@ -298,9 +319,10 @@ def _unescape(match: re.Match[str]) -> str:
 
 
 def _decode_numbers(text: str) -> Iterator[str]:
-    if max(map(len, text[: MAX_DECODED_CHARACTERS * 2].split()), default=0) >= 16:
+    ascii_text = text if text.isascii() else text.encode("ascii", "replace").decode()
+    if _gate(_LONG_WORD).search(ascii_text):
         yield from _decode_words_of_digits(text)
-    if _count(text, "0123456789") >= 8:
+    if _gate(_LISTED).search(ascii_text):
         yield from _decode_lists_of_digits(text)
 
 

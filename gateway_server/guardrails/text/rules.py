@@ -128,10 +128,15 @@ def _patterns() -> Iterator[tuple[Kind, str]]:
 
 
 @cache
-def _compiled() -> tuple[tuple[Kind, _Pattern], ...]:
-    return tuple((kind, re2.compile(pattern)) for kind, pattern in _patterns())
+def _compiled() -> tuple[_Pattern, tuple[tuple[Kind, _Pattern], ...]]:
+    # One pass over the text for all rules; which of them it was is asked only where there is one.
+    together = "|".join(f"(?:{pattern})" for _, pattern in _patterns())
+    return re2.compile(together), tuple((kind, re2.compile(pattern)) for kind, pattern in _patterns())
 
 
 def find_rule(text: str) -> Kind | None:
     """The kind of attack that the normalised text plainly is, if a rule says so."""
-    return next((kind for kind, pattern in _compiled() if pattern.search(text)), None)
+    together, rules = _compiled()
+    if not together.search(text):
+        return None
+    return next((kind for kind, pattern in rules if pattern.search(text)), None)

@@ -13,7 +13,7 @@ def _sums(
     count = len(blocks[0]) if blocks else 0
     total = np.zeros((count + 1, weights.shape[1]), dtype=np.int32 if exact else np.float64)
     for ids in blocks:
-        total[1 : len(ids) + 1] += weights[ids]
+        total[1 : len(ids) + 1] += weights.take(ids, axis=0)
     np.cumsum(total, axis=0, out=total)
     sums: NDArray[np.float32] = total[np.minimum(ends, count)] - total[np.minimum(begins, count)]
     return sums.astype(np.float32)
