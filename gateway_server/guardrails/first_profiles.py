@@ -11,8 +11,7 @@ from aigateway.v1.guardrail_profile_pb2 import (
     PiiDetector,
     PromptInjectionDetector,
 )
-from aigateway.v1.routing_pb2 import GuardrailAction
-from gateway_server.guardrails.rules import BLOCK, LOG, REDACT
+from gateway_server.guardrails.rules import BLOCK, REDACT
 from gateway_server.guardrails.text.models import CATEGORIES
 
 #: Where about one harmless text in thirty is stopped, in place of one in a hundred.
@@ -23,16 +22,15 @@ def first_profiles() -> Mapping[str, GuardrailProfile]:
     """By id; made anew, so that whoever stores them may change them."""
     return {
         "default": GuardrailProfile(
-            display_name="Masks personal data, stops attacks, notes harm",
+            display_name="Masks personal data, stops attacks",
             input_rules=[
                 GuardrailRule(
                     rule_id="prompt-injection", action=BLOCK, prompt_injection=PromptInjectionDetector()
                 ),
                 GuardrailRule(rule_id="jailbreak", action=BLOCK, jailbreak=JailbreakDetector()),
                 _pii(),
-                _moderation(LOG, ModerationDetector()),
             ],
-            output_rules=[_pii(), _moderation(LOG, ModerationDetector())],
+            output_rules=[_pii()],
         ),
         "strict": GuardrailProfile(
             display_name="Masks personal data, stops attacks and harm, in doubt too",
@@ -48,9 +46,9 @@ def first_profiles() -> Mapping[str, GuardrailProfile]:
                     rule_id="jailbreak", action=BLOCK, jailbreak=JailbreakDetector(min_score=_STRICT)
                 ),
                 _pii(),
-                _moderation(BLOCK, ModerationDetector(min_scores=dict.fromkeys(CATEGORIES, _STRICT))),
+                _moderation(dict.fromkeys(CATEGORIES, _STRICT)),
             ],
-            output_rules=[_pii(), _moderation(BLOCK, ModerationDetector())],
+            output_rules=[_pii(), _moderation({})],
         ),
         "off": GuardrailProfile(display_name="Checks nothing"),
     }
@@ -60,6 +58,7 @@ def _pii() -> GuardrailRule:
     return GuardrailRule(rule_id="pii", action=REDACT, pii=PiiDetector())
 
 
-def _moderation(action: GuardrailAction.ValueType, detector: ModerationDetector) -> GuardrailRule:
-    # What only notes must not end a call when it cannot run.
-    return GuardrailRule(rule_id="moderation", action=action, fail_open=action == LOG, moderation=detector)
+def _moderation(min_scores: Mapping[str, float]) -> GuardrailRule:
+    return GuardrailRule(
+        rule_id="moderation", action=BLOCK, moderation=ModerationDetector(min_scores=min_scores)
+    )
