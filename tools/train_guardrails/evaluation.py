@@ -46,11 +46,10 @@ FOLDS = (
 )
 #: Measured, but not part of the mean: texts about attacks, and prompts of systems, which rules do not read.
 BESIDE = frozenset({"docs_security_mentions", "bigprompt_system_prompts"})
-#: The mean rate of false alarms at the threshold of the figures.
+#: The mean rate of false alarms at the threshold of the figures, and at the one that ships: texts of kinds
+#: that no source here is like have more of them.
 MEASURED_RATE = 0.01
-#: The highest rate of any source at the threshold that ships; small sources are too rough a measure for it.
-SHIPPED_RATE = 0.009
-_ENOUGH_TEXTS = 100
+SHIPPED_RATE = 0.006
 
 
 @dataclass(slots=True)
@@ -69,15 +68,6 @@ class AttackFigures:
             if np.mean([(scores >= threshold).mean() for scores in counted]) <= rate:
                 return float(threshold)
         raise ValueError("no threshold is high enough")
-
-    def shipped_threshold(self) -> float:
-        """The lowest score at which no source of some size has more false alarms than SHIPPED_RATE."""
-        counted = [
-            scores
-            for source, scores in self.benign.items()
-            if source not in BESIDE and len(scores) >= _ENOUGH_TEXTS
-        ]
-        return max(float(np.quantile(scores, 1 - SHIPPED_RATE, method="higher")) for scores in counted) + 0.01
 
     def recall(self, threshold: float) -> float:
         """The mean over sources of attacks."""
@@ -139,7 +129,7 @@ def _measure_disguises(corpus: AttackCorpus, fold: Fold, weights: Weights, figur
 
 def print_attack(figures: AttackFigures) -> None:
     """A table for people: false alarms first."""
-    measured, shipped = figures.threshold(MEASURED_RATE), figures.shipped_threshold()
+    measured, shipped = figures.threshold(MEASURED_RATE), figures.threshold(SHIPPED_RATE)
     print(f"\n| harmless source, held out | texts | at {MEASURED_RATE:.1%} mean | at the default |")
     print("| --- | ---: | ---: | ---: |")
     for source, scores in figures.benign.items():
