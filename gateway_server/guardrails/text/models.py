@@ -17,6 +17,7 @@ from gateway_server.guardrails.text.concepts import ATTACK, MODERATION
 from gateway_server.guardrails.text.features import Concepts, chunk_texts, make_concepts, read_chunk
 from gateway_server.guardrails.text.gibberish import gibberish_tail
 from gateway_server.guardrails.text.normalise import normalise, views
+from gateway_server.guardrails.text.plainness import PlainText
 from gateway_server.guardrails.text.rules import Kind, find_rule
 from gateway_server.guardrails.text.scoring import category_scores, window_scores
 
@@ -41,6 +42,10 @@ class AttackScores:
     jailbreak: float
 
 
+#: Of texts that need no closer look.
+_PLAIN: Final = AttackScores(0.01, 0.01, 0.01)
+
+
 @dataclass(frozen=True, slots=True)
 class Heads:
     """Weights of linear heads, whole bytes, with what makes scores of them."""
@@ -55,16 +60,19 @@ class Heads:
 class TextModels:
     """Scores texts for attacks and for what should not be written."""
 
-    __slots__ = ("_attack", "_attack_concepts", "_moderation", "_moderation_concepts")
+    __slots__ = ("_attack", "_attack_concepts", "_moderation", "_moderation_concepts", "_plain")
 
     def __init__(self, attack: Heads, moderation: Heads) -> None:
         self._attack = attack
         self._moderation = moderation
         self._attack_concepts = make_concepts(ATTACK)
         self._moderation_concepts = make_concepts(MODERATION)
+        self._plain = PlainText(ATTACK)
 
     def attack(self, text: str) -> AttackScores:
         """How surely the text, or what is encoded in it, tries to take over a model or to free it."""
+        if self._plain.is_plain(text):
+            return _PLAIN
         best, jailbreak, rule = -math.inf, 0.5, None
         for view in views(text):
             for scores in _score(view, self._attack, self._attack_concepts):
