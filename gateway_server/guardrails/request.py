@@ -9,7 +9,7 @@ from typing import Final
 from aigateway.v1.chat_service_pb2 import CountTokensRequest, CreateChatCompletionRequest, Tool
 from aigateway.v1.content_pb2 import ContentPart, MediaSource, Role
 from aigateway.v1.embeddings_service_pb2 import CreateEmbeddingsRequest
-from gateway_server.guardrails.detectors import Attack, Moderation
+from gateway_server.guardrails.detectors import Attack, Moderation, Personal
 from gateway_server.guardrails.json_guard import JsonGuard
 from gateway_server.guardrails.rules import (
     BLOCK,
@@ -158,13 +158,13 @@ class RequestGuard:
         #: Set by whoever no longer waits.
         self.is_given_up = threading.Event()
 
-    def apply(self, request: Request) -> bool:
-        """Changes the request as the rules want; gives whether it did.
+    def apply(self, request: Request, texts: list[Slot] | None = None) -> None:
+        """Changes the request as the rules want; ``texts`` are its slots, where they are known already.
 
         Raises GUARDRAIL_BLOCKED, GUARDRAIL_FAILED.
         """
-        is_changed = False
-        texts = slots_of(request)
+        if texts is None:
+            texts = slots_of(request)
         for tally in self._tallies:
             if tally.failure:
                 continue
@@ -179,12 +179,13 @@ class RequestGuard:
                 continue
             rewritten = [self._rewrite(tally, slot) for slot in slots]
             if any(rewritten):
-                is_changed = True
                 texts = slots_of(request)
-        return is_changed
 
     def _rewrite(self, tally: Tally, slot: Slot) -> bool:
         """Masks what one rule finds in one text."""
+        detector = tally.rule.detector
+        if isinstance(detector, Personal) and not slot.is_json and not detector.may_find(slot.text):
+            return False
 
         def open_text(context: str) -> TextGuard:
             return TextGuard([tally], context=context, masks_into=self._vault)

@@ -74,8 +74,9 @@ class CallGuard:
         """The request as it may go to a model. Raises GUARDRAIL_BLOCKED, GUARDRAIL_FAILED."""
         if not self._inputs:
             return request
-        if sum(len(slot.text) for slot in slots_of(request)) <= _INLINE_CHARACTERS:
-            RequestGuard(self._inputs, self._vault).apply(request)
+        texts = slots_of(request)
+        if sum(len(slot.text) for slot in texts) <= _INLINE_CHARACTERS:
+            RequestGuard(self._inputs, self._vault).apply(request, texts)
             return request
         while True:
             try:

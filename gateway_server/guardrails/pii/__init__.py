@@ -9,7 +9,7 @@ from gateway_server.guardrails.pii.matches import Match, Recognizer
 from gateway_server.guardrails.pii.networks import find_ip_address
 from gateway_server.guardrails.pii.numbers import find_card, find_iban, find_ssn
 from gateway_server.guardrails.pii.phones import find_phone
-from gateway_server.guardrails.pii.scanner import Found, Piece, PiiScanner, scan, spans
+from gateway_server.guardrails.pii.scanner import Found, Piece, PiiScanner, scan, spans, worth_of
 
 __all__ = [
     "DEFAULT_ENTITY_TYPES",
@@ -23,6 +23,7 @@ __all__ = [
     "Recognizer",
     "scan",
     "spans",
+    "worth_of",
 ]
 
 RECOGNIZERS: Final[Mapping[str, Recognizer]] = {

@@ -8,6 +8,7 @@ gives what the whole gives by construction.
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Final
 
 from gateway_server.guardrails.pii.blocks import (
@@ -31,12 +32,11 @@ _INVISIBLE: Final = re.compile(rf"[{INVISIBLE}]")
 _KEPT: Final = 2 * CONTEXT
 #: The recognizers whose values all have what ``_WORTH`` asks for.
 _USUAL: Final = frozenset({find_ssn, find_card, find_email, find_phone, find_ip_address, find_iban})
-#: What a block must have to be worth a look: seven digits near each other, an @, or colons.
-_WORTH: Final = re.compile(
-    r"[@%:]|[(\[{]at|\d(?:(?:[^A-Za-z\d]{0,4}| (?:dash|hyphen|minus|dot|point|space) )\d){6}"
-    r"|[A-Za-z]{2}\d{2} ?[A-Za-z0-9]{4}|\d\.\d+\.\d",
-    re.IGNORECASE,
+#: What a text must have to be worth a look: an @ or seven digits near each other; and for some kinds, others.
+_DIGITS_OR_AT: Final = (
+    r"@|%40|[(\[{]at[)\]}]|\d(?:(?:[^A-Za-z\d]{0,4}| (?:dash|hyphen|minus|dot|point|space) )\d){6}"
 )
+_WORTH_ALSO: Final = {find_ip_address: r":|\d\.\d+\.\d", find_iban: r"[A-Za-z]{2}\d{2} ?[A-Za-z0-9]{4}"}
 _OPEN_EMAIL: Final = re.compile(rf"[{LOCAL}]{{1,64}}@[A-Za-z0-9\u00c0-\u024f.\-]*$")
 _DOMAIN: Final = re.compile(r"(?:[.\-]{0,2}[A-Za-z0-9\u00c0-\u024f]+)*")
 _DOMAIN_TAIL: Final = re.compile(r"[.\-]{1,2}$")
@@ -53,6 +53,15 @@ _PRECEDENCE: Final[Mapping[str, int]] = {
     "PHONE_NUMBER": 6,
 }
 _OTHER: Final = 5
+
+
+@cache
+def worth_of(recognizers: tuple[Recognizer, ...]) -> re.Pattern[str] | None:
+    """What a text of plain characters has, if anything can be found in it; None where that is not known."""
+    if not _USUAL.issuperset(recognizers):
+        return None
+    also = [_WORTH_ALSO[recognize] for recognize in recognizers if recognize in _WORTH_ALSO]
+    return re.compile("|".join([_DIGITS_OR_AT, *also]), re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +95,7 @@ class PiiScanner:
         At most ``window`` characters are held back, from ``MIN_WINDOW`` to ``WINDOW``.
         """
         self._recognizers = recognizers
-        self._is_usual = _USUAL.issuperset(recognizers)
+        self._worth = worth_of(tuple(recognizers))
         self._finds_emails = find_email in recognizers
         self._min_score = min_score
         self._allowed = allowed_values
@@ -146,7 +155,7 @@ class PiiScanner:
 
     def _next_trigger(self, text: str, place: int) -> tuple[re.Match[str] | None, int]:
         """The next trigger of a block worth a look, and a place that the block begins at or after."""
-        while (trigger := TRIGGER.search(text, place)) is not None and self._is_usual:
+        while (trigger := TRIGGER.search(text, place)) is not None and self._worth is not None:
             number = PLAIN_NUMBER.match(text, trigger.start())
             if number is None:
                 break
@@ -212,7 +221,7 @@ class PiiScanner:
             before = _INVISIBLE.sub("", before)
             shown, places = _visible(shown)
         before = before[-CONTEXT:]
-        if self._is_usual and not _WORTH.search(shown):
+        if self._worth is not None and not self._worth.search(shown):
             return []
         text, offset = before + shown, len(before)
         found = [
