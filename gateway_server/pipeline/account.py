@@ -14,7 +14,7 @@ from google.rpc import code_pb2
 from aigateway.v1.chat_service_pb2 import ChatCompletion, StreamEnd, StreamStart
 from aigateway.v1.embeddings_service_pb2 import CreateEmbeddingsResponse
 from aigateway.v1.error_reason_pb2 import ErrorReason
-from aigateway.v1.routing_pb2 import Attempt, GuardrailAction, GuardrailResult, ServedBy
+from aigateway.v1.routing_pb2 import Attempt, GuardrailResult, ServedBy
 from aigateway.v1.usage_pb2 import Cost, TokenUsage
 from gateway_server.call import CallContext, RateLimit
 from gateway_server.errors import CODE_BY_REASON, GatewayError, deadline_exceeded, reason_name
@@ -336,7 +336,7 @@ class CallAccount:
         if cost is not None:
             closing.cost.CopyFrom(cost)
         closing.attempts.extend(each.message() for each in self.attempts)
-        closing.guardrail_results.extend(self._guardrail_results())
+        closing.guardrail_results.extend(self._guardrail_results(passes=True))
 
     def __enter__(self) -> Self:
         self._accounts.ledger.require_room()
@@ -401,16 +401,14 @@ class CallAccount:
             labels=self._labels,
             end_user_id=self._end_user_id,
             charges=self._charges(),
-            guardrail_results=[
-                result
-                for result in self._guardrail_results()
-                if result.action != GuardrailAction.GUARDRAIL_ACTION_PASS
-            ],
+            guardrail_results=self._guardrail_results(passes=False),
         )
 
-    def _guardrail_results(self) -> list[GuardrailResult]:
+    def _guardrail_results(self, *, passes: bool) -> list[GuardrailResult]:
+        if self.guard is None:
+            return []
         served = self._served()
-        return [] if self.guard is None else self.guard.results(None if served is None else served.guard)
+        return self.guard.results(None if served is None else served.guard, passes=passes)
 
     def _served(self) -> AttemptAccount | None:
         """The attempt whose answer the caller gets; the last one, unless two were under way at once."""

@@ -114,10 +114,17 @@ class CallGuard:
         else:
             await asyncio.get_running_loop().run_in_executor(self._executor, guard.apply, answer)
 
-    def results(self, answer: AnswerGuard | None) -> list[GuardrailResult]:
-        """What each rule did that had anything to look at; ``answer`` guards the answer that serves."""
+    def results(self, answer: AnswerGuard | None, *, passes: bool = True) -> list[GuardrailResult]:
+        """What each rule did that had anything to look at; ``answer`` guards the answer that serves.
+
+        Without ``passes`` only of rules that found something, or could not run.
+        """
         outputs = [] if answer is None else answer.tallies
-        return [tally.result() for tally in [*self._inputs, *outputs] if tally.has_looked]
+        return [
+            tally.result()
+            for tally in [*self._inputs, *outputs]
+            if tally.has_looked and (passes or tally.findings or tally.failure)
+        ]
 
     async def _check_in_thread(self, request: R) -> R:
         # A thread that hangs cannot be stopped, so it has a copy of its own.
