@@ -127,9 +127,7 @@ AIMOCK: Final = {
     "529": Failure(error(529), UNAVAILABLE, 529),
     "429, soon again": Failure(error(429, retryAfter=0.05), LIMITED, 429, least_wait=0.05, told=0.05),
     # Longer than the longest back-off: waited for only where there is nobody else.
-    "429": Failure(
-        error(429), LIMITED, 429, tries=1, tries_as_second=TRIES, least_wait=1.0, told=1.0
-    ),
+    "429": Failure(error(429), LIMITED, 429, tries=1, tries_as_second=TRIES, least_wait=1.0, told=1.0),
     "429, in a minute": Failure(error(429, retryAfter=60), LIMITED, 429, tries=1, told=60.0),
     "429, no quota": Failure(error(429, "insufficient_quota", retryAfter=60), LIMITED, 429, tries=1),
     "dropped": Failure(chaos(dropRate=1), UNAVAILABLE, 500),
@@ -142,9 +140,7 @@ AIMOCK: Final = {
 #: last before it cuts is never sent.
 AIMOCK_STREAMS: Final = {
     "cut at once": Failure(stream(truncateAfterChunks=1), UNAVAILABLE),
-    "cut before any text": Failure(
-        stream(truncateAfterChunks=2, latency=20), PROTOCOL, 200, usage=PARTIAL
-    ),
+    "cut before any text": Failure(stream(truncateAfterChunks=2, latency=20), PROTOCOL, 200, usage=PARTIAL),
     "cut in the text": Failure(
         stream(truncateAfterChunks=4, latency=20),
         PROTOCOL,
@@ -193,12 +189,7 @@ LLMOCK: Final = {
         )
         for status, reason in ((429, LIMITED), (503, UNAVAILABLE), (529, UNAVAILABLE))
     },
-    **{
-        f"{status}": Failure(
-            fail(status), reason, status, tries=1, tries_as_second=TRIES, least_wait=1.0, told=1.0
-        )
-        for status, reason in ((429, LIMITED), (503, UNAVAILABLE))
-    },
+    "429": Failure(fail(429), LIMITED, 429, tries=1, tries_as_second=TRIES, least_wait=1.0, told=1.0),
     "429, in a minute": Failure(fail(429, retry_after=60), LIMITED, 429, tries=1, told=60.0),
     "429, no quota": Failure(fail(429, "insufficient_quota", retry_after=60), LIMITED, 429, tries=1),
     "silent": Failure({"type": "delay", "seconds": 1.2}, TIMEOUT, tries=1, usage=PARTIAL),
