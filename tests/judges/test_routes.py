@@ -217,6 +217,32 @@ async def test_embeddings_of_the_same_model_come_from_the_other_judge(
     assert [each.usage.state for each in (await record_of(gateway, end_user)).attempts[:3]] == [NOTHING] * 3
 
 
+async def test_the_judge_finds_no_fault_in_how_a_route_retries(
+    gateway: Gateway, llmock: LLMock, streaming: Caller
+) -> None:
+    """It looks for waits that are too short, storms, retries in vain, and half answers taken for whole."""
+    route = await add_route(gateway, "llmock", retry_policy=RetryPolicy(max_attempts=4))
+    faults: list[dict[str, Any]] = [
+        {"type": "fail", "status": 429, "retry_after": 0.3, "times": 2},
+        {"type": "fail", "status": 503, "retry_after": 0.2},
+        {"type": "fail", "status": 500},
+        *[
+            {"type": "stream_fault", "kind": kind, "after_chunks": 1}
+            for kind in ("disconnect", "truncate", "malformed")
+        ],
+    ]
+    for number, fault in enumerate(faults):
+        await llmock.behave(**fault)
+        outcome = await streaming.call(f"question {number}", model=route)
+        assert outcome.answer is not None, outcome.failure
+    for status in (400, 401, 403, 404, 422):
+        await llmock.behave(type="fail", status=status)
+        assert (await streaming.call(f"question of {status}", model=route)).failure is not None
+
+    assert len(await llmock.requests()) == 2 * len(faults) + 1 + 5
+    assert await llmock.findings() == set()
+
+
 @pytest.fixture
 async def guarded(tmp_path: Path, aimock: Aimock, llmock: LLMock) -> AsyncIterator[Gateway]:
     """A gateway with breakers, as they are by default."""
