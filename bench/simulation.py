@@ -1,7 +1,8 @@
 """The router in bad times: many targets that brown out, overflow and die, on a clock that is not real.
 
 Runs the gateway's own router and failover, without sockets, and beside it two simple ways: round robin with
-retries, and a random order. The same seed gives the same table.
+retries, and a random order. The same seed gives the same table. Fails when a law is broken that holds for the
+gateway: see ``ByGateway.hold_to_laws``.
 
 uv run --frozen python -m bench.simulation [--requests 100000] [--seed 1]
 """
@@ -29,6 +30,7 @@ from gateway_server.pipeline.account import CallAccount
 from gateway_server.pipeline.failover import Failover, Try, Turn
 from gateway_server.providers.base import Endpoint, Target
 from gateway_server.router.affinity import Affinity
+from gateway_server.router.breaker import BreakerState
 from gateway_server.router.catalog import Candidate, Catalog, Choice, Destination
 from gateway_server.router.facts import ChatFacts
 from gateway_server.router.health import HealthBook
@@ -268,16 +270,20 @@ Way = Callable[[CallContext], Awaitable[SimulatedTarget]]
 MakeWay = Callable[[list[SimulatedTarget]], Way]
 
 
-def by_gateway(router: Router, targets: Sequence[SimulatedTarget], *, model: str = "all") -> Way:
-    """As the gateway does it."""
-    by_name = {target.name: target for target in targets}
-    request = CreateChatCompletionRequest(model=model, messages=_REQUEST.messages)
+class ByGateway:
+    """Serves calls as the gateway does, and knows the laws that hold for it in every world."""
 
-    async def serve(call: CallContext) -> SimulatedTarget:
+    def __init__(self, router: Router, targets: Sequence[SimulatedTarget]) -> None:
+        self.router = router
+        self.targets = targets
+        self._by_name = {target.name: target for target in targets}
+
+    async def __call__(self, call: CallContext, *, model: str = "all") -> SimulatedTarget:
+        """Serves a call for a target, or for the route over all."""
         account = _Account()
 
         async def prepare(option: Option) -> Try[SimulatedTarget]:
-            target = by_name[option.candidate.name]
+            target = self._by_name[option.candidate.name]
             target.calls += 1
 
             async def serve_once(turn: Turn) -> SimulatedTarget:
@@ -292,10 +298,43 @@ def by_gateway(router: Router, targets: Sequence[SimulatedTarget], *, model: str
 
             return serve_once
 
-        plan = router.plan(ChatFacts(request, streams=False), call)
-        return await Failover(router, plan, call, cast(CallAccount, account), prepare).serve()
+        request = CreateChatCompletionRequest(model=model, messages=_REQUEST.messages)
+        plan = self.router.plan(ChatFacts(request, streams=False), call)
+        return await Failover(self.router, plan, call, cast(CallAccount, account), prepare).serve()
 
-    return serve
+    async def hold_to_laws(self, outcome: Outcome, world: World) -> None:
+        """Raises AssertionError unless, at the end of a run, no call and no target was left behind.
+
+        Every call has ended in time, no target got more retries than its budget, and once all faults are
+        over each target serves again, whatever its breaker has seen.
+        """
+        _demand(outcome.requests == world.requests, "a call has not come to an end")
+        _demand(max(outcome.latencies) <= DEADLINE_SECONDS, "a call took longer than its deadline")
+        seconds = VirtualClock().monotonic()
+        for target in self.targets:
+            retries = target.attempts - target.calls
+            _demand(retries <= most_retries(target, seconds), f"{target.name} got {retries} retries")
+        in_flight = sum(health.observations.in_flight for health in self.router.health)
+        _demand(in_flight == 0, f"{in_flight} attempts have not ended")
+        await asyncio.sleep(max(fault.end for target in self.targets for fault in target.faults) + 60)
+        for target in self.targets:
+            served = await self(_call_of("last"), model=target.name)
+            _demand(served is target, f"{served.name} served for {target.name}")
+            state = self.router.health.of(target.name).breaker.state(VirtualClock().monotonic())
+            _demand(state is BreakerState.CLOSED, f"the breaker of {target.name} is {state}")
+
+
+def _demand(holds: bool, broken: str) -> None:  # noqa: FBT001 -- reads as an assertion
+    if not holds:
+        raise AssertionError(broken)
+
+
+def _call_of(request_id: str) -> CallContext:
+    """A call that begins now."""
+    clock = VirtualClock()
+    now = clock.monotonic()
+    principal = Principal("t", "k", frozenset())
+    return CallContext(request_id, "CreateChatCompletion", principal, clock, now, now, now + DEADLINE_SECONDS)
 
 
 def by_order(next_order: Callable[[], Sequence[SimulatedTarget]]) -> Way:
@@ -327,15 +366,7 @@ async def run(name: str, way: Way, targets: Sequence[SimulatedTarget], world: Wo
 
     async def call_once(number: int) -> None:
         began = clock.monotonic()
-        call = CallContext(
-            str(number),
-            "CreateChatCompletion",
-            Principal("t", "k", frozenset()),
-            clock,
-            began,
-            began,
-            began + DEADLINE_SECONDS,
-        )
+        call = _call_of(str(number))
         healthy = [target.cost for target in targets if target.fault(began) is None]
         try:
             async with asyncio.timeout(DEADLINE_SECONDS):
@@ -362,10 +393,18 @@ async def run(name: str, way: Way, targets: Sequence[SimulatedTarget], world: Wo
 
 
 def simulate(name: str, make_way: MakeWay, world: World) -> Outcome:
-    """One run on a loop and targets of its own."""
+    """One run on a loop and targets of its own; the gateway is held to its laws."""
     targets = make_targets(world)
+    way = make_way(targets)
+
+    async def run_and_check() -> Outcome:
+        outcome = await run(name, way, targets, world)
+        if isinstance(way, ByGateway):
+            await way.hold_to_laws(outcome, world)
+        return outcome
+
     with asyncio.Runner(loop_factory=VirtualLoop) as runner:
-        return runner.run(run(name, make_way(targets), targets, world))
+        return runner.run(run_and_check())
 
 
 def most_retries(target: SimulatedTarget, seconds: float) -> float:
@@ -377,7 +416,7 @@ def ways(seed: int) -> list[tuple[str, MakeWay]]:
     """What is compared."""
 
     def gateway(strategy: RoutingStrategy.ValueType) -> MakeWay:
-        return lambda targets: by_gateway(router_of(targets, strategy, seed), targets)
+        return lambda targets: ByGateway(router_of(targets, strategy, seed), targets)
 
     def round_robin(targets: list[SimulatedTarget]) -> Way:
         turns = itertools.count()
