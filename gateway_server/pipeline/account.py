@@ -38,8 +38,8 @@ from gateway_server.usage.ledger import Ledger
 from gateway_server.usage.totals import add_costs, add_usages
 
 _RATE_LIMITED: Final = reason_name(ErrorReason.ERROR_REASON_RATE_LIMIT_EXCEEDED)
-#: The most that an error tells of its attempts.
-_STORY_CHARACTERS: Final = 2_000
+#: The most that an error tells of its attempts: rpc/status.py has room for it, and for what else there is.
+_STORY_BYTES: Final = 2_800
 #: How much later than a caller's own clock says a deadline may be, as a share of it: gRPC's C core tells
 #: three digits, rounded up. And what timers may be off.
 _DEADLINE_ROUNDING: Final = 0.01
@@ -349,7 +349,8 @@ class CallAccount:
         traceback: TracebackType | None,
     ) -> None:
         if isinstance(exc, GatewayError) and self.attempts:
-            exc.metadata["attempts"] = _story(self.attempts)
+            # First, since what does not fit into a status is cut off the end.
+            exc.metadata = {"attempts": _story(self.attempts), **exc.metadata}
         if not self._is_settled:
             self._settle(*outcome_of(exc, self._call))
 
@@ -436,15 +437,15 @@ def record_refusal(call: CallContext, error: GatewayError, *, accounts: Accounts
 
 
 def _story(attempts: Sequence[AttemptAccount]) -> str:
-    """Every attempt with its target, outcome and milliseconds; the middle is left out when it gets long.
+    """Every attempt with its target, outcome and milliseconds; the first are left out when it gets long.
 
     A status travels in a header, of which peers take 8 kB in all.
     """
     told = [f"{each.target.label}={each.reason or 'OK'}/{each.latency * 1000:.0f}ms" for each in attempts]
-    room = _STORY_CHARACTERS
+    room = _STORY_BYTES
     kept: list[str] = []
     for each in reversed(told):
-        room -= len(each) + 1
+        room -= len(each.encode()) + 1
         if room < 0:
             kept.append(f"{len(told) - len(kept)} more")
             break

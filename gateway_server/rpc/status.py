@@ -22,7 +22,7 @@ DETAILS_KEY: Final = "grpc-status-details-bin"
 # HTTP/2 stacks limit trailers to 8 KiB by default; the message travels twice, in its own header and in
 # the details, and base64 adds a third to the latter.
 _MAX_MESSAGE_BYTES: Final = 512
-_MAX_METADATA_BYTES: Final = 1536
+_MAX_METADATA_BYTES: Final = 3584  # so that ErrorInfo stays within 4 kB; less what violations take
 _MAX_VIOLATIONS: Final = 8
 _MAX_VIOLATION_BYTES: Final = 128
 #: The longest Duration there is.
@@ -61,9 +61,11 @@ def status_of(error: Exception, request_id: str) -> CallStatus:
 
 def _render(error: GatewayError, request_id: str) -> CallStatus:
     message = _shorten(error.message, _MAX_MESSAGE_BYTES)
+    violations = _violations(error)
+    room = _MAX_METADATA_BYTES - violations.ByteSize()
     details: list[Message] = [
         error_details_pb2.ErrorInfo(
-            reason=error.reason_name, domain=DOMAIN, metadata=_fit_metadata(error.metadata)
+            reason=error.reason_name, domain=DOMAIN, metadata=_fit_metadata(error.metadata, room)
         ),
         error_details_pb2.RequestInfo(request_id=request_id),
     ]
@@ -72,17 +74,7 @@ def _render(error: GatewayError, request_id: str) -> CallStatus:
         delay.FromNanoseconds(int(min(max(0.0, error.retry_after), _MAX_RETRY_SECONDS) * 1e9))
         details.append(error_details_pb2.RetryInfo(retry_delay=delay))
     if error.violations:
-        details.append(
-            error_details_pb2.BadRequest(
-                field_violations=[
-                    error_details_pb2.BadRequest.FieldViolation(
-                        field=_shorten(violation.field, _MAX_VIOLATION_BYTES),
-                        description=_shorten(violation.description, _MAX_VIOLATION_BYTES),
-                    )
-                    for violation in error.violations[:_MAX_VIOLATIONS]
-                ]
-            )
-        )
+        details.append(violations)
     status = Status(code=error.code, message=message, details=[_pack(detail) for detail in details])
     return CallStatus(
         code=_STATUS_BY_NUMBER[error.code],
@@ -116,9 +108,21 @@ def _pack(detail: Message) -> AnyMessage:
     return packed
 
 
-def _fit_metadata(metadata: dict[str, str]) -> dict[str, str]:
-    """The metadata within its limit: long values are cut, later ones first."""
-    room = _MAX_METADATA_BYTES
+def _violations(error: GatewayError) -> error_details_pb2.BadRequest:
+    """The first faults of fields."""
+    return error_details_pb2.BadRequest(
+        field_violations=[
+            error_details_pb2.BadRequest.FieldViolation(
+                field=_shorten(violation.field, _MAX_VIOLATION_BYTES),
+                description=_shorten(violation.description, _MAX_VIOLATION_BYTES),
+            )
+            for violation in error.violations[:_MAX_VIOLATIONS]
+        ]
+    )
+
+
+def _fit_metadata(metadata: dict[str, str], room: int) -> dict[str, str]:
+    """The metadata within so many bytes: long values are cut, later ones first."""
     fitted: dict[str, str] = {}
     for key, value in metadata.items():
         room -= len(key)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import re
 import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack
@@ -18,6 +19,7 @@ from typing import Final
 
 import pytest
 from google.protobuf.duration_pb2 import Duration
+from google.rpc.error_details_pb2 import ErrorInfo
 
 from aigateway import errors
 from aigateway.v1.chat_service_pb2 import ChatCompletion
@@ -25,6 +27,7 @@ from aigateway.v1.model_pb2 import Model, Price
 from aigateway.v1.provider_pb2 import Provider
 from aigateway.v1.route_pb2 import RetryPolicy, Route, RouteTarget
 from aigateway.v1.usage_service_pb2 import UsageRecord
+from tests.gateway.callers import Caller
 from tests.support.gateway import Gateway, free_port, new_user, running_gateway
 from tests.support.upstream import (
     FIRST,
@@ -399,16 +402,27 @@ async def test_fallback_can_be_switched_off(routed: Gateway, upstreams: dict[str
     assert not upstreams["middle"].exchanges
 
 
-async def test_the_story_of_many_attempts_stays_short(tmp_path: Path, upstreams: dict[str, Upstream]) -> None:
+@pytest.mark.parametrize("count", [24, 60, 300])
+async def test_the_story_of_many_attempts_is_told_to_its_end(
+    tmp_path: Path, upstreams: dict[str, Upstream], count: int
+) -> None:
+    """In a header that every peer takes: what does not fit is the beginning."""
     upstream = upstreams["first"]
     upstream.script = refuse(401)
     async with running_gateway(tmp_path / "state", target_breaker=True) as gateway:
         provider = "provider-with-a-rather-long-name"
         await add_provider(gateway, provider, upstream.base_url)
-        targets = [await add_target(gateway, provider, f"m{number}") for number in range(60)]
+        targets = [await add_target(gateway, provider, f"m{number}") for number in range(count)]
         await gateway.client.admin.routes.create(Route(targets=targets), route_id="long")
-        with pytest.raises(errors.GatewayError) as caught:
-            await gateway.client.chat.create("long", "hello")
-    story = caught.value.metadata["attempts"]
-    assert len(story) < 2_100
-    assert " more," in story
+        failure = (await Caller(gateway.client, streams=False).call(model="long")).failure
+    assert failure is not None
+    assert len(ErrorInfo(reason=failure.reason, metadata=failure.metadata).SerializeToString()) < 4096
+    first, *told = failure.metadata["attempts"].split(",")
+    entry = re.compile(rf"{provider}/{MODEL}=UPSTREAM_CREDENTIAL_REJECTED/\d+ms")
+    assert all(entry.fullmatch(each) for each in told), told[-1]
+    if count == 24:
+        assert entry.fullmatch(first)
+        assert len(told) == count - 1
+    else:
+        assert first == f"{count - len(told)} more"
+    assert failure.metadata["http_status"] == "401", "the rest is there beside it"

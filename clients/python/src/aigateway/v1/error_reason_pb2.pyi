@@ -158,7 +158,10 @@ class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     Every failure also carries google.rpc.RequestInfo with the gateway's id of
     the call; RetryInfo where waiting helps; BadRequest for faults of fields.
     A failure that comes after attempts at providers has metadata "attempts":
-    each try as provider/model=reason, oldest first, separated by commas.
+    each try as provider/model=reason/time, the time in ms, oldest first,
+    separated by commas. Of very many only the last are told, after how many
+    more there were: "12 more,openai/gpt-4o=UPSTREAM_UNAVAILABLE/230ms". They
+    all stand in the usage record.
     """
 
 ERROR_REASON_UNSPECIFIED: ErrorReason.ValueType  # 0
