@@ -393,6 +393,28 @@ async def test_a_connection_that_nobody_takes_costs_a_second_and_no_money(
     assert caught.value.metadata["phase"] == "connect"
 
 
+async def test_the_first_content_is_waited_for_as_long_as_the_route_says(
+    routed: Gateway, upstreams: dict[str, Upstream]
+) -> None:
+    """Less long than for anything at all: the first chunk of a stream holds no content."""
+
+    async def hesitate(exchange: Exchange) -> None:
+        await exchange.head_of()
+        await exchange.events(FIRST)
+        await silent(exchange)
+
+    route, providers = await make_route(routed, upstreams, Failure(hesitate, 1, TIMEOUT), "first")
+    kept = await routed.client.admin.routes.get(f"routes/{route}")
+    kept.retry_policy.first_token_timeout.FromMilliseconds(100)
+    await routed.client.admin.routes.update(kept, update_mask=["retry_policy"])
+    user = new_user()
+    answer = await ask(routed, route, user, streams=True)
+    assert answer.served_by.provider == f"providers/{providers[1]}"
+    lost, _ = (await routed.ledger.wait_one(user)).attempts
+    assert lost.error_reason == TIMEOUT
+    assert 0.1 <= lost.latency.ToNanoseconds() / 1e9 < PATIENCE
+
+
 async def test_fallback_can_be_switched_off(routed: Gateway, upstreams: dict[str, Upstream]) -> None:
     route, providers = await make_route(routed, upstreams, FAILURES["500"], "first")
     options = {"disable_fallback": True}

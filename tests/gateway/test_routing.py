@@ -143,6 +143,66 @@ async def test_three_routes_are_there_from_the_start(routed: Gateway, provider_u
     assert len(provider_upstream.exchanges) == 3
 
 
+#: The lists that an admin might pin, and in which order each strategy tries them.
+PINNED: Final = {
+    "cost-optimized": (
+        ["gpt-4o-mini", "claude-3-haiku", "gpt-3.5-turbo"],
+        ["gpt-4o-mini", "gpt-3.5-turbo", "claude-3-haiku"],
+    ),
+    "quality-first": (
+        ["gpt-4o", "claude-3-opus", "gemini-pro"],
+        ["claude-3-opus", "gpt-4o", "gemini-pro"],
+    ),
+    "balanced": (
+        ["gpt-4o-mini", "claude-3-sonnet", "gpt-4"],
+        ["gpt-4o-mini", "claude-3-sonnet", "gpt-4"],
+    ),
+}
+#: Dollars a million tokens of input, a quarter of those of output; quality.
+OF_PROVIDERS: Final = {
+    "gpt-3.5-turbo": (0.5, 55.0),
+    "gpt-4": (30.0, 80.0),
+    "gpt-4o": (2.5, 88.0),
+    "gpt-4o-mini": (0.15, 72.0),
+    "claude-3-haiku": (0.8, 65.0),
+    "claude-3-opus": (15.0, 90.0),
+    "claude-3-sonnet": (3.0, 82.0),
+    "gemini-pro": (1.25, 78.0),
+}
+
+
+def model_of_a_provider(name: str) -> str:
+    """The resource name of one of them."""
+    provider = {"gpt": "openai", "claude": "anthropic", "gemini": "google"}[name.partition("-")[0]]
+    return f"providers/{provider}/models/{name}"
+
+
+async def test_an_admin_pins_the_lists_of_the_routes_that_are_there_from_the_start(
+    tmp_path: Path, provider_upstream: Upstream
+) -> None:
+    async with running_gateway(tmp_path / "state") as gateway:
+        admin = gateway.client.admin
+        for provider in ("openai", "anthropic", "google"):
+            own = Provider(provider_type="vllm", base_url=provider_upstream.base_url)
+            await admin.providers.create(own, provider_id=provider)
+        for name, (dollars, quality) in OF_PROVIDERS.items():
+            nanos = round(dollars * 1e9)
+            price = Price(input_nanos_per_million=nanos, output_nanos_per_million=4 * nanos)
+            parent = model_of_a_provider(name).rpartition("/models/")[0]
+            model = Model(price=price, quality_score=quality)
+            await admin.models.create(parent, model, model_id=name)
+        for route, (pinned, order) in PINNED.items():
+            everything = order_of(await gateway.client.chat.explain_route(route, "hello"))
+            assert sorted(everything) == sorted(OF_PROVIDERS)
+            targets = [RouteTarget(model=model_of_a_provider(name)) for name in pinned]
+            pinning = Route(name=f"routes/{route}", targets=targets)
+            await admin.routes.update(pinning, update_mask=["targets"])
+            explained = await gateway.client.chat.explain_route(route, "hello")
+            assert (order_of(explained), dropped_of(explained)) == (order, {})
+            answer = await gateway.client.chat.create(route, "hello")
+            assert model_of_a_provider(order[0]).startswith(answer.served_by.provider)
+
+
 async def test_explaining_asks_nobody_and_tells_costs(routed: Gateway, provider_upstream: Upstream) -> None:
     explained = await routed.client.chat.explain_route("cost-optimized", "x" * 4000, max_output_tokens=100)
     assert explained.strategy == RoutingStrategy.ROUTING_STRATEGY_COST_OPTIMIZED
