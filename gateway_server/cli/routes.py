@@ -164,10 +164,8 @@ def explain_route(
         return
     what = f"{answer.route}, " if answer.route else ""
     print(printable(f"{what}{enum_of(answer, 'strategy') or 'priority'}, {answer.input_tokens} input tokens"))
-    print_table(
-        ["#", "MODEL", "EXPECTED", "AT MOST", "QUALITY", "SCORE", "FIRST TOKEN", "ERRORS", "DROPPED"],
-        [_row_of(candidate) for candidate in answer.candidates],
-    )
+    headings = ["#", "MODEL", "EXPECTED", "AT MOST", "QUALITY", "SCORE", "FIRST TOKEN", "LATENCY", "ERRORS"]
+    print_table([*headings, "DROPPED"], [_row_of(candidate) for candidate in answer.candidates])
 
 
 @app.command("targets")
@@ -201,6 +199,7 @@ def _row_of(candidate: "RouteCandidate") -> list[str]:
         optional_of(candidate, "quality_score", _number),
         optional_of(candidate, "strategy_score", _number),
         _in_ms(milliseconds_of(candidate, "time_to_first_token")),
+        _in_ms(milliseconds_of(candidate, "latency")),
         optional_of(candidate, "error_rate", _percent),
         f"{dropped}: {candidate.exclusion_detail}" if dropped else "",
     ]

@@ -78,6 +78,7 @@ class Explainer:
             described.quality_score = candidate.quality_score
         health = self._router.health.of(candidate.name)
         _set_seconds(described, "time_to_first_token", health.observations.time_to_first_token)
+        _set_seconds(described, "latency", health.observations.latency)
         error_rate = health.breaker.error_rate(self._router.health.now())
         if error_rate is not None:
             described.error_rate = error_rate

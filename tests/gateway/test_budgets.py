@@ -15,11 +15,21 @@ from aigateway.errors import BudgetExceededError, GatewayError
 from aigateway.v1.api_key_pb2 import ApiKey
 from aigateway.v1.model_pb2 import Model, Price
 from aigateway.v1.provider_pb2 import Provider
+from aigateway.v1.route_pb2 import RetryPolicy, Route, RouteTarget
 from aigateway.v1.tenant_pb2 import Budget, Tenant
 from aigateway.v1.usage_service_pb2 import LimitKind, LimitUsage
 from tests.gateway.callers import CallUnderWay
 from tests.support.gateway import Gateway, client_of, running_gateway
-from tests.support.upstream import MODEL, Exchange, Upstream, completion, send_json, silent, talking
+from tests.support.upstream import (
+    MODEL,
+    Exchange,
+    Upstream,
+    answer_well,
+    completion,
+    send_json,
+    silent,
+    talking,
+)
 
 PRICE = Price(input_nanos_per_million=1_000_000_000, output_nanos_per_million=4_000_000_000)
 #: What each answer of the upstream costs: 5 tokens in, 2 out.
@@ -124,6 +134,51 @@ async def test_calls_that_end_badly_hold_nothing_for_long(upstream: Upstream, st
             await asyncio.sleep(0.02)
         records = [record async for record in its.client.usage.list_records("tenants/acme")]
         assert day.used == sum(record.cost.total_nanos for record in records) > 0
+
+
+async def test_each_attempt_of_a_call_holds_and_settles_its_own_money(
+    upstream: Upstream, state_dir: Path
+) -> None:
+    """The first may be billed for what it never said, the second is refused for nothing, the third serves."""
+    async with budgeted(state_dir, upstream, Budget(daily_nanos=10**9)) as its:
+        admin = its.gateway.client.admin
+        models = []
+        for number, factor in enumerate((3, 5, 1)):
+            price = Price(
+                input_nanos_per_million=factor * PRICE.input_nanos_per_million,
+                output_nanos_per_million=factor * PRICE.output_nanos_per_million,
+            )
+            made = Model(provider_model=f"{MODEL}-{number}", price=price)
+            models.append((await admin.models.create("providers/local", made, model_id=f"m{number}")).name)
+        policy = RetryPolicy(max_attempts=1)
+        policy.attempt_timeout.FromMilliseconds(300)
+        targets = [RouteTarget(model=name) for name in models]
+        await admin.routes.create(Route(targets=targets, retry_policy=policy), route_id="three")
+        held: list[int] = []
+
+        async def serve(exchange: Exchange) -> None:
+            held.append((await its.day()).held)
+            match exchange.json["model"].rpartition("-")[2]:
+                case "0":
+                    await silent(exchange)
+                case "1":
+                    await send_json(exchange, {"error": {"message": "no"}}, status=500)
+                case _:
+                    await answer_well(exchange)
+
+        upstream.script = serve
+        answer = await its.client.chat.create("three", "hello", max_output_tokens=10)
+
+        lost, refused, served = answer.attempts
+        assert lost.cost.total_nanos > 0
+        assert refused.cost.total_nanos == 0
+        assert served.cost.total_nanos > 0
+        assert answer.cost.total_nanos == lost.cost.total_nanos + served.cost.total_nanos
+        # Each holds the most that it can cost, and nothing of the one before it is held any more.
+        assert held == pytest.approx([3 * held[2], 5 * held[2], held[2]], rel=0.001)
+        while (day := await its.day()).held:
+            await asyncio.sleep(0.02)
+        assert day.used == answer.cost.total_nanos
 
 
 async def test_a_model_without_a_price_is_refused_unless_an_admin_says_otherwise(

@@ -215,6 +215,41 @@ async def test_explaining_asks_nobody_and_tells_costs(routed: Gateway, provider_
     assert provider_upstream.exchanges == []
 
 
+async def test_explaining_tells_how_fast_and_how_well_targets_were(
+    routed: Gateway, provider_upstream: Upstream
+) -> None:
+    for name in ("asked", "streamed", "failing"):
+        await add_model(routed, provider_upstream, name, disabled=False)
+    route = await add_route(routed, ["asked", "streamed", "failing", "mini"])
+
+    async def slowly(exchange: Exchange) -> None:
+        await asyncio.sleep(0.1)
+        await answer_well(exchange)
+
+    provider_upstream.script = slowly
+    await routed.client.chat.create("p-asked/asked", "hello")
+    async with routed.client.chat.stream("p-streamed/streamed", "hello") as stream:
+        await stream.final_completion()
+    provider_upstream.script = refuse(404, "model_not_found")
+    with pytest.raises(errors.GatewayError):
+        await routed.client.chat.create("p-failing/failing", "hello")
+    provider_upstream.script = refuse(503)
+    with pytest.raises(errors.GatewayError):
+        await routed.client.chat.create("p-failing/failing", "hello")
+
+    explained = await routed.client.chat.explain_route(route, "hello")
+    asked, streamed, failing, _ = explained.candidates
+    assert 100 <= asked.latency.ToMilliseconds() < 1000
+    assert not asked.HasField("time_to_first_token")
+    assert asked.error_rate == 0
+    assert 100 <= streamed.time_to_first_token.ToMilliseconds() <= streamed.latency.ToMilliseconds()
+    assert not failing.HasField("latency")
+    assert failing.error_rate == 4 / 5
+    for name in ("asked", "streamed", "failing"):
+        model = Model(name=f"providers/p-{name}/models/{name}", disabled=True)
+        await routed.client.admin.models.update(model, update_mask=["disabled"])
+
+
 async def test_the_order_goes_by_this_request_not_by_list_prices(
     routed: Gateway, provider_upstream: Upstream
 ) -> None:

@@ -410,6 +410,7 @@ class RouteCandidate(_message.Message):
     STRATEGY_SCORE_FIELD_NUMBER: _builtins.int
     TIME_TO_FIRST_TOKEN_FIELD_NUMBER: _builtins.int
     ERROR_RATE_FIELD_NUMBER: _builtins.int
+    LATENCY_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """Format: providers/{provider}/models/{model}"""
     provider_model: _builtins.str
@@ -436,6 +437,10 @@ class RouteCandidate(_message.Message):
     def time_to_first_token(self) -> _duration_pb2.Duration:
         """Recent time to the first token. Unset when not known."""
 
+    @_builtins.property
+    def latency(self) -> _duration_pb2.Duration:
+        """Recent time of whole attempts that served. Unset when not known."""
+
     def __init__(
         self,
         *,
@@ -450,10 +455,11 @@ class RouteCandidate(_message.Message):
         strategy_score: _builtins.float | None = ...,
         time_to_first_token: _duration_pb2.Duration | None = ...,
         error_rate: _builtins.float | None = ...,
+        latency: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_error_rate", b"_error_rate", "_estimated_cost_nanos", b"_estimated_cost_nanos", "_maximum_cost_nanos", b"_maximum_cost_nanos", "_quality_score", b"_quality_score", "_strategy_score", b"_strategy_score", "error_rate", b"error_rate", "estimated_cost_nanos", b"estimated_cost_nanos", "maximum_cost_nanos", b"maximum_cost_nanos", "quality_score", b"quality_score", "strategy_score", b"strategy_score", "time_to_first_token", b"time_to_first_token"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_error_rate", b"_error_rate", "_estimated_cost_nanos", b"_estimated_cost_nanos", "_maximum_cost_nanos", b"_maximum_cost_nanos", "_quality_score", b"_quality_score", "_strategy_score", b"_strategy_score", "error_rate", b"error_rate", "estimated_cost_nanos", b"estimated_cost_nanos", "latency", b"latency", "maximum_cost_nanos", b"maximum_cost_nanos", "quality_score", b"quality_score", "strategy_score", b"strategy_score", "time_to_first_token", b"time_to_first_token"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_error_rate", b"_error_rate", "_estimated_cost_nanos", b"_estimated_cost_nanos", "_maximum_cost_nanos", b"_maximum_cost_nanos", "_quality_score", b"_quality_score", "_strategy_score", b"_strategy_score", "error_rate", b"error_rate", "estimated_cost_nanos", b"estimated_cost_nanos", "exclusion", b"exclusion", "exclusion_detail", b"exclusion_detail", "maximum_cost_nanos", b"maximum_cost_nanos", "model", b"model", "provider_model", b"provider_model", "quality_score", b"quality_score", "rank", b"rank", "strategy_score", b"strategy_score", "time_to_first_token", b"time_to_first_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_error_rate", b"_error_rate", "_estimated_cost_nanos", b"_estimated_cost_nanos", "_maximum_cost_nanos", b"_maximum_cost_nanos", "_quality_score", b"_quality_score", "_strategy_score", b"_strategy_score", "error_rate", b"error_rate", "estimated_cost_nanos", b"estimated_cost_nanos", "exclusion", b"exclusion", "exclusion_detail", b"exclusion_detail", "latency", b"latency", "maximum_cost_nanos", b"maximum_cost_nanos", "model", b"model", "provider_model", b"provider_model", "quality_score", b"quality_score", "rank", b"rank", "strategy_score", b"strategy_score", "time_to_first_token", b"time_to_first_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__error_rate: _TypeAlias = _typing.Literal["error_rate"]  # noqa: Y015
     _WhichOneofArgType__error_rate: _TypeAlias = _typing.Literal["_error_rate", b"_error_rate"]  # noqa: Y015
