@@ -140,8 +140,20 @@ class ChatFormat(MediaFormat, Protocol):
 class EmbeddingsFormat(Protocol):
     """How one family of providers writes embeddings: pure functions, no I/O."""
 
-    def render_embeddings(self, request: CreateEmbeddingsRequest, target: Target) -> bytes:
-        """The body to send; raises FEATURE_NOT_SUPPORTED for what the format cannot say."""
+    def most_inputs(self, target: Target) -> int | None:
+        """How many inputs one body may hold; None for as many as a request may have.
+
+        More inputs than that are sent in several requests: see ``pipeline/embeddings_batch.py``.
+        """
+        ...
+
+    def render_embeddings(
+        self, request: CreateEmbeddingsRequest, target: Target, *, first_input: int = 0
+    ) -> bytes:
+        """The body to send; raises FEATURE_NOT_SUPPORTED for what the format cannot say.
+
+        ``first_input`` is the place of its first input among all that the caller gave, for faults to name.
+        """
         ...
 
     def parse_embeddings(
