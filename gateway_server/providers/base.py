@@ -180,6 +180,10 @@ class EmbeddingsFormat(Protocol):
 class CountTokensFormat(MediaFormat, Protocol):
     """How one family of providers counts the tokens of a conversation: pure functions, no I/O."""
 
+    def counts(self, target: Target) -> bool:
+        """Whether the model's tokens are counted, as far as its name tells; if not, the gateway estimates."""
+        ...
+
     def render_count(self, request: CountTokensRequest, target: Target) -> bytes:
         """The body to send; raises FEATURE_NOT_SUPPORTED for what the format cannot say."""
         ...
@@ -191,7 +195,10 @@ class CountTokensFormat(MediaFormat, Protocol):
     def parse_error(
         self, status: int, headers: Mapping[str, str], body: bytes, target: Target
     ) -> GatewayError:
-        """As in ChatFormat."""
+        """As in ChatFormat.
+
+        FEATURE_NOT_SUPPORTED when the provider answers that it does not count for this model.
+        """
         ...
 
 
