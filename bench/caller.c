@@ -28,7 +28,7 @@
 #include <unistd.h>
 
 enum {
-    MAX_CALLERS = 256, MAX_REQUEST = 8192, READ_SIZE = 1 << 17, MAX_FRAME = 16384, STREAM_WINDOW = 1 << 24,
+    MAX_CALLERS = 256, MAX_REQUEST = 1 << 15, READ_SIZE = 1 << 17, MAX_FRAME = 16384, STREAM_WINDOW = 1 << 24,
     HEAD = 9, MAX_INDEXED = 128, MAX_NAME = 64, MAX_VALUE = 512, GRACE_SECONDS = 30
 };
 enum { DATA = 0, HEADERS = 1, RST_STREAM = 3, SETTINGS = 4, PING = 6, GOAWAY = 7, WINDOW_UPDATE = 8, CONTINUATION = 9 };
@@ -207,7 +207,11 @@ static void start_call(caller *k) {
     under_way++;
     k->start = now();
     put_frame(c, HEADERS, END_HEADERS, k->stream, headers, render_headers(c, headers));
-    put_frame(c, DATA, END_STREAM, k->stream, body, length);
+    for (size_t sent = 0; sent < length;) {
+        size_t part = length - sent < MAX_FRAME ? length - sent : MAX_FRAME;
+        put_frame(c, DATA, sent + part == length ? END_STREAM : 0, k->stream, body + sent, part);
+        sent += part;
+    }
     flush(c);
 }
 

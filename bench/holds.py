@@ -17,7 +17,7 @@ from gateway_server.call import BudgetLimit, CallContext, Principal, RateLimit
 from gateway_server.clock import SystemClock
 from gateway_server.ids import new_id
 from gateway_server.limits.budget_book import BudgetBook
-from gateway_server.limits.limiter import RateLimiter
+from gateway_server.limits.limiter import Claim, RateLimiter
 from gateway_server.metrics import Metrics
 from gateway_server.storage.budgets import BudgetRepository
 from gateway_server.storage.engine import open_store
@@ -75,9 +75,8 @@ async def _run(folder: Path) -> None:
 
     async def admit() -> None:
         call.trailing_metadata.clear()
-        grant = await limiter.admit(
-            call, call.principal.rate_limits, group="acme", model_names=("m",), tokens=300, lease="l"
-        )
+        claim = Claim("acme", call.principal.rate_limits)
+        [grant] = await limiter.admit(call, [claim], model_names=("m",), tokens=300, lease="l")
         grant.settle(0)
 
     async def journalled() -> None:

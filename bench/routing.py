@@ -63,6 +63,20 @@ def router_of(targets: int, strategy: RoutingStrategy.ValueType) -> Router:
     )
 
 
+def call_of() -> CallContext:
+    """A call of somebody who may use anything, with an hour's time."""
+    clock = SystemClock()
+    return CallContext(
+        "id",
+        "CreateChatCompletion",
+        Principal("acme", "k", frozenset()),
+        clock,
+        clock.now(),
+        clock.monotonic(),
+        clock.monotonic() + 3600,
+    )
+
+
 def _microseconds(router: Router, request: CreateChatCompletionRequest, call: CallContext) -> float:
     """The lowest of some rounds."""
     best = float("inf")
@@ -82,16 +96,7 @@ def main(counts: Sequence[int] = (1, 5, 50, 500)) -> None:
     request = CreateChatCompletionRequest(
         model="all", messages=[Message(role=Role.ROLE_USER, parts=[ContentPart(text=text)])]
     )
-    clock = SystemClock()
-    call = CallContext(
-        "id",
-        "CreateChatCompletion",
-        Principal("acme", "k", frozenset()),
-        clock,
-        clock.now(),
-        clock.monotonic(),
-        clock.monotonic() + 3600,
-    )
+    call = call_of()
     print("| strategy | " + " | ".join(f"{count} targets, us" for count in counts) + " |")
     print("| --- |" + " ---: |" * len(counts))
     for strategy in RoutingStrategy.values()[1:]:

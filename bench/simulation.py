@@ -255,6 +255,9 @@ class _Account:
         self.served: Any = None
         self.model = ""
 
+    def leave(self, candidate: Candidate) -> None:
+        """Nothing is limited here."""
+
 
 _REQUEST: Final = CreateChatCompletionRequest(
     model="all", messages=[Message(role=Role.ROLE_USER, parts=[ContentPart(text=TextPart(text="four"))])]

@@ -8,7 +8,7 @@ import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import Final
 
 import grpc
@@ -20,9 +20,11 @@ from gateway_server.auth.authenticator import Authenticator
 from gateway_server.auth.keys import PepperError, Peppers, check_peppers, load_peppers
 from gateway_server.bootstrap import Bootstrap
 from gateway_server.clock import SystemClock
-from gateway_server.errors import GatewayError, not_implemented
+from gateway_server.errors import GatewayError
 from gateway_server.guardrails.book import ProfileBook
 from gateway_server.guardrails.detectors import TextModels
+from gateway_server.guardrails.score_cache import CachedModels
+from gateway_server.guardrails.text.models import load_models
 from gateway_server.ids import new_id
 from gateway_server.limits.admission import Admission
 from gateway_server.limits.budget_book import BudgetBook
@@ -54,6 +56,7 @@ from gateway_server.router.following import CatalogFollower
 from gateway_server.router.health import HealthBook
 from gateway_server.router.retries import TryPolicy
 from gateway_server.router.router import Router
+from gateway_server.router.shared_health import SharedHealth
 from gateway_server.rpc.admin.base import AdminDependencies
 from gateway_server.rpc.admin.servicer import AdminServicer
 from gateway_server.rpc.chat import ChatServicer
@@ -260,6 +263,7 @@ async def _start(
     await feed.poll()  # what changes from here on, while the catalog is read too, will be told
     expectation = OutputExpectation()
     router, follower = await _router(settings, base, feed, expectation, metrics)
+    metrics.watch_breakers(router.breaker_states)
     upstream = Upstream(
         base.transport,
         UpstreamLimits(
@@ -274,6 +278,10 @@ async def _start(
         shared_limits = RedisLimits(redis_url, clock=base.clock, metrics=metrics)
         await shared_limits.start()
         stack.push_async_callback(shared_limits.close)
+        if settings.target_breaker:
+            shared_health = SharedHealth(redis_url, router, clock=base.clock, metrics=metrics)
+            await shared_health.start()
+            stack.push_async_callback(shared_health.close)
     limiter = RateLimiter(
         clock=base.clock, metrics=metrics, shared=shared_limits, processes=lambda: registry.living
     )
@@ -380,14 +388,10 @@ async def _end_process(ledger: Ledger, settlements: Settlements, journal: Journa
     await asyncio.to_thread(journal.close, delete=not left)
 
 
-def load_models() -> TextModels:
-    """Raises NOT_IMPLEMENTED."""
-    raise not_implemented("guardrails that judge texts")
-
-
 async def _profiles(base: _Base, feed: ChangeFeed) -> ProfileBook:
     """The guardrail profiles, followed as they change."""
-    book = ProfileBook(GuardrailProfileRepository(base.store, base.clock).list_all, load_models)
+    models: Callable[[], TextModels] = cache(lambda: CachedModels(load_models()))
+    book = ProfileBook(GuardrailProfileRepository(base.store, base.clock).list_all, models)
     await book.refresh()
     feed.subscribe(book.on_changes)
     return book

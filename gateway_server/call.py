@@ -1,9 +1,10 @@
 """What is known of one call while it is served, from the front door to the ledger."""
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, Self
 
 from aigateway.v1.permission_pb2 import Scope
+from aigateway.v1.tenant_pb2 import RateLimits
 from gateway_server.clock import Clock
 
 
@@ -19,6 +20,21 @@ class RateLimit:
     requests_per_minute: int | None = None
     tokens_per_minute: int | None = None
     max_concurrent_requests: int | None = None
+
+    @classmethod
+    def of(cls, owner: str, limits: RateLimits, *, model: str = "") -> Self:
+        """What the contract's message says."""
+        return cls(
+            owner,
+            model,
+            requests_per_minute=(
+                limits.requests_per_minute if limits.HasField("requests_per_minute") else None
+            ),
+            tokens_per_minute=limits.tokens_per_minute if limits.HasField("tokens_per_minute") else None,
+            max_concurrent_requests=(
+                limits.max_concurrent_requests if limits.HasField("max_concurrent_requests") else None
+            ),
+        )
 
     @property
     def limits_something(self) -> bool:

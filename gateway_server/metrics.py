@@ -5,10 +5,12 @@ conventions; ``aigateway_*`` are our own. Labels are bounded: methods, codes, pr
 rules, never tenants, keys or anything that a caller chooses.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
 
 from aigateway.v1.routing_pb2 import GuardrailAction, GuardrailResult
 from aigateway.v1.usage_pb2 import TokenUsage
@@ -40,6 +42,28 @@ class RpcObserver:
         counter.inc()
         self._in_flight.dec()
         self._seconds.observe(seconds)
+
+
+#: The states of breakers, as the router names them.
+_BREAKER_STATES: Final = ("closed", "open", "half_open")
+
+
+class _BreakerStates(Collector):
+    """The state of each target's breaker at the time of a scrape: it changes by itself as time goes by."""
+
+    def __init__(self, states: Callable[[], Iterable[tuple[str, str]]]) -> None:
+        self._states = states
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        family = GaugeMetricFamily(
+            "aigateway_target_breaker_state",
+            "1 for the state that the breaker of a target is in, 0 for the others.",
+            labels=("target", "state"),
+        )
+        for target, current in self._states():
+            for state in _BREAKER_STATES:
+                family.add_metric((target, state), 1 if state == current else 0)
+        yield family
 
 
 class Metrics:
@@ -105,6 +129,11 @@ class Metrics:
             "1 while rate limits are counted together with other processes, else 0.",
             registry=self.registry,
         )
+        self.target_health_shared = Gauge(
+            "aigateway_target_health_shared",
+            "1 while this process hears from others how targets are doing, else 0.",
+            registry=self.registry,
+        )
         self._cooldowns = Counter(
             "aigateway_target_cooldowns",
             "How often a target was left alone for a while, by the reason.",
@@ -159,6 +188,10 @@ class Metrics:
             self._guardrail_results.labels(*rule, action).inc()
             for kind, count in result.findings.items():
                 self._guardrail_findings.labels(*rule, kind).inc(count)
+
+    def watch_breakers(self, states: Callable[[], Iterable[tuple[str, str]]]) -> None:
+        """Shows from now on the states of breakers by targets. They are asked for from another thread."""
+        self.registry.register(_BreakerStates(states))
 
     def count_degraded_check(self) -> None:
         """Rate limits were checked without the shared store."""

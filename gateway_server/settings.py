@@ -49,8 +49,8 @@ class Settings(BaseSettings):
     database_url: str = Field("", description="SQLAlchemy URL of the store. Empty: SQLite in state_dir.")
     redis_url: SecretStr = Field(
         SecretStr(""),
-        description="Where several processes share their rate limits, for example redis://localhost:6379. "
-        "Empty: each process counts by itself.",
+        description="Where several processes share their rate limits and what they know of targets, for "
+        "example redis://localhost:6379. Empty: each process is on its own.",
     )
     admin_key: SecretStr = Field(
         SecretStr(""),

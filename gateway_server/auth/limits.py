@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Literal
 
 from aigateway.v1.api_key_pb2 import ApiKey
-from aigateway.v1.tenant_pb2 import Budget, RateLimits, Tenant
+from aigateway.v1.tenant_pb2 import Budget, Tenant
 from gateway_server.call import BudgetLimit, RateLimit
 from gateway_server.resource_names import parse_api_key
 
@@ -15,8 +15,8 @@ def rate_limits(tenant: Tenant, api_key: ApiKey) -> tuple[RateLimit, ...]:
 
     A kind of limit that the key's override names is the key's own; the key shares the others with its tenant.
     """
-    own = _rate_limit(api_key.name, "", api_key.rate_limits_override)
-    shared = _rate_limit(tenant.name, "", tenant.rate_limits)
+    own = RateLimit.of(api_key.name, api_key.rate_limits_override)
+    shared = RateLimit.of(tenant.name, tenant.rate_limits)
     shared = replace(
         shared,
         requests_per_minute=None if own.requests_per_minute is not None else shared.requests_per_minute,
@@ -25,20 +25,10 @@ def rate_limits(tenant: Tenant, api_key: ApiKey) -> tuple[RateLimit, ...]:
             None if own.max_concurrent_requests is not None else shared.max_concurrent_requests
         ),
     )
-    models = (_rate_limit(tenant.name, each.model, each.rate_limits) for each in tenant.model_rate_limits)
-    return tuple(limit for limit in (own, shared, *models) if limit.limits_something)
-
-
-def _rate_limit(owner: str, model: str, limits: RateLimits) -> RateLimit:
-    return RateLimit(
-        owner,
-        model,
-        requests_per_minute=limits.requests_per_minute if limits.HasField("requests_per_minute") else None,
-        tokens_per_minute=limits.tokens_per_minute if limits.HasField("tokens_per_minute") else None,
-        max_concurrent_requests=(
-            limits.max_concurrent_requests if limits.HasField("max_concurrent_requests") else None
-        ),
+    models = (
+        RateLimit.of(tenant.name, each.rate_limits, model=each.model) for each in tenant.model_rate_limits
     )
+    return tuple(limit for limit in (own, shared, *models) if limit.limits_something)
 
 
 def budget_limits(tenant: Tenant, api_key: ApiKey) -> tuple[BudgetLimit, ...]:

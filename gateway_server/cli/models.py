@@ -8,7 +8,7 @@ import typer
 from gateway_server.cli.edit import Edit, parse_enums
 from gateway_server.cli.money import dollars_of, nanos_of
 from gateway_server.cli.names import last_id, model_name, provider_name, provider_parent, short_name
-from gateway_server.cli.options import Clear, Described, Etag
+from gateway_server.cli.options import Clear, Etag, Limited
 from gateway_server.cli.output import enums_of, optional_of, show, show_all
 from gateway_server.cli.session import Session, with_session
 
@@ -23,7 +23,7 @@ Name = Annotated[
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelOptions(Described):
+class ModelOptions(Limited):
     """The fields of a model."""
 
     provider_model: Annotated[
@@ -67,6 +67,7 @@ class ModelOptions(Described):
         from aigateway.types import Model
 
         super().write(edit)
+        self.write_limits(edit, "rate_limits")
         edit.set(
             provider_model=self.provider_model,
             capabilities=parse_enums(Model, "capabilities", self.capability or ()),

@@ -33,7 +33,7 @@ class Described:
 
 @dataclass(frozen=True, kw_only=True)
 class Limited(Described):
-    """What may be limited: tenants, keys and providers."""
+    """What may be limited: tenants, keys, providers and models."""
 
     requests_per_minute: Annotated[int | None, typer.Option(min=0, help="Requests a minute.")] = None
     tokens_per_minute: Annotated[int | None, typer.Option(min=0, help="Tokens a minute, in and out.")] = None

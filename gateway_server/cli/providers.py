@@ -2,9 +2,9 @@
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -12,7 +12,7 @@ from gateway_server.cli import exit_codes
 from gateway_server.cli.edit import Edit, parse_config
 from gateway_server.cli.names import last_id, provider_name, short_name
 from gateway_server.cli.options import Clear, Etag, Limited
-from gateway_server.cli.output import milliseconds_of, printable, show, show_all, time_of, to_json
+from gateway_server.cli.output import enum_of, milliseconds_of, printable, show, show_all, time_of, to_json
 from gateway_server.cli.provider_setup import (
     AddedModels,
     Choice,
@@ -24,9 +24,12 @@ from gateway_server.cli.provider_setup import (
 from gateway_server.cli.session import Session, with_session
 
 if TYPE_CHECKING:
-    from aigateway.types import CheckProviderResponse
+    from aigateway.types import CheckProviderResponse, TargetState
 
 app = typer.Typer(help="Accounts and servers that run models.", no_args_is_help=True)
+
+#: How a model may be doing, the worst first.
+_CONDITIONS: Final = ("open", "half-open", "left alone", "closed")
 
 Name = Annotated[str, typer.Argument(metavar="PROVIDER", help="Its id, or providers/ID.")]
 
@@ -86,7 +89,14 @@ class AddOptions(ProviderOptions):
 @app.command("list")
 @with_session
 def list_providers(session: Session) -> None:
-    """Lists providers, newest first."""
+    """Lists providers, newest first.
+
+    TARGETS tells how those of their models that calls went to are doing, as the gateway that answers sees it:
+    what is worst, and of how many. `ai-gateway routes targets` lists each.
+    """
+    states: list[TargetState] = []
+    if not session.as_json:
+        states = list(session.client.admin.routes.list_target_states())
     show_all(
         session,
         session.client.admin.providers.list(),
@@ -95,6 +105,7 @@ def list_providers(session: Session) -> None:
             ("TYPE", lambda provider: provider.provider_type),
             ("NAME", lambda provider: provider.display_name),
             ("STATE", lambda provider: "disabled" if provider.disabled else "enabled"),
+            ("TARGETS", lambda provider: _worst_of(provider.name, states)),
             ("BASE URL", lambda provider: provider.base_url),
             ("CREDENTIAL", lambda provider: provider.credential_ref),
             ("CREATED (UTC)", lambda provider: time_of(provider, "create_time")),
@@ -205,6 +216,21 @@ def delete_provider(session: Session, name: Name, etag: Etag = "") -> None:
     """Deletes a provider that has no models left."""
     session.client.admin.providers.delete(provider_name(name), etag=etag)
     session.tell_deleted(provider_name(name))
+
+
+def _worst_of(provider: str, states: Iterable["TargetState"]) -> str:
+    """How the models of a provider are doing: ``open 1/3``; empty when no call went to any."""
+    found = [_condition_of(state) for state in states if state.model.startswith(f"{provider}/models/")]
+    for condition in _CONDITIONS:
+        if condition in found:
+            return f"{condition} {found.count(condition)}/{len(found)}"
+    return ""
+
+
+def _condition_of(state: "TargetState") -> str:
+    """The state of its breaker, or that it is left alone for another reason."""
+    breaker = enum_of(state, "breaker_state")
+    return "left alone" if breaker == "closed" and state.cooldown_reason else breaker
 
 
 def _render_check(name: str, checked: "CheckProviderResponse") -> str:

@@ -18,6 +18,7 @@ from gateway_server.guardrails.machines import (
 )
 from gateway_server.guardrails.pii import DEFAULT_ENTITY_TYPES, RECOGNIZERS, WINDOW, PiiScanner, Recognizer
 from gateway_server.guardrails.pii.presidio import find_recognizer
+from gateway_server.guardrails.text.models import CATEGORIES
 
 Roles = frozenset[Role.ValueType]
 
@@ -29,7 +30,6 @@ DEFAULT_PII_MIN_SCORE: Final = 0.6
 DEFAULT_MIN_SCORE: Final = 0.5
 #: What is taken off for content that was retrieved, where a rule is strict about it.
 STRICTNESS: Final = 0.2
-CATEGORIES: Final = ("hate", "harassment", "sexual", "violence", "self_harm", "illicit")
 
 _MAX_PATTERN_MEMORY: Final = 64 << 20
 _PLACEHOLDERS: Final = {

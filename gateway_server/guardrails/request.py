@@ -164,20 +164,23 @@ class RequestGuard:
         Raises GUARDRAIL_BLOCKED, GUARDRAIL_FAILED.
         """
         is_changed = False
+        texts = slots_of(request)
         for tally in self._tallies:
             if tally.failure:
                 continue
             self.current = tally
-            slots = [slot for slot in slots_of(request) if slot.text and slot.role in tally.rule.roles]
+            slots = [slot for slot in texts if slot.text and slot.role in tally.rule.roles]
             if not slots:
                 continue
             tally.has_looked = True
             detector = tally.rule.detector
             if isinstance(detector, Attack | Moderation):
                 self._judge(tally, detector, slots)
-            else:
-                for slot in slots:
-                    is_changed |= self._rewrite(tally, slot)
+                continue
+            rewritten = [self._rewrite(tally, slot) for slot in slots]
+            if any(rewritten):
+                is_changed = True
+                texts = slots_of(request)
         return is_changed
 
     def _rewrite(self, tally: Tally, slot: Slot) -> bool:

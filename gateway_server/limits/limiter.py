@@ -6,7 +6,8 @@ again, with its share of every limit, or refuses, as the tenant wants it: see do
 
 import logging
 from collections.abc import Callable, Sequence
-from typing import Final, Protocol
+from contextlib import suppress
+from typing import Final, NamedTuple, Protocol
 
 from aigateway.v1.error_reason_pb2 import ErrorReason
 from aigateway.v1.usage_service_pb2 import LimitKind, LimitUsage
@@ -17,8 +18,10 @@ from gateway_server.limits.buckets import Buckets
 from gateway_server.limits.checks import (
     CONCURRENT,
     MINUTE,
+    REQUESTS,
     TOKENS,
     Check,
+    Refusal,
     Taken,
     checks_of,
     describe_remaining,
@@ -51,8 +54,16 @@ class SharedLimits(Protocol):
         """As ``Buckets.take``. Raises LimitsAwayError; a cancel leaves nothing taken."""
         ...
 
+    async def look(self, group: str, checks: Sequence[Check]) -> list[Refusal]:
+        """What ``take`` would be refused by; takes nothing. Raises LimitsAwayError."""
+        ...
+
     def settle(self, group: str, checks: Sequence[Check], lease: str, corrections: Sequence[int]) -> None:
         """As ``Buckets.settle``, soon; never waits, never fails."""
+        ...
+
+    def give_back(self, group: str, checks: Sequence[Check], lease: str) -> None:
+        """Undoes what was taken, at once; never waits, never fails."""
         ...
 
     async def used(self, group: str, checks: Sequence[Check]) -> list[int]:
@@ -60,28 +71,46 @@ class SharedLimits(Protocol):
         ...
 
 
+class Claim(NamedTuple):
+    """Limits that a call has to pass, and ``group``, who they all belong to: what is counted in one step.
+
+    ``is_told`` is whether the caller may know how much is left of them: not where others use it up too.
+    """
+
+    group: str
+    limits: tuple[RateLimit, ...]
+    is_told: bool = True
+
+
 class Grant:
-    """Room that one call has been given in each limit that applies."""
+    """Room that one call has been given in each limit of a claim."""
 
     __slots__ = ("_end",)
 
-    def __init__(self, end: Callable[[int | None], None] | None = None) -> None:
-        """``end`` is called once, with the tokens of the call."""
+    def __init__(self, end: Callable[[int, int | None], None] | None = None) -> None:
+        """``end`` is called once, with the requests and the tokens of the call."""
         self._end = end
 
-    def settle(self, tokens: int | None) -> None:
-        """Ends the call: gives back its places, and corrects its tokens to what they were.
+    def settle(self, tokens: int | None, *, requests: int = 1) -> None:
+        """Ends the call: gives back its places, and corrects its requests and tokens to what they were.
 
         ``tokens`` is None when they are not known; the estimate stands then. The second time does nothing.
         Never waits.
         """
         end, self._end = self._end, None
         if end is not None:
-            end(tokens)
+            end(requests, tokens)
+
+
+class _Part(NamedTuple):
+    """The checks of one claim."""
+
+    claim: Claim
+    checks: list[Check]
 
 
 class RateLimiter:
-    """Requests and tokens a minute, and requests under way; all limits of a call in one step."""
+    """Requests and tokens a minute, and requests under way; all limits of a call or none of them."""
 
     def __init__(
         self, *, clock: Clock, metrics: Metrics, shared: SharedLimits | None, processes: Callable[[], int]
@@ -96,45 +125,83 @@ class RateLimiter:
     async def admit(
         self,
         call: CallContext,
-        limits: tuple[RateLimit, ...],
+        claims: Sequence[Claim],
         *,
-        group: str,
         model_names: tuple[str, ...],
         tokens: int,
         lease: str,
-    ) -> Grant:
+    ) -> list[Grant]:
         """Takes one request, ``tokens`` tokens and one place in every limit that fits, or nothing at all.
 
-        ``group`` is who all the limits belong to, ``model_names`` are the names a glob may mean the model by,
-        and ``lease`` is a name of its own for what is taken. Raises RATE_LIMIT_EXCEEDED, LIMITER_UNAVAILABLE.
-        A cancel leaves nothing taken.
+        Gives a grant for each claim. ``model_names`` are the names a glob may mean the model by, and
+        ``lease`` is a name of its own for what is taken. Raises RATE_LIMIT_EXCEEDED, told of the limit that
+        is longest in the way, and LIMITER_UNAVAILABLE. A cancel leaves nothing taken.
         """
-        if not limits:
-            return _NOTHING
-        checks = checks_of(limits, model_names=model_names, tokens=tokens)
-        if not checks:
-            return _NOTHING
+        parts = _parts_of(claims, model_names, tokens, share=1)
+        if not any(part.checks for part in parts):
+            return [_NOTHING] * len(parts)
         lease_seconds = max(call.remaining(), 0.0) + _LEASE_MARGIN_SECONDS
         if self._shared is not None:
             try:
-                taken = await self._shared.take(group, checks, lease, lease_seconds=lease_seconds)
+                return await self._admit_shared(self._shared, call, parts, lease, lease_seconds)
             except LimitsAwayError:
                 self._metrics.count_degraded_check()
                 if call.principal.refuses_without_limiter:
                     raise _unavailable(call) from None
-                share = max(self._processes(), 1)
-                checks = checks_of(limits, model_names=model_names, tokens=tokens, share=share)
-            else:
-                self._check(call, checks, taken, degraded=False)
-                shared = self._shared
-                return Grant(lambda used: shared.settle(group, checks, lease, _corrections(checks, used)))
+            parts = _parts_of(claims, model_names, tokens, share=max(self._processes(), 1))
+        return self._admit_here(call, parts, lease, lease_seconds)
+
+    def _admit_here(
+        self, call: CallContext, parts: Sequence[_Part], lease: str, lease_seconds: float
+    ) -> list[Grant]:
+        """Takes of all parts in one step."""
         now = self._now()
-        lease_end = now + micros_of_seconds(lease_seconds)
-        taken = self._buckets.take(checks, lease, now=now, lease_end=lease_end)
-        self._check(call, checks, taken, degraded=self._shared is not None)
-        return Grant(
-            lambda used: self._buckets.settle(checks, lease, _corrections(checks, used), now=self._now())
-        )
+        checks = [check for part in parts for check in part.checks]
+        taken = self._buckets.take(checks, lease, now=now, lease_end=now + micros_of_seconds(lease_seconds))
+        if taken.refusals:
+            raise self._refused(taken.refusals, degraded=self._shared is not None)
+        remaining = iter(taken.remaining)
+        for part in parts:
+            _tell(call, part, [next(remaining) for _ in part.checks])
+        return [self._grant_here(part, lease) for part in parts]
+
+    def _grant_here(self, part: _Part, lease: str) -> Grant:
+        def end(requests: int, tokens: int | None) -> None:
+            corrections = _corrections(part.checks, requests, tokens)
+            self._buckets.settle(part.checks, lease, corrections, now=self._now())
+
+        return Grant(end) if part.checks else _NOTHING
+
+    async def _admit_shared(
+        self,
+        shared: SharedLimits,
+        call: CallContext,
+        parts: Sequence[_Part],
+        lease: str,
+        lease_seconds: float,
+    ) -> list[Grant]:
+        """Takes of one part after the other, since no step goes across groups, and gives back what was taken
+        when a later one has no room. Raises LimitsAwayError.
+        """
+        asked = [part for part in parts if part.checks]
+        taken: list[tuple[_Part, Taken]] = []
+        refusals: list[Refusal] = []
+        try:
+            for part in asked:
+                found = await shared.take(part.claim.group, part.checks, lease, lease_seconds=lease_seconds)
+                if found.refusals:
+                    refusals = [*found.refusals, *await _look(shared, asked[len(taken) + 1 :])]
+                    break
+                taken.append((part, found))
+        finally:
+            if len(taken) < len(asked):
+                for part, _ in taken:
+                    shared.give_back(part.claim.group, part.checks, lease)
+        if refusals:
+            raise self._refused(refusals, degraded=False)
+        for part, found in taken:
+            _tell(call, part, found.remaining)
+        return [_grant_shared(shared, part, lease) for part in parts]
 
     async def usage(self, limits: Sequence[RateLimit], *, group: str) -> list[LimitUsage]:
         """How much of each of these limits is used up."""
@@ -163,12 +230,10 @@ class RateLimiter:
             usage.reset_time.CopyFrom(timestamp_of_micros(reset))
         return usage
 
-    def _check(self, call: CallContext, checks: Sequence[Check], taken: Taken, *, degraded: bool) -> None:
-        if taken.refusals:
-            refusal = worst(taken.refusals)
-            self._metrics.count_rate_limited(LimitKind.Name(refusal.check.kind))
-            raise refused(refusal, degraded=degraded)
-        call.trailing_metadata += describe_remaining(checks, taken.remaining)
+    def _refused(self, refusals: Sequence[Refusal], *, degraded: bool) -> GatewayError:
+        refusal = worst(refusals)
+        self._metrics.count_rate_limited(LimitKind.Name(refusal.check.kind))
+        return refused(refusal, degraded=degraded)
 
     def _now(self) -> int:
         return micros_of_seconds(self._clock.monotonic())
@@ -177,9 +242,52 @@ class RateLimiter:
 _NOTHING: Final = Grant()
 
 
-def _corrections(checks: Sequence[Check], used: int | None) -> list[int]:
+def _parts_of(
+    claims: Sequence[Claim], model_names: tuple[str, ...], tokens: int, *, share: int
+) -> list[_Part]:
+    return [
+        _Part(
+            claim,
+            checks_of(claim.limits, model_names=model_names, tokens=tokens, share=share)
+            if claim.limits
+            else [],
+        )
+        for claim in claims
+    ]
+
+
+def _tell(call: CallContext, part: _Part, remaining: Sequence[int]) -> None:
+    if part.claim.is_told:
+        call.trailing_metadata += describe_remaining(part.checks, remaining)
+
+
+async def _look(shared: SharedLimits, parts: Sequence[_Part]) -> list[Refusal]:
+    """What else is in the way of a call that is refused, so that it is told to wait for that too."""
+    refusals = []
+    with suppress(LimitsAwayError):
+        for part in parts:
+            refusals += await shared.look(part.claim.group, part.checks)
+    return refusals
+
+
+def _grant_shared(shared: SharedLimits, part: _Part, lease: str) -> Grant:
+    def end(requests: int, tokens: int | None) -> None:
+        shared.settle(part.claim.group, part.checks, lease, _corrections(part.checks, requests, tokens))
+
+    return Grant(end) if part.checks else _NOTHING
+
+
+def _corrections(checks: Sequence[Check], requests: int, tokens: int | None) -> list[int]:
     """What is to be added to each check's cost, so that it is what the call took."""
-    return [0 if check.kind != TOKENS or used is None else used - check.cost for check in checks]
+    return [_correction(check, requests, tokens) for check in checks]
+
+
+def _correction(check: Check, requests: int, tokens: int | None) -> int:
+    if check.kind == REQUESTS:
+        return requests - check.cost
+    if check.kind == TOKENS and tokens is not None:
+        return tokens - check.cost
+    return 0
 
 
 def _unavailable(call: CallContext) -> GatewayError:

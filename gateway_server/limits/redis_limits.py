@@ -8,26 +8,20 @@ import asyncio
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from hashlib import sha1
 from importlib.resources import files
-from typing import Any, Final
+from typing import Final
 
-from redis.asyncio import ConnectionPool
-from redis.asyncio.connection import AbstractConnection
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import NoScriptError, RedisError, ResponseError
-from redis.maint_notifications import MaintNotificationsConfig
+from redis.exceptions import RedisError
 
 from gateway_server.clock import Clock
 from gateway_server.limits.checks import CONCURRENT, Check, Refusal, Taken
 from gateway_server.limits.limiter import LimitsAwayError
 from gateway_server.metrics import Metrics
+from gateway_server.redis_script import Command, RedisScript
 
 _LOG: Final = logging.getLogger(__name__)
 
 _SCRIPT: Final = files("gateway_server.limits").joinpath("take.lua").read_text()
-_DIGEST: Final = sha1(_SCRIPT.encode()).hexdigest()  # noqa: S324 -- Redis names scripts by it
 
 _TIMEOUT_SECONDS: Final = 0.05
 #: After so many failures in a row nobody waits any more, but for one that tries now and then.
@@ -37,8 +31,6 @@ _PROBE_SECONDS: Final = 1.0
 _LINGER_SECONDS: Final = 0.01
 #: Settlements that wait while Redis is away; what is beyond that ends with its lease.
 _MAX_SETTLEMENTS: Final = 10_000
-
-Command = list[bytes | str | int | float]
 
 
 @dataclass(slots=True)
@@ -58,16 +50,7 @@ class RedisLimits:
 
     def __init__(self, url: str, *, clock: Clock, metrics: Metrics) -> None:
         """``url`` is as redis-py takes it: ``redis://``, ``rediss://``, with user, password and database."""
-        pool = ConnectionPool.from_url(
-            url,
-            socket_connect_timeout=_TIMEOUT_SECONDS,
-            retry=Retry(NoBackoff(), 0),
-            # A connection begins with nothing but HELLO: less to go wrong in 50 ms, and no file is read.
-            driver_info=None,
-            maint_notifications_config=MaintNotificationsConfig(enabled=False),
-        )
-        #: Connects itself when it is needed. redis-py's client above it would cost several times as much.
-        self._connection: AbstractConnection = pool.make_connection()  # type: ignore[no-untyped-call]
+        self._script = RedisScript(url, _SCRIPT, connect_seconds=_TIMEOUT_SECONDS)
         self._clock = clock
         self._metrics = metrics
         self._asked: list[_Asked] = []
@@ -99,8 +82,13 @@ class RedisLimits:
             raise
         if room:
             return Taken([], values)
-        pairs = zip(checks, values, strict=True)
-        return Taken([Refusal(check, None if wait < 0 else wait) for check, wait in pairs if wait != -2], [])
+        return Taken(_refusals(checks, values), [])
+
+    async def look(self, group: str, checks: Sequence[Check]) -> list[Refusal]:
+        """What ``take`` would be refused by; takes nothing. Raises LimitsAwayError."""
+        costs = [check.cost for check in checks]
+        room, *values = await self._ask(_command("look", group, checks, "", costs))
+        return [] if room else _refusals(checks, values)
 
     def settle(self, group: str, checks: Sequence[Check], lease: str, corrections: Sequence[int]) -> None:
         """As ``Buckets.settle``, in the next round trip; never waits, never fails."""
@@ -110,6 +98,11 @@ class RedisLimits:
                 places=_command("settle", group, checks, lease, [0] * len(checks)),
             )
         )
+
+    def give_back(self, group: str, checks: Sequence[Check], lease: str) -> None:
+        """Undoes what was taken, at once; never waits, never fails."""
+        self.settle(group, checks, lease, [-check.cost for check in checks])
+        self._filled.set()
 
     async def used(self, group: str, checks: Sequence[Check]) -> list[int]:
         """As ``Buckets.used``. Raises LimitsAwayError."""
@@ -127,7 +120,7 @@ class RedisLimits:
             await asyncio.wait([self._sender])
             self._sender = None
         await self._send(self._take_asked())
-        await self._connection.disconnect()
+        await self._script.close()
 
     def _ask(self, command: Command) -> asyncio.Future[list[int]]:
         """The answer to come. Raises LimitsAwayError, as the answer may."""
@@ -143,8 +136,10 @@ class RedisLimits:
         self, answer: asyncio.Future[list[int]], group: str, checks: Sequence[Check], lease: str
     ) -> None:
         """Undoes a step whose call has gone meanwhile."""
-        taken = answer.exception() is None and answer.result()[0] == 1
-        self.settle(group, checks, lease, [-check.cost if taken else 0 for check in checks])
+        if answer.exception() is None and answer.result()[0] == 1:
+            self.give_back(group, checks, lease)
+        else:
+            self.settle(group, checks, lease, [0] * len(checks))
 
     def _put(self, asked: _Asked) -> None:
         if asked.answer is None and len(self._asked) >= _MAX_SETTLEMENTS:
@@ -177,7 +172,7 @@ class RedisLimits:
             return
         try:
             async with asyncio.timeout(2 * _TIMEOUT_SECONDS):
-                answers = await self._run([each.command for each in asked])
+                answers = await self._script.run([each.command for each in asked])
         except asyncio.CancelledError:
             self._fail(asked)
             raise
@@ -191,40 +186,6 @@ class RedisLimits:
         for each, answer in zip(asked, answers, strict=True):
             if each.answer is not None and not each.answer.done():
                 each.answer.set_result(answer)
-
-    async def _run(self, commands: list[Command]) -> list[list[int]]:
-        answers = await self._exchange([("EVALSHA", _DIGEST, *command) for command in commands])
-        again = [place for place, answer in enumerate(answers) if isinstance(answer, NoScriptError)]
-        if again:
-            # Redis has forgotten the script: it was restarted, or flushed. None of these has run.
-            _, *later = await self._exchange(
-                [("SCRIPT", "LOAD", _SCRIPT), *(("EVALSHA", _DIGEST, *commands[place]) for place in again)]
-            )
-            for place, answer in zip(again, later, strict=True):
-                answers[place] = answer
-        found = []
-        for answer in answers:
-            if isinstance(answer, Exception):
-                raise answer
-            found.append(answer)
-        return found
-
-    async def _exchange(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
-        """Answers to commands, sent together; an error of one is its answer."""
-        connection = self._connection
-        try:
-            await connection.connect()  # type: ignore[no-untyped-call]
-            await connection.send_packed_command(connection.pack_commands(commands), check_health=False)
-            answers: list[Any] = []
-            for _ in commands:
-                try:
-                    answers.append(await connection.read_response())
-                except ResponseError as error:
-                    answers.append(error)
-        except BaseException:
-            await connection.disconnect(nowait=True)  # what is still to come is nobody's answer any more
-            raise
-        return answers
 
     def _fail(self, asked: list[_Asked]) -> None:
         """Nobody knows what Redis did. Who waits is told; places are freed when it is back."""
@@ -249,6 +210,11 @@ class RedisLimits:
                 )
             else:
                 _LOG.warning("rate limits are shared again")
+
+
+def _refusals(checks: Sequence[Check], waits: Sequence[int]) -> list[Refusal]:
+    pairs = zip(checks, waits, strict=True)
+    return [Refusal(check, None if wait < 0 else wait) for check, wait in pairs if wait != -2]
 
 
 def _command(

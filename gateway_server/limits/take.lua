@@ -2,10 +2,10 @@
 --
 -- KEYS: one for each check, all with one hash tag. A bucket is a hash of its level (l: units times a minute's
 -- microseconds) and the time that this is of (t: microseconds); places are a sorted set of leases by their end.
--- ARGV: "take", "settle" or "used"; the lease; its length in microseconds; then for each check its kind ("b" for
+-- ARGV: "take", "look", "settle" or "used"; the lease; its length in microseconds; then for each check its kind ("b" for
 -- a bucket, "c" for places), limit and cost, or correction.
 -- Gives for "take" {1, remaining...} or {0, wait in microseconds, or -1 if waiting is no use, or -2 for a check
--- that has room, ...}; for "used" {1, used...}.
+-- that has room, ...}; for "look" the same, without taking; for "used" {1, used...}.
 local MINUTE = 60000000
 local mode, lease, length = ARGV[1], ARGV[2], tonumber(ARGV[3])
 local time = redis.call('TIME')
@@ -33,6 +33,7 @@ local function places(key)
 end
 
 local answer, levels, room = {1}, {}, true
+local asks = mode == 'take' or mode == 'look'
 for i, key in ipairs(KEYS) do
   local kind, limit, cost = ARGV[3 * i + 1], tonumber(ARGV[3 * i + 2]), tonumber(ARGV[3 * i + 3])
   if mode == 'settle' then
@@ -43,7 +44,7 @@ for i, key in ipairs(KEYS) do
     end
   elseif kind == 'c' then
     levels[i] = places(key)
-    if mode == 'take' and levels[i] >= limit then
+    if asks and levels[i] >= limit then
       room = false
       answer[i + 1] = -1
     else
@@ -52,7 +53,7 @@ for i, key in ipairs(KEYS) do
   else
     levels[i] = level(key, limit)
     local excess = levels[i] + cost * MINUTE - limit * MINUTE
-    if mode == 'take' and excess > 0 then
+    if asks and excess > 0 then
       room = false
       answer[i + 1] = limit > 0 and math.ceil(excess / limit) or -1
     else
@@ -65,6 +66,7 @@ if not room then
   answer[1] = 0
   return answer
 end
+if mode == 'look' then return answer end
 
 for i, key in ipairs(KEYS) do
   local kind, limit, cost = ARGV[3 * i + 1], tonumber(ARGV[3 * i + 2]), tonumber(ARGV[3 * i + 3])

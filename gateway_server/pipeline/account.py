@@ -21,12 +21,13 @@ from gateway_server.errors import CODE_BY_REASON, GatewayError, deadline_exceede
 from gateway_server.guardrails.answer import AnswerGuard
 from gateway_server.limits.budgets import Budgets, Hold
 from gateway_server.limits.checks import applies
-from gateway_server.limits.limiter import Grant, RateLimiter
+from gateway_server.limits.limiter import Claim, Grant, RateLimiter
 from gateway_server.metrics import Metrics
 from gateway_server.pipeline.guarding import CallGuard
 from gateway_server.providers.base import Target
 from gateway_server.providers.failures import error_of_transport
 from gateway_server.providers.transport.errors import TransportError, TransportErrorKind
+from gateway_server.router.catalog import Candidate
 from gateway_server.storage.budgets import WindowKey
 from gateway_server.storage.usage_records import CallRecord, attempt_rows
 from gateway_server.usage.ceiling import TokenCeiling, most_nanos
@@ -36,6 +37,7 @@ from gateway_server.usage.expectation import OutputExpectation
 from gateway_server.usage.ledger import Ledger
 from gateway_server.usage.totals import add_costs, add_usages
 
+_RATE_LIMITED: Final = reason_name(ErrorReason.ERROR_REASON_RATE_LIMIT_EXCEEDED)
 #: The most that an error tells of its attempts.
 _STORY_CHARACTERS: Final = 2_000
 #: How much later than a caller's own clock says a deadline may be, as a share of it: gRPC's C core tells
@@ -86,6 +88,8 @@ class AttemptAccount:
         self._opened = opened
         self.hold = hold
         self.http_status = 0
+        #: How many requests it sends: what a provider's own limits count.
+        self.requests = 1
         self.served_by = ServedBy(provider=target.provider)
         self.usage: TokenUsage | None = None
         #: What guards its answer.
@@ -201,6 +205,8 @@ class CallAccount:
         self.served: AttemptAccount | None = None
         #: What the guardrails do, once they are known.
         self.guard: CallGuard | None = None
+        #: Whether media were fetched for it, which is work even if nobody is asked.
+        self.has_fetched = False
         self._call = call
         self._accounts = accounts
         self.model = model
@@ -208,24 +214,46 @@ class CallAccount:
         self._end_user_id = end_user_id
         self._grants: list[Grant] = []
         self._taken: set[RateLimit] = set()
+        self._at_targets: dict[str, tuple[Grant, int]] = {}
+        self._admissions = 0
         self._is_settled = False
 
-    async def admit(self, model_names: tuple[str, ...], *, tokens: int) -> None:
-        """Takes room in all rate limits for a call of about so many tokens; raises what is in the way.
+    async def admit(self, candidate: Candidate, *, tokens: int, asks_provider: bool = True) -> None:
+        """Takes room for a call of about so many tokens in all rate limits of the caller and, unless its
+        provider is not asked at all, of the target; raises what is in the way, and takes nothing then.
 
-        For another model than before, takes room in those limits that are that model's own.
+        For another target than before, takes room in those of the caller's limits that are for that model
+        alone.
         """
         principal = self._call.principal
-        limits = principal.rate_limits
-        lease = self._call.request_id
-        if self._grants:
-            limits = tuple(limit for limit in limits if limit not in self._taken)
-            lease = f"{lease}/{len(self._grants)}"
-        grant = await self._accounts.limiter.admit(
-            self._call, limits, group=principal.tenant, model_names=model_names, tokens=tokens, lease=lease
+        own = principal.rate_limits
+        if self._taken:
+            own = tuple(limit for limit in own if limit not in self._taken)
+        claims = (
+            Claim(principal.tenant, own),
+            Claim(candidate.target.provider, candidate.rate_limits if asks_provider else (), is_told=False),
         )
-        self._grants.append(grant)
-        self._taken.update(limit for limit in limits if applies(limit, model_names))
+        lease = self._call.request_id
+        if self._admissions:
+            lease = f"{lease}/{self._admissions}"
+        self._admissions += 1
+        of_caller, of_target = await self._accounts.limiter.admit(
+            self._call, claims, model_names=candidate.names, tokens=tokens, lease=lease
+        )
+        self._grants.append(of_caller)
+        self._taken.update(limit for limit in own if applies(limit, candidate.names))
+        self._at_targets[candidate.name] = of_target, len(self.attempts)
+
+    def leave(self, candidate: Candidate) -> None:
+        """Ends the call at a target, before it goes on to another one or ends altogether.
+
+        The target's limits are left with the requests of its attempts, and with their tokens.
+        """
+        grant, begin = self._at_targets.pop(candidate.name, (None, 0))
+        if grant is not None:
+            attempts = [each for each in self.attempts[begin:] if each.target is candidate.target]
+            used = [attempt.usage.total_tokens for attempt in attempts if attempt.usage is not None]
+            grant.settle(sum(used), requests=sum(attempt.requests for attempt in attempts))
 
     async def attempt(
         self,
@@ -336,8 +364,10 @@ class CallAccount:
             self._accounts.expectation.learn(served.target.label, served.usage.output_tokens)
         if self._grants:
             used = [attempt.usage.total_tokens for attempt in self.attempts if attempt.usage is not None]
+            tokens = sum(used) if used or code != code_pb2.OK else None
+            is_refused = reason == _RATE_LIMITED and not self.attempts and not self.has_fetched
             for grant in self._grants:
-                grant.settle(sum(used) if used or code != code_pb2.OK else None)
+                grant.settle(tokens, requests=0 if is_refused else 1)
 
     def _record(self, code: int, reason: str) -> CallRecord:
         call = self._call

@@ -129,8 +129,9 @@ class ChatPipeline:
             wanted = media.wanted_by(candidate.endpoint.chat_format, target, request.messages)
             rendering = None if wanted else _Rendering(request, candidate, streams=facts.streams)
             output = self._accounts.expectation.of(target.label, limit=facts.max_output_tokens)
-            await account.admit(candidate.names, tokens=facts.input_tokens + output)
+            await account.admit(candidate, tokens=facts.input_tokens + output)
             if rendering is None:  # nothing is fetched for a caller who is over a limit
+                account.has_fetched = True
                 inlined = await media.inline(request, wanted)
                 rendering = _Rendering(inlined, candidate, streams=facts.streams)
             return tries(rendering)

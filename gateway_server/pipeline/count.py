@@ -44,8 +44,9 @@ class CountPipeline:
 
             async def prepare(option: Option) -> Try[CountTokensResponse]:
                 endpoint, target = option.candidate.endpoint, option.candidate.target
-                await account.admit(option.candidate.names, tokens=0)
-                if not isinstance(endpoint, CountTokensEndpoint) or not endpoint.count_format.counts(target):
+                counts = isinstance(endpoint, CountTokensEndpoint) and endpoint.count_format.counts(target)
+                await account.admit(option.candidate, tokens=0, asks_provider=counts)
+                if not isinstance(endpoint, CountTokensEndpoint) or not counts:
 
                     async def estimate(_: Turn) -> CountTokensResponse:
                         return _estimated(facts, target)
@@ -54,6 +55,7 @@ class CountPipeline:
                 count_format = endpoint.count_format
                 asked = request
                 if wanted := media.wanted_by(count_format, target, request.messages):
+                    account.has_fetched = True
                     asked = await media.inline(request, wanted)
                 body = count_format.render_count(asked, target)
 

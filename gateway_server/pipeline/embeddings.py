@@ -48,7 +48,7 @@ class EmbeddingsPipeline:
                     target=target,
                     upstream=self._upstream,
                 )
-                await account.admit(option.candidate.names, tokens=expected.total_tokens)
+                await account.admit(option.candidate, tokens=expected.total_tokens)
 
                 async def ask(turn: Turn) -> CreateEmbeddingsResponse:
                     # The batch tells what was used however it ends.

@@ -32,6 +32,7 @@ class _Piece:
 
     request: CreateEmbeddingsRequest
     body: bytes
+    was_sent: bool = False
     http_status: int = 0
     usage: TokenUsage | None = None
     answer: CreateEmbeddingsResponse | None = None
@@ -69,12 +70,12 @@ class EmbeddingsBatch:
     ) -> CreateEmbeddingsResponse:
         """All embeddings in order, the missing ones asked for now; ``within`` seconds, if there is a bound.
 
-        However it ends, ``attempt`` has the usage of what it asked for. Raises the first failure once all
-        that was under way has ended, since that is paid for.
+        However it ends, ``attempt`` has the requests and the usage of what it asked for. Raises the first
+        failure once all that was under way has ended, since that is paid for.
         """
         asked = self._missing()
         for piece in asked:
-            piece.http_status, piece.usage = 0, None
+            piece.was_sent, piece.http_status, piece.usage = False, 0, None
         begun = call.clock.monotonic()
         todo, failures = iter(asked), list[tuple[_Piece, GatewayError | TransportError]]()
 
@@ -96,6 +97,7 @@ class EmbeddingsBatch:
         finally:
             told = failures[0][0] if failures else asked[0]
             attempt.http_status = told.http_status
+            attempt.requests = sum(piece.was_sent for piece in asked)
             attempt.usage = add_usages([piece.usage for piece in asked])
         return self._join()
 
@@ -117,6 +119,7 @@ class EmbeddingsBatch:
         self, piece: _Piece, call: CallContext, *, within: float | None
     ) -> CreateEmbeddingsResponse:
         http_call = self._endpoint.embeddings_call(self._target, piece.body)
+        piece.was_sent = True
         async with await self._upstream.send(http_call, call, within=within) as response:
             piece.http_status = response.status
             if response.status != 200:

@@ -14,7 +14,7 @@ from gateway_server.call import CallContext
 from gateway_server.errors import GatewayError, reason_name
 from gateway_server.pipeline.account import AttemptAccount, CallAccount
 from gateway_server.router.breaker import Passage
-from gateway_server.router.retries import Step, step_after, wait_before_retry
+from gateway_server.router.retries import Step, is_sooner, step_after, wait_before_retry
 from gateway_server.router.router import Option, Plan, Router, cooling_down
 from gateway_server.usage.ceiling import TokenCeiling
 
@@ -94,7 +94,8 @@ class Failover(Generic[T]):
     async def serve(self, *, streams: bool = False) -> T:
         """What the first target that serves gives.
 
-        Raises the last attempt's failure, or the first refusal when there was no attempt.
+        Raises the last attempt's failure. When there was no attempt: the first refusal, or of limits that are
+        in the way of all targets the one that is out of it first.
         """
         self._account.model = self._plan.name
         options = self._plan.options
@@ -133,11 +134,14 @@ class Failover(Generic[T]):
             except GatewayError as error:
                 if lane.has_begun or step_after(error) is Step.STOP:
                     raise
-                if failure is None or len(self._account.attempts) > attempts:
+                has_tried = len(self._account.attempts) > attempts
+                if failure is None or has_tried or is_sooner(error, failure):
                     failure = error
             else:
                 self._note_session(option)
                 return result
+            finally:
+                self._account.leave(option.candidate)
         if failure is None:
             raise AssertionError("a plan has at least one target")
         raise failure

@@ -49,6 +49,8 @@ def session_key(
     affinity: SessionAffinity.ValueType, principal: Principal, *, model: str, end_user_id: str
 ) -> bytes | None:
     """What keeps a session's requests together; None when nothing is to."""
+    if not affinity:  # nearly always; looking values up by name takes a microsecond each
+        return None
     match affinity:
         case SessionAffinity.SESSION_AFFINITY_END_USER if end_user_id:
             of_session = f"end_user:{end_user_id}"

@@ -19,6 +19,8 @@ _FAILURES_IN_A_ROW: Final = 5
 #: How long it stays open: longer each time that a probe fails.
 _FIRST_OPEN_SECONDS: Final = 2.0
 _LONGEST_OPEN_SECONDS: Final = 60.0
+#: For so long after a probe has served here, this process knows better than others that it is well.
+_SURE_SECONDS: Final = 60.0
 #: How long a target takes to get its whole share back, and what it starts with.
 _SLOW_START_SECONDS: Final = 10.0
 _SLOW_START_SHARE: Final = 0.1
@@ -90,12 +92,15 @@ class Breaker:
         return BreakerState.OPEN if now < self._open_until else BreakerState.HALF_OPEN
 
     def cooldown(self, now: float) -> Cooldown | None:
-        """Why no call may go to the target now, if none may."""
-        if self._cooldown is not None and now < self._cooldown.until:
-            return self._cooldown
+        """Why no call may go to the target now, if none may: of two reasons the one that holds longer."""
+        told = self._cooldown
+        if told is not None and now >= told.until:
+            told = None
         if self._open_until is not None and (now < self._open_until or self._probing):
-            return Cooldown(max(self._open_until, now), BREAKER_OPEN)
-        return None
+            until = max(self._open_until, now)
+            if told is None or until > told.until:
+                return Cooldown(until, BREAKER_OPEN)
+        return told
 
     def begin(self, now: float) -> Passage | None:
         """Lets one attempt through, or not; whoever is let through tells one of the three that follow."""
@@ -111,26 +116,27 @@ class Breaker:
         if passage is Passage.PROBE:
             self._probing = False
 
-    def succeed(self, passage: Passage, now: float) -> None:
-        """An attempt served."""
+    def succeed(self, passage: Passage, now: float) -> bool:
+        """An attempt served; gives whether that has closed it."""
         if passage is Passage.PROBE:
             self._probing = False
             self._close(now)
         elif self._open_until is not None:
-            return  # it began before the breaker opened; the next probe will see
+            return False  # it began before the breaker opened; the next probe will see
         self._in_a_row = 0
         self._turn(now)
         self._successes[self._slice % _SLICES] += 1
+        return passage is Passage.PROBE
 
-    def fail(self, passage: Passage, now: float) -> None:
-        """An attempt failed by the target's fault."""
+    def fail(self, passage: Passage, now: float) -> float:
+        """An attempt failed by the target's fault; gives for how many seconds that has opened it, or 0."""
         if passage is Passage.PROBE:
             self._probing = False
             self._open_seconds = min(self._open_seconds * 2, _LONGEST_OPEN_SECONDS)
             self._open_until = now + self._open_seconds
-            return
+            return self._open_seconds
         if self._open_until is not None:
-            return
+            return 0.0
         self._turn(now)
         self._failures[self._slice % _SLICES] += 1
         self._in_a_row += 1
@@ -139,6 +145,22 @@ class Breaker:
             attempts >= _MIN_ATTEMPTS and failures >= attempts * _FAILURE_RATE
         ):
             self._open_until = now + self._open_seconds
+            return self._open_seconds
+        return 0.0
+
+    def hear_of_opening(self, seconds: float, now: float) -> None:
+        """Another process's breaker has opened for ``seconds``.
+
+        It is believed for the shortest time, and then a probe from here decides: the fault may be between
+        that process and the target.
+        """
+        if self._open_until is None and now - self._closed_at >= _SURE_SECONDS:
+            self._open_until = now + min(seconds, _FIRST_OPEN_SECONDS)
+
+    def hear_of_closing(self, now: float) -> None:
+        """Another process's probe has served: one from here may find out at once whether it does here too."""
+        if self._open_until is not None:
+            self._open_until = min(self._open_until, now)
 
     def cool_down(self, cooldown: Cooldown) -> None:
         """Leaves the target alone until then; never for a shorter time than was asked before."""

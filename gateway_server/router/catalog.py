@@ -10,6 +10,7 @@ from aigateway.v1.provider_pb2 import Provider
 from aigateway.v1.route_pb2 import Route
 from aigateway.v1.usage_pb2 import Modality
 from gateway_server.allowed_models import model_names
+from gateway_server.call import RateLimit
 from gateway_server.errors import GatewayError
 from gateway_server.providers.base import BuildEndpoint, Endpoint, Target
 from gateway_server.resource_names import model_name
@@ -23,13 +24,15 @@ _log = logging.getLogger(__name__)
 class Candidate:
     """A model that could serve a call, the endpoint that reaches it, and its names among callers.
 
-    ``provider_etag`` tells this state of its provider from others.
+    ``provider_etag`` tells this state of its provider from others. ``rate_limits`` are those of the provider
+    and of the model, which all tenants use up together.
     """
 
     target: Target
     endpoint: Endpoint
     names: tuple[str, str]
     provider_etag: str = ""
+    rate_limits: tuple[RateLimit, ...] = ()
 
     @property
     def name(self) -> str:
@@ -141,7 +144,9 @@ class Catalog:
                     provider_model=provider_model,
                     model=priced_at(model, now),
                 )
-                candidate = Candidate(target, endpoint, names, of_provider.etag)
+                candidate = Candidate(
+                    target, endpoint, names, of_provider.etag, _rate_limits(of_provider, model)
+                )
             choice = choices[model.name] = Choice(model.name, candidate)
             for name in {*names, provider_model, f"{provider_id}/{provider_model}"}:
                 by_name.setdefault(name, []).append(choice)
@@ -163,6 +168,11 @@ class Catalog:
             if choice.candidate is not None
         }
         return [found[name] for name in sorted(found)]
+
+
+def _rate_limits(provider: Provider, model: Model) -> tuple[RateLimit, ...]:
+    limits = (RateLimit.of(each.name, each.rate_limits) for each in (provider, model))
+    return tuple(limit for limit in limits if limit.limits_something)
 
 
 def _choices_of(route: Route, choices: Mapping[str, Choice]) -> list[Choice]:

@@ -78,6 +78,14 @@ def step_after(error: GatewayError) -> Step:
     return Step.STOP
 
 
+def is_sooner(error: GatewayError, other: GatewayError) -> bool:
+    """Whether of two limits in the way, ``error`` tells the one that is out of it first."""
+    limit = ErrorReason.ERROR_REASON_RATE_LIMIT_EXCEEDED
+    if error.reason != limit or other.reason != limit or error.retry_after is None:
+        return False
+    return other.retry_after is None or error.retry_after < other.retry_after
+
+
 def wait_before_retry(error: GatewayError, tries: int, policy: TryPolicy, draw: float) -> float:
     """Seconds until the next try after ``tries`` of them: what the provider asks for, else a random part of
     a bound that doubles each time. ``draw`` is from 0 to 1.
@@ -112,7 +120,8 @@ def _is_of_the_model(error: GatewayError) -> bool:
         # Such as media that could not be fetched for a target that does not fetch them itself.
         return error.retryable
     if error.reason == ErrorReason.ERROR_REASON_RATE_LIMIT_EXCEEDED:
-        return bool(error.metadata.get("model"))
+        # A tenant's limit for some models, or a limit that is the target's own.
+        return bool(error.metadata.get("model")) or error.metadata.get("owner", "").startswith("providers/")
     if error.reason != ErrorReason.ERROR_REASON_UPSTREAM_REJECTED:
         return False
     return (

@@ -12,7 +12,7 @@ from aigateway.v1.routing_pb2 import CandidateExclusion, RoutingStrategy
 from gateway_server.call import CallContext, Principal
 from gateway_server.errors import GatewayError, feature_not_supported, invalid_request, reason_name
 from gateway_server.router.affinity import Affinity, Session, session_key
-from gateway_server.router.breaker import Cooldown
+from gateway_server.router.breaker import BreakerState, Cooldown
 from gateway_server.router.catalog import Candidate, Catalog, Destination
 from gateway_server.router.facts import RequestFacts
 from gateway_server.router.filters import Exclusion, forbids, is_unlikely
@@ -24,6 +24,7 @@ from gateway_server.usage.expectation import OutputExpectation
 
 _CE: Final = CandidateExclusion
 _RATE_LIMITED: Final = reason_name(ErrorReason.ERROR_REASON_UPSTREAM_RATE_LIMITED)
+_PRIORITY: Final = RoutingStrategy.ROUTING_STRATEGY_PRIORITY
 #: Strategies that look at what a request would cost.
 _BY_COST: Final = frozenset(
     {RoutingStrategy.ROUTING_STRATEGY_COST_OPTIMIZED, RoutingStrategy.ROUTING_STRATEGY_BALANCED}
@@ -144,9 +145,7 @@ class Router:
             ordered = _likely(ordered, facts, call.remaining(), dropped)
         options = facts.options
         route = destination.route
-        strategy = options.strategy or (
-            RoutingStrategy.ROUTING_STRATEGY_PRIORITY if route is None else route.strategy
-        )
+        strategy = options.strategy or (_PRIORITY if route is None else route.strategy)
         key = session_key(options.session_affinity, call.principal, model=name, end_user_id=facts.end_user_id)
         if len(ordered) > 1:
             ordered = self._order(destination, strategy, ordered, facts, self.affinity.find(key))
@@ -161,6 +160,15 @@ class Router:
             hedges=route is not None and route.fallback_policy.hedging_enabled,
             session=key,
         )
+
+    def breaker_states(self) -> list[tuple[str, BreakerState]]:
+        """The state of the breaker of each target that is there and was looked at; from any thread."""
+        now = self.health.now()
+        return [
+            (health.name, health.breaker.state(now))
+            for health in list(self.health)  # at once: meanwhile others may come
+            if self._catalog.find(health.name) is not None
+        ]
 
     def estimate(self, candidate: Candidate, facts: RequestFacts, session: Session | None) -> int | None:
         """What a request is expected to cost at a target, in billionths of a US dollar."""

@@ -102,3 +102,15 @@ def test_each_format_says_the_same(provider_type: str) -> None:
     whole = chat.parse_chat(whole_answer(provider_type, "one two three"), target)
 
     assert completion_text(streamed) == completion_text(whole) == "one two three"
+
+
+def test_the_share_of_the_router_is_measured() -> None:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("AIGW_")}
+    command = [sys.executable, "-m", "bench.router_share", "--rounds", "1", "--seconds", "0.2"]
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=50, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    _, _, *rows = done.stdout.splitlines()
+    assert len(rows) == 4
+    assert all(0 < float(row.split("|")[5].partition("%")[0]) < 15 for row in rows)

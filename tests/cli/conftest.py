@@ -41,6 +41,11 @@ async def gateway(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Gat
 @pytest.fixture
 def run(gateway: Gateway) -> Run:
     """Runs the command against the gateway, with its admin key in the environment, as a test may change."""
+    return runner_of(gateway)
+
+
+def runner_of(gateway: Gateway) -> Run:
+    """What runs the command against a gateway."""
 
     async def invoke(*args: str, stdin: str = "", env: Mapping[str, str] | None = None) -> Ran:
         environment = {"AIGW_TARGET": gateway.address, "AIGW_API_KEY": gateway.admin_key, **(env or {})}

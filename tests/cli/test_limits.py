@@ -33,6 +33,28 @@ async def test_every_limit_and_budget_can_be_set_and_is_shown(gateway: Gateway, 
     assert "time_zone" in wrong.err
 
 
+async def test_limits_of_providers_and_models_are_set_and_taken_away(gateway: Gateway, run: Run) -> None:
+    numbers = ("--requests-per-minute", "100", "--tokens-per-minute", "5000")
+    made = await run("providers", "create", "narrow", "--type", "demo", *numbers, "--json")
+    assert made.code == 0, made.err
+    assert made.json["rateLimits"] == {"requestsPerMinute": "100", "tokensPerMinute": "5000"}
+    made = await run(
+        "models", "create", "narrow/m", "--provider-model", "demo-chat", "--max-concurrent-requests", "4",
+        "--json",
+    )  # fmt: skip
+    assert made.json["rateLimits"] == {"maxConcurrentRequests": "4"}
+    changed = await run("models", "update", "narrow/m", "--requests-per-minute", "0", "--json")
+    assert changed.json["rateLimits"] == {"maxConcurrentRequests": "4", "requestsPerMinute": "0"}
+    refused = await run("chat", "-m", "narrow/m", "Hi")
+    assert refused.code != 0
+    assert "providers/narrow/models/m" in refused.err
+    cleared = await run("models", "update", "narrow/m", "--clear", "rate_limits", "--json")
+    assert "rateLimits" not in cleared.json
+    assert (await run("chat", "-m", "narrow/m", "Hi")).code == 0
+    await run("models", "delete", "narrow/m")
+    await run("providers", "delete", "narrow")
+
+
 async def test_a_day_and_sums_and_a_file(gateway: Gateway, run: Run, tmp_path: Path) -> None:
     await gateway.client.chat.create("demo/demo-chat", "hello", labels={"team": "a"})
     day = await run("usage")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 from aigateway.v1.routing_pb2 import RoutingStrategy
-from tests.cli.conftest import Run
-from tests.support.gateway import Gateway
+from tests.cli.conftest import Run, runner_of
+from tests.support.gateway import Gateway, running_gateway
 
 
 async def test_a_route_is_made_changed_explained_used_and_deleted(gateway: Gateway, run: Run) -> None:
@@ -36,6 +37,28 @@ async def test_a_route_is_made_changed_explained_used_and_deleted(gateway: Gatew
     assert "closed" in targets.out
     assert (await run("routes", "delete", "quick")).code == 0
     assert (await run("routes", "get", "quick")).code == 4
+
+
+async def test_providers_are_listed_with_the_worst_that_is_known_of_their_models(tmp_path: Path) -> None:
+    async with running_gateway(tmp_path / "state", demo=True, target_breaker=True) as gateway:
+        run = runner_of(gateway)
+
+        async def targets() -> str:
+            headings, row = (await run("providers", "list")).out.splitlines()
+            begin = headings.index("TARGETS")
+            return row[begin : headings.index("BASE URL")].strip()
+
+        assert await targets() == ""
+        await run("chat", "-m", "demo/demo-chat", "Hello")
+        assert await targets() == "closed 1/1"
+        await run("chat", "-m", "demo/demo-tools", "/fail 401")
+        assert await targets() == "left alone 1/2"
+        for _ in range(5):
+            await run("chat", "-m", "demo/demo-fail", "/fail 503")
+        assert await targets() == "open 1/3"
+        await asyncio.sleep(2)
+        assert await targets() == "half-open 1/3"
+        assert "targets" not in (await run("providers", "list", "--json")).out.lower()
 
 
 async def test_what_is_no_route_is_told(run: Run) -> None:

@@ -65,11 +65,12 @@ class Caller:
 class CallUnderWay:
     """A call that a test leads step by step."""
 
-    def __init__(self, client: AsyncClient, *, streams: bool) -> None:
+    def __init__(self, client: AsyncClient, *, streams: bool, **fields: Any) -> None:
+        """``fields`` are others of the request."""
         self.end_user_id = new_user()
         chat = client.stubs.chat
         method: Any = chat.StreamChatCompletion if streams else chat.CreateChatCompletion
-        request = chat_request("x" * 80, end_user_id=self.end_user_id)
+        request = chat_request("x" * 80, end_user_id=self.end_user_id, **fields)
         self.rpc = method(request, metadata=client.metadata, timeout=20)
         self._read = ChatAccumulator()
 

@@ -182,6 +182,25 @@ async def test_what_was_embedded_before_a_failure_is_charged(gateway: Gateway, b
     assert record.cost.total_nanos == embedded * NANOS_A_TOKEN
 
 
+async def test_limits_of_the_provider_count_every_request(gateway: Gateway, bedrock: Upstream) -> None:
+    bedrock.script = Titan()
+    admin = gateway.client.admin
+    limits = types.RateLimits(requests_per_minute=len(TEXTS))
+    provider = types.Provider(name="providers/aws", rate_limits=limits)
+    await admin.providers.update(provider, update_mask=["rate_limits"])
+    try:
+        await embed(gateway, TITAN, TEXTS)
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await embed(gateway, TITAN, TEXTS[:1])
+
+        failure = read_failure(caught.value)
+        assert (failure.reason, failure.metadata["owner"]) == ("RATE_LIMIT_EXCEEDED", "providers/aws")
+        assert len(bedrock.exchanges) == len(TEXTS)
+    finally:
+        provider.ClearField("rate_limits")
+        await admin.providers.update(provider, update_mask=["rate_limits"])
+
+
 async def test_leaving_closes_all_connections_and_charges_what_was_under_way(
     gateway: Gateway, bedrock: Upstream
 ) -> None:

@@ -9,7 +9,9 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
-from collections.abc import AsyncIterator
+import socket
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -46,7 +48,7 @@ TRIES: Final = 4
 class Failure:
     """How a provider fails, and what that means: tries at it, the reason, whether another target follows."""
 
-    script: Script | None  # None: nobody listens
+    script: Script | str  # what the provider does, or which of those to ask that do not even take connections
     tries: int
     reason: str
     goes_on: bool = True
@@ -121,7 +123,8 @@ UNAVAILABLE, LIMITED = "UPSTREAM_UNAVAILABLE", "UPSTREAM_RATE_LIMITED"
 TIMEOUT, PROTOCOL = "UPSTREAM_TIMEOUT", "UPSTREAM_PROTOCOL_ERROR"
 
 FAILURES: Final = {
-    "refused": Failure(None, TRIES, UNAVAILABLE),
+    "refused": Failure("nobody", TRIES, UNAVAILABLE),
+    "time-out of the connection": Failure("deaf", TRIES, TIMEOUT),
     "reset before the headers": Failure(reset_at_once, TRIES, UNAVAILABLE),
     "reset after the headers": Failure(reset_after_headers, TRIES, PROTOCOL),
     "time-out before the headers": Failure(silent, 1, TIMEOUT),
@@ -158,10 +161,11 @@ _numbers = itertools.count()
 
 @pytest.fixture(scope="module")
 async def routed(
-    tmp_path_factory: pytest.TempPathFactory, upstreams: dict[str, Upstream]
+    tmp_path_factory: pytest.TempPathFactory, upstreams: dict[str, Upstream], deaf_port: int
 ) -> AsyncIterator[Gateway]:
     async with running_gateway(
         tmp_path_factory.mktemp("routed") / "state",
+        upstream_connect_seconds=PATIENCE,
         upstream_first_byte_seconds=PATIENCE,
         upstream_idle_seconds=PATIENCE,
         retry_max_attempts=TRIES,
@@ -171,7 +175,27 @@ async def routed(
         for place in PLACES:
             await add_provider(gateway, place, upstreams[place].base_url)
         await add_provider(gateway, "nobody", f"http://127.0.0.1:{free_port()}/v1")
+        await add_provider(gateway, "deaf", f"http://127.0.0.1:{deaf_port}/v1")
         yield gateway
+
+
+@pytest.fixture(scope="module")
+def deaf_port() -> Iterator[int]:
+    """A port whose queue of connections is full for good: one more gets no answer, as from a dead host."""
+    with ExitStack() as stack:
+        listener = stack.enter_context(socket.socket())
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        port: int = listener.getsockname()[1]
+        for _ in range(16):
+            one_more = stack.enter_context(socket.socket())
+            one_more.settimeout(0.2)
+            try:
+                one_more.connect(("127.0.0.1", port))
+            except TimeoutError:
+                yield port
+                return
+        raise AssertionError("this system takes connections without end that nobody accepts")
 
 
 @pytest.fixture(scope="module")
@@ -202,9 +226,11 @@ async def make_route(
     for each in PLACES:
         upstreams[each].reset()
         upstreams[each].script = refuse(401) if PLACES.index(each) < PLACES.index(place) else answer_well
-    upstreams[place].script = failure.script or answer_well
-    if failure.script is None:
-        providers[PLACES.index(place)] = "nobody"
+    if isinstance(failure.script, str):
+        providers[PLACES.index(place)] = failure.script
+        upstreams[place].script = answer_well
+    else:
+        upstreams[place].script = failure.script
     targets = [await add_target(gateway, provider, f"m{number}") for provider in providers]
     policy = RetryPolicy(attempt_timeout=Duration(nanos=round(3 * PATIENCE * 1e9)))
     await gateway.client.admin.routes.create(
@@ -342,6 +368,26 @@ async def test_a_failed_attempt_that_is_billed_is_paid_for(
     assert lost.cost.total_nanos > 0
     assert served.cost.total_nanos > 0
     assert answer.cost.total_nanos == lost.cost.total_nanos + served.cost.total_nanos
+
+
+async def test_a_connection_that_nobody_takes_costs_a_second_and_no_money(
+    routed: Gateway, upstreams: dict[str, Upstream]
+) -> None:
+    route, _ = await make_route(routed, upstreams, FAILURES["time-out of the connection"], "first")
+    user = new_user()
+    started = asyncio.get_running_loop().time()
+    answer = await ask(routed, route, user, streams=False)
+    assert TRIES * PATIENCE <= asyncio.get_running_loop().time() - started < TRIES * PATIENCE + 1
+    record = await routed.ledger.wait_one(user)
+    *lost, served = record.attempts
+    assert len(lost) == TRIES
+    assert all(each.cost.total_nanos == 0 for each in lost)
+    assert answer.cost.total_nanos == served.cost.total_nanos > 0
+
+    route, _ = await make_route(routed, upstreams, FAILURES["time-out of the connection"], "last")
+    with pytest.raises(errors.GatewayError) as caught:
+        await ask(routed, route, new_user(), streams=False)
+    assert caught.value.metadata["phase"] == "connect"
 
 
 async def test_fallback_can_be_switched_off(routed: Gateway, upstreams: dict[str, Upstream]) -> None:

@@ -8,6 +8,7 @@ import threading
 from collections.abc import AsyncIterator
 from typing import Any
 
+import httpx
 import pytest
 from google.protobuf.duration_pb2 import Duration
 from hypothesis import HealthCheck, given, settings
@@ -38,7 +39,7 @@ from aigateway.v1.routing_pb2 import GatewayOptions, GuardrailAction, GuardrailR
 from gateway_server.guardrails.first_profiles import first_profiles
 from gateway_server.guardrails.pii import PiiScanner
 from tests.gateway.callers import Caller
-from tests.support.gateway import Gateway, client_of, new_user, running_gateway
+from tests.support.gateway import Gateway, client_of, free_port, new_user, running_gateway
 from tests.support.text_models import WordModels
 from tests.support.upstream import (
     MODEL,
@@ -61,6 +62,7 @@ LOG, REDACT, BLOCK, ERROR = (
 )
 DEFAULT = "guardrailProfiles/default"
 SECRET = "219-16-9994"
+METRICS_PORT = free_port()
 
 BOTH = pytest.mark.parametrize("streams", [False, True], ids=["unary", "stream"])
 
@@ -77,11 +79,13 @@ def pii(action: GuardrailAction.ValueType = REDACT, **fields: Any) -> GuardrailR
 async def guarded(
     shared_upstream: Upstream, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Gateway]:
-    """A gateway whose models judge by words, with a metrics port."""
+    """A gateway whose models judge by words."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("gateway_server.app.load_models", WordModels)
         async with running_gateway(
-            tmp_path_factory.mktemp("guarded") / "state", vllm_base_url=shared_upstream.base_url
+            tmp_path_factory.mktemp("guarded") / "state",
+            vllm_base_url=shared_upstream.base_url,
+            metrics_listen=f"127.0.0.1:{METRICS_PORT}",
         ) as gateway:
             default = first_profiles()["default"]
             default.name = DEFAULT
@@ -152,6 +156,11 @@ async def test_personal_data_is_masked_both_ways_by_default(
     record = await guarded.ledger.wait_one(outcome.end_user_id)
     assert told(record.guardrail_results) == [each for each in results if each[1] != "PASS"]
     assert all(each.guardrail_profile == DEFAULT for each in outcome.answer.guardrail_results)
+    async with httpx.AsyncClient(trust_env=False) as browser:
+        metrics = (await browser.get(f"http://127.0.0.1:{METRICS_PORT}/metrics")).text
+    labels = f'guardrail_profile="{DEFAULT}",kind="US_SSN",rule="pii"'
+    assert f"aigateway_guardrail_findings_total{{{labels}}}" in metrics
+    assert SECRET not in metrics
 
 
 async def test_every_text_of_a_request_is_masked_and_json_stays_json(
@@ -332,7 +341,7 @@ async def test_embeddings_are_guarded(client: AsyncClient, upstream: Upstream) -
     upstream.script = script
     answer = await client.embeddings.create(MODEL, [f"SSN {SECRET}"])
     assert "[SSN_REDACTED]" in (await upstream.next()).body.decode()
-    assert told(answer.guardrail_results) == [("pii", "REDACT", {"US_SSN": 1})]
+    assert ("pii", "REDACT", {"US_SSN": 1}) in told(answer.guardrail_results)
 
 
 async def test_log_probabilities_do_not_tell_what_was_masked(client: AsyncClient, upstream: Upstream) -> None:

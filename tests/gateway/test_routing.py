@@ -8,7 +8,9 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, Final
 
+import httpx
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from aigateway import AsyncClient, errors
 from aigateway.v1.api_key_pb2 import ApiKey
@@ -28,7 +30,7 @@ from aigateway.v1.routing_pb2 import (
 from aigateway.v1.tenant_pb2 import Tenant
 from aigateway.v1.usage_pb2 import Modality
 from tests.gateway.test_fault_matrix import refuse
-from tests.support.gateway import Gateway, client_of, new_user, running_gateway
+from tests.support.gateway import Gateway, client_of, free_port, new_user, running_gateway
 from tests.support.upstream import (
     Exchange,
     Upstream,
@@ -435,6 +437,42 @@ async def test_a_target_that_fails_is_left_alone_then_probed_and_comes_back(heal
     assert (await health.gateway.client.chat.create(health.model.rpartition("/")[2], "hello")).choices
     assert (await health.state()).breaker_state == BreakerState.BREAKER_STATE_CLOSED
     assert (await health.state()).traffic_share < 1
+
+
+async def test_metrics_tell_the_state_of_each_breaker(tmp_path: Path, provider_upstream: Upstream) -> None:
+    port = free_port()
+    async with running_gateway(
+        tmp_path / "state", target_breaker=True, metrics_listen=f"127.0.0.1:{port}"
+    ) as gateway:
+        for name in ("well", "ill"):
+            await add_model(gateway, provider_upstream, name)
+        assert await breaker_states(port) == {}
+        await gateway.client.chat.create("well", "hello")
+        provider_upstream.script = refuse(503)
+        for _ in range(5):
+            with pytest.raises(errors.GatewayError):
+                await gateway.client.chat.create("ill", "hello")
+        assert await breaker_states(port) == {"p-well/well": "closed", "p-ill/ill": "open"}
+        await asyncio.sleep(2)
+        assert await breaker_states(port) == {"p-well/well": "closed", "p-ill/ill": "half_open"}
+        provider_upstream.script = answer_well
+        await gateway.client.chat.create("ill", "hello")
+        assert await breaker_states(port) == {"p-well/well": "closed", "p-ill/ill": "closed"}
+        await gateway.client.admin.models.delete("providers/p-ill/models/ill")
+        assert await breaker_states(port) == {"p-well/well": "closed"}
+
+
+async def breaker_states(port: int) -> dict[str, str]:
+    """The state of each target that the metrics show, which is one."""
+    async with httpx.AsyncClient() as client:
+        text = (await client.get(f"http://127.0.0.1:{port}/metrics")).text
+    states: dict[str, str] = {}
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples if family.name == "aigateway_target_breaker_state" else ():
+            if sample.value:
+                assert sample.labels["target"] not in states
+                states[sample.labels["target"]] = sample.labels["state"]
+    return states
 
 
 async def test_a_credential_that_was_refused_is_not_tried_again_until_it_changes(health: Health) -> None:

@@ -59,6 +59,14 @@ async def test_a_change_at_one_is_in_effect_at_the_other(backend: str, tmp_path:
             async def set_key(mask: str, **fields: object) -> None:
                 await admin.api_keys.update(ApiKey(name=key.name, **fields), update_mask=[mask])  # type: ignore[arg-type]
 
+            async def set_provider(**fields: object) -> None:
+                provider = Provider(name="providers/local", **fields)  # type: ignore[arg-type]
+                await admin.providers.update(provider, update_mask=["rate_limits"])
+
+            async def set_model(**fields: object) -> None:
+                model = Model(name=f"providers/local/models/{MODEL}", **fields)  # type: ignore[arg-type]
+                await admin.models.update(model, update_mask=["rate_limits"])
+
             async with (
                 client_of(one.address, made.secret) as here,
                 client_of(two.address, made.secret) as there,
@@ -74,6 +82,10 @@ async def test_a_change_at_one_is_in_effect_at_the_other(backend: str, tmp_path:
                         "RATE_LIMIT_EXCEEDED",
                     ),
                     (lambda: set_key("rate_limits_override"), ""),
+                    (lambda: set_provider(rate_limits=nothing), "RATE_LIMIT_EXCEEDED"),
+                    (set_provider, ""),
+                    (lambda: set_model(rate_limits=nothing), "RATE_LIMIT_EXCEEDED"),
+                    (set_model, ""),
                     (lambda: set_tenant("state", state=Tenant.STATE_SUSPENDED), "TENANT_SUSPENDED"),
                     (lambda: set_tenant("state", state=Tenant.STATE_ACTIVE), ""),
                     (lambda: admin.api_keys.revoke(key.name), "API_KEY_INVALID"),

@@ -239,9 +239,9 @@ async def test_a_call_that_leaves_takes_nothing(limits: RedisLimits, group: str)
 async def test_a_redis_that_forgets_its_scripts_is_told_again(limits: RedisLimits, group: str) -> None:
     checks = checks_of("r", 0)
     await limits.take(group, checks, "a", lease_seconds=1)
-    await limits._exchange([("SCRIPT", "FLUSH")])
+    await limits._script.exchange([("SCRIPT", "FLUSH")])
     assert (await limits.take(group, checks, "b", lease_seconds=1)).refusals == []
-    await limits._exchange([("FLUSHALL",)])
+    await limits._script.exchange([("FLUSHALL",)])
     assert (await limits.take(group, checks, "c", lease_seconds=1)).remaining == [6]
 
 

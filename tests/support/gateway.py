@@ -152,7 +152,8 @@ async def running_gateway(
     admin_key = told.admin_key or loaded.admin_key.get_secret_value()
     async with client_of(told.address, admin_key) as client, reading_ledger(state_dir) as ledger:
         try:
-            await empty_default_profile(client)
+            if admin_key:
+                await empty_default_profile(client)
             yield Gateway(told, admin_key, client, ledger, stop, ended)
         finally:
             stop.set()

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from gateway_server.guardrails.detectors import CATEGORIES
+from gateway_server.guardrails.text.models import CATEGORIES
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,6 +39,13 @@ _FOLLOWERS: Final = _SPOKEN | _EXTENSIONS | {
 _BEGINNINGS: Final = frozenset(word[:length] for word in _FOLLOWERS for length in range(1, len(word) + 1))
 
 
+#: A number with too few digits for a value, before a word that does not go on with it: most numbers of prose.
+PLAIN_NUMBER: Final = re.compile(
+    rf"(?:\d{{1,6}}|\d{{1,3}}[.,]\d{{1,3}})[%a-z]{{0,2}}[.,;:!?)]{{0,2}}(?:\n| {{1,2}}"
+    rf"(?=(?!(?:{'|'.join(sorted(_FOLLOWERS))})(?![a-z]))[a-z]+[^A-Za-z]))"
+)
+
+
 def token_start(text: str, place: int, floor: int) -> int:
     """Where the run of characters that ``place`` ends begins; not before ``floor``."""
     while place > floor and text[place - 1] in _CHARACTERS:

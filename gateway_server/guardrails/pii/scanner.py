@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from gateway_server.guardrails.pii.blocks import (
+    PLAIN_NUMBER,
     TRIGGER,
     WINDOW,
     block_end,
@@ -125,11 +126,11 @@ class PiiScanner:
                 if not is_over:
                     break
                 self._is_in_email = False
-            trigger = TRIGGER.search(text, place)
+            trigger, floor = self._next_trigger(text, place)
             if trigger is not None:
-                start = block_start(text, trigger, place, window=self._window)
+                start = block_start(text, trigger, floor, window=self._window)
             else:
-                start = len(text) if is_last else held_start(text, place, window=self._window)
+                start = len(text) if is_last else held_start(text, floor, window=self._window)
             if start > place:
                 pieces.append(raw[place:start])
                 place = start
@@ -142,6 +143,15 @@ class PiiScanner:
         kept = max(0, place - _KEPT)
         self._raw, self._plain, self._decided = raw[kept:], text[kept:], place - kept
         return pieces
+
+    def _next_trigger(self, text: str, place: int) -> tuple[re.Match[str] | None, int]:
+        """The next trigger of a block worth a look, and a place that the block begins at or after."""
+        while (trigger := TRIGGER.search(text, place)) is not None and self._is_usual:
+            number = PLAIN_NUMBER.match(text, trigger.start())
+            if number is None:
+                break
+            place = number.end()
+        return trigger, place
 
     def _take(self, text: str, place: int, pieces: list[Piece], *, is_last: bool) -> int:
         """Decides about the block that begins at ``place``, or its beginning; gives how much that was."""

@@ -30,7 +30,7 @@ from gateway_server.storage.paging import PageRequest
 from gateway_server.storage.resources import resource_not_found
 from gateway_server.usage.prices import find_facts
 
-_RULES: Final = field_rules(Model.DESCRIPTOR, "model", not_built=("rate_limits",))
+_RULES: Final = field_rules(Model.DESCRIPTOR, "model")
 
 
 class ModelMethods(AdminMethods):

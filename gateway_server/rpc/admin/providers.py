@@ -26,9 +26,7 @@ from gateway_server.rpc.admin.masks import apply_update, check_create, field_rul
 from gateway_server.storage.paging import PageRequest
 from gateway_server.storage.sealing import MasterKeyError
 
-_RULES: Final = field_rules(
-    Provider.DESCRIPTOR, "provider", not_built=("rate_limits",), kept_apart=("credential",)
-)
+_RULES: Final = field_rules(Provider.DESCRIPTOR, "provider", kept_apart=("credential",))
 _CREDENTIAL: Final = "provider.credential"
 _MAX_CREDENTIAL_BYTES: Final = 64 * 1024
 

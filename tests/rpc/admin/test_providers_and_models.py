@@ -94,10 +94,32 @@ async def test_an_update_need_not_repeat_the_type(gateway: Gateway) -> None:
     assert (changed.provider_type, changed.disabled) == ("openai", True)
 
 
-async def test_what_would_be_ignored_is_refused_by_name(gateway: Gateway) -> None:
+async def test_limits_of_a_provider_and_a_model_are_kept_changed_and_taken_away(gateway: Gateway) -> None:
+    admin, mask = gateway.admin, FieldMask(paths=["rate_limits.requests_per_minute"])
     provider = Provider(provider_type="demo", rate_limits=RateLimits(tokens_per_minute=1))
-    failure = await gateway.fails(gateway.admin.CreateProvider, CreateProviderRequest(provider=provider))
-    assert (failure.reason, failure.metadata) == ("NOT_IMPLEMENTED", {"feature": "provider.rate_limits"})
+    made = await gateway.call(
+        admin.CreateProvider, CreateProviderRequest(provider=provider, provider_id="slow")
+    )
+    assert made.rate_limits == RateLimits(tokens_per_minute=1)
+    provider = Provider(name=made.name, rate_limits=RateLimits(requests_per_minute=2))
+    changed = await gateway.call(
+        admin.UpdateProvider, UpdateProviderRequest(provider=provider, update_mask=mask)
+    )
+    assert changed.rate_limits == RateLimits(tokens_per_minute=1, requests_per_minute=2)
+    model = await create_model(
+        gateway, "m", Model(rate_limits=RateLimits(max_concurrent_requests=3)), parent="slow"
+    )
+    assert model.rate_limits == RateLimits(max_concurrent_requests=3)
+    model = Model(name=model.name)
+    cleared = await gateway.call(
+        admin.UpdateModel, UpdateModelRequest(model=model, update_mask=FieldMask(paths=["rate_limits"]))
+    )
+    assert not cleared.HasField("rate_limits")
+    negative = Model(rate_limits=RateLimits(requests_per_minute=-1))
+    failure = await gateway.fails(
+        admin.CreateModel, CreateModelRequest(parent="providers/slow", model_id="n", model=negative)
+    )
+    assert set(failure.violations) == {"model.rate_limits.requests_per_minute"}
 
 
 async def test_a_check_tells_what_is_wrong_as_an_answer(gateway: Gateway) -> None:

@@ -90,6 +90,54 @@ def test_what_began_before_it_opened_tells_nothing() -> None:
     assert breaker.begin(2.0) is None, "the probe is still under way"
 
 
+def test_anothers_breaker_is_believed_for_the_shortest_time_then_a_probe_decides() -> None:
+    for heard, believed in ((1e9, 2.0), (0.5, 0.5)):
+        breaker = Breaker()
+        breaker.hear_of_opening(heard, 0.0)
+        assert breaker.cooldown(0.0) == Cooldown(believed, BREAKER_OPEN)
+        breaker.hear_of_opening(heard, 0.4)  # again, which makes it no longer
+        assert breaker.state(believed) is BreakerState.HALF_OPEN
+        assert breaker.begin(believed) is Passage.PROBE
+        assert breaker.begin(believed) is None
+        assert breaker.succeed(Passage.PROBE, believed)
+        assert breaker.state(believed) is BreakerState.CLOSED
+
+
+def test_who_has_seen_a_target_serve_after_all_believes_nobody_for_a_minute() -> None:
+    """So another process that cannot reach it, or that lies, costs two seconds and a probe in a minute."""
+    breaker = Breaker()
+    closed_for = opened_for = 0.0
+    for tenth in range(6000):
+        now = tenth / 10
+        breaker.hear_of_opening(60.0, now)
+        if breaker.begin(now) is Passage.PROBE:
+            breaker.succeed(Passage.PROBE, now)
+        if breaker.state(now) is BreakerState.CLOSED:
+            closed_for += 0.1
+        else:
+            opened_for += 0.1
+    assert closed_for > 29 * opened_for
+
+
+def test_anothers_word_changes_nothing_of_what_was_found_here() -> None:
+    breaker = opened()
+    breaker.hear_of_opening(1.0, 0.5)
+    assert breaker.cooldown(0.5) == Cooldown(2.0, BREAKER_OPEN)
+
+
+def test_anothers_probe_that_served_allows_one_here_at_once_and_no_more() -> None:
+    breaker = opened()
+    breaker.hear_of_closing(0.5)
+    assert breaker.begin(0.5) is Passage.PROBE
+    assert breaker.begin(0.5) is None
+    assert breaker.fail(Passage.PROBE, 0.5) == 4.0
+    assert breaker.cooldown(0.5) == Cooldown(4.5, BREAKER_OPEN)
+    closed = Breaker()
+    closed.hear_of_closing(0.0)
+    assert closed.begin(0.0) is Passage.FREE
+    assert closed.share(0.0) == 1.0
+
+
 def test_its_share_comes_back_little_by_little() -> None:
     breaker = opened()
     assert breaker.share(0.0) == 1.0
@@ -107,8 +155,18 @@ def test_a_cooldown_ends_by_itself_and_is_not_made_shorter() -> None:
     assert breaker.begin(10.0) is Passage.FREE
 
 
+def test_of_a_wait_and_an_open_breaker_the_longer_holds() -> None:
+    breaker = opened()
+    breaker.cool_down(Cooldown(1.0, "UPSTREAM_RATE_LIMITED"))
+    assert breaker.cooldown(0.0) == Cooldown(2.0, BREAKER_OPEN)
+    breaker.cool_down(Cooldown(3.0, "UPSTREAM_RATE_LIMITED"))
+    assert breaker.cooldown(0.0) == Cooldown(3.0, "UPSTREAM_RATE_LIMITED")
+
+
+HEARD = ("hear_of_opening", "hear_of_closing")
 STEPS = st.lists(
-    st.tuples(st.floats(0, 5), st.sampled_from(("succeed", "fail", "abandon", "cool_down"))), max_size=60
+    st.tuples(st.floats(0, 5), st.sampled_from(("succeed", "fail", "abandon", "cool_down", *HEARD))),
+    max_size=60,
 )
 
 
@@ -117,6 +175,13 @@ def test_whatever_happened_it_closes_once_the_target_serves(steps: list[tuple[fl
     breaker, now = Breaker(), 0.0
     for elapsed, what in steps:
         now += elapsed
+        match what:
+            case "hear_of_opening":
+                breaker.hear_of_opening(1e9, now)
+                continue
+            case "hear_of_closing":
+                breaker.hear_of_closing(now)
+                continue
         passage = breaker.begin(now)
         if passage is None:
             continue

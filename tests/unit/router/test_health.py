@@ -7,7 +7,7 @@ import pytest
 from aigateway.v1.error_reason_pb2 import ErrorReason
 from gateway_server.errors import GatewayError
 from gateway_server.metrics import Metrics
-from gateway_server.router.health import HealthBook, TargetHealth
+from gateway_server.router.health import HealthBook, News, TargetHealth, Word
 
 
 class SetClock:
@@ -103,3 +103,48 @@ def test_without_a_breaker_nothing_is_left_alone() -> None:
     for _ in range(20):
         end_one(book, health, failure("UPSTREAM_CREDENTIAL_REJECTED"))
     assert book.begin(health) is not None
+
+
+def test_what_others_do_well_to_know_is_told() -> None:
+    """Not what one call finds out, and may be of this process alone: refused credentials, empty accounts."""
+    clock, told = SetClock(), list[Word]()
+    book = HealthBook(clock)
+    book.tell = told.append
+    for name in ("credential", "quota", "limited", "down"):
+        book.of(name)
+    end_one(book, book.of("credential"), failure("UPSTREAM_CREDENTIAL_REJECTED"))
+    end_one(book, book.of("quota"), failure("UPSTREAM_RATE_LIMITED", retryable=False))
+    end_one(book, book.of("down"), None)
+    assert told == []
+    end_one(book, book.of("limited"), failure("UPSTREAM_RATE_LIMITED", retry_after=7.0))
+    for _ in range(5):
+        end_one(book, book.of("down"), failure("UPSTREAM_UNAVAILABLE"))
+    clock.time = 2.0
+    end_one(book, book.of("down"), failure("UPSTREAM_TIMEOUT"))
+    clock.time = 6.0
+    end_one(book, book.of("down"), None)
+    end_one(book, book.of("down"), None)
+    assert told == [
+        Word(News.LIMITED, "limited", 7.0),
+        Word(News.OPENED, "down", 2.0),
+        Word(News.OPENED, "down", 4.0),
+        Word(News.CLOSED, "down", 3.0),
+    ]
+
+
+def test_what_is_heard_holds_no_longer_than_what_is_found_could() -> None:
+    clock = SetClock()
+    book = HealthBook(clock)
+    book.hear(Word(News.LIMITED, "p/m", 1e12))
+    book.hear(Word(News.OPENED, "q/m", 1e12))
+    limited, opened = book.of("p/m"), book.of("q/m")
+    assert book.begin(limited) is None
+    assert book.is_left_alone(limited, 599.9)
+    assert not book.is_left_alone(limited, 600.0)
+    assert not book.is_left_alone(opened, 2.0)
+
+
+def test_without_a_breaker_nobody_is_heard() -> None:
+    book = HealthBook(SetClock(), breaks=False)
+    book.hear(Word(News.LIMITED, "p/m", 60.0))
+    assert book.begin(book.of("p/m")) is not None

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from aigateway.v1.error_reason_pb2 import ErrorReason
 from aigateway.v1.route_pb2 import RetryPolicy
 from gateway_server.errors import GatewayError, feature_not_supported
-from gateway_server.router.retries import Step, TryPolicy, step_after, wait_before_retry
+from gateway_server.router.retries import Step, TryPolicy, is_sooner, step_after, wait_before_retry
 
 
 def error(
@@ -51,6 +51,9 @@ def error(
         (error("BUDGET_EXCEEDED"), Step.NEXT),
         (error("MODEL_UNPRICED"), Step.NEXT),
         (error("RATE_LIMIT_EXCEEDED", model="gpt-4o"), Step.NEXT),
+        (error("RATE_LIMIT_EXCEEDED", owner="providers/openai"), Step.NEXT),
+        (error("RATE_LIMIT_EXCEEDED", owner="providers/openai/models/gpt-4o"), Step.NEXT),
+        (error("RATE_LIMIT_EXCEEDED", owner="tenants/acme"), Step.STOP),
         (error("RATE_LIMIT_EXCEEDED"), Step.STOP),
         (error("INVALID_REQUEST"), Step.STOP),
         (error("INVALID_REQUEST", retryable=True), Step.NEXT),
@@ -63,6 +66,17 @@ def error(
 )
 def test_what_follows(failure: GatewayError, expected: Step) -> None:
     assert step_after(failure) is expected
+
+
+def test_of_two_limits_the_one_that_is_out_of_the_way_first() -> None:
+    soon, late, never = (error("RATE_LIMIT_EXCEEDED", retry_after=wait) for wait in (1.0, 2.0, None))
+    assert is_sooner(soon, late)
+    assert is_sooner(late, never)
+    for other in (soon, late, never):
+        assert not is_sooner(never, other)
+    assert not is_sooner(late, soon)
+    assert not is_sooner(soon, error("UPSTREAM_UNAVAILABLE", retry_after=9.0))
+    assert not is_sooner(error("UPSTREAM_UNAVAILABLE", retry_after=0.1), soon)
 
 
 def test_the_bound_of_a_wait_doubles_up_to_the_longest() -> None:

@@ -1,0 +1,233 @@
+"""A guarded stream folds into the guarded answer, whatever kinds of parts it has and however it is cut."""
+
+from collections.abc import Iterator
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aigateway.fold import ChatAccumulator
+from aigateway.v1.chat_service_pb2 import (
+    ChatCompletion,
+    ChatCompletionChunk,
+    ChatEvent,
+    Choice,
+    ChoiceEnd,
+    Finish,
+    FinishReason,
+    PartDelta,
+    PartEnd,
+    PartStart,
+    StreamEnd,
+    StreamStart,
+)
+from aigateway.v1.content_pb2 import (
+    AudioPart,
+    Citation,
+    ContentPart,
+    Message,
+    ProviderPart,
+    ReasoningPart,
+    RefusalPart,
+    Role,
+    TextPart,
+    ToolCallPart,
+    ToolResultPart,
+)
+from aigateway.v1.guardrail_profile_pb2 import GuardrailRule, ModerationDetector, PiiDetector
+from aigateway.v1.routing_pb2 import GuardrailAction
+from gateway_server.guardrails.answer import AnswerGuard
+from gateway_server.guardrails.rules import Tally
+from gateway_server.guardrails.vault import Vault
+from tests.unit.guardrails.test_text_guard import tallies_of
+
+LOG, REDACT, BLOCK = (
+    GuardrailAction.GUARDRAIL_ACTION_LOG,
+    GuardrailAction.GUARDRAIL_ACTION_REDACT,
+    GuardrailAction.GUARDRAIL_ACTION_BLOCK,
+)
+MASK = GuardrailRule(action=REDACT, pii=PiiDetector())
+HARM = GuardrailRule(action=BLOCK, moderation=ModerationDetector())
+MAIL = "jo@acme.io"
+
+#: Each kind of part that grows: its field, the part with a text, the delta with a text.
+GROWING = {
+    "text": lambda text: ContentPart(text=TextPart(text=text)),
+    "reasoning": lambda text: ContentPart(reasoning=ReasoningPart(text=text)),
+    "refusal": lambda text: ContentPart(refusal=RefusalPart(text=text)),
+    "tool_call": lambda text: ContentPart(
+        tool_call=ToolCallPart(tool_call_id="c", tool_name="f", arguments=text)
+    ),
+    "audio": lambda text: ContentPart(audio=AudioPart(transcript=text)),
+}
+DELTAS = {
+    "text": "text",
+    "reasoning": "reasoning_text",
+    "refusal": "text",
+    "tool_call": "arguments",
+    "audio": "transcript",
+}
+
+words = st.sampled_from(
+    [MAIL, " ", "My SSN is 219-16-9994", ". ", "HATE", "4111 1111 1111 1111", "word ", '"', "{", "1"]
+)
+said = st.lists(words | st.text(st.characters(exclude_categories=["Cs"]), max_size=4), max_size=10).map(
+    "".join
+)
+
+
+def with_extras(part: ContentPart, signature: bytes, places: list[tuple[int, int]]) -> ContentPart:
+    part.provider_signature = signature
+    if part.HasField("text"):
+        length = len(part.text.text)
+        for place in places:
+            start, end = sorted(each % (length + 1) for each in place)
+            part.text.citations.add(start_index=start, end_index=end, cited_text=f"by {MAIL}", title="t")
+    return part
+
+
+grown = st.builds(
+    lambda kind, text, signature, places: with_extras(GROWING[kind](text), signature, places),
+    st.sampled_from(list(GROWING)),
+    said,
+    st.sampled_from([b"", b"signed"]),
+    st.lists(st.tuples(st.integers(0, 99), st.integers(0, 99)), max_size=2),
+)
+whole = st.builds(
+    lambda text: ContentPart(provider=ProviderPart(provider_type="p", block_json=f'{{"a": "{text}"}}')),
+    st.sampled_from([MAIL, "fine", "HATE"]),
+) | st.builds(
+    lambda text: ContentPart(
+        tool_result=ToolResultPart(tool_call_id="c", parts=[ContentPart(text=TextPart(text=text))])
+    ),
+    said,
+)
+answers = st.lists(st.lists(grown | whole, max_size=4), min_size=1, max_size=3)
+
+
+def answer_of(choices: list[list[ContentPart]]) -> ChatCompletion:
+    answer = ChatCompletion()
+    for index, parts in enumerate(choices):
+        message = Message(role=Role.ROLE_ASSISTANT, parts=parts)
+        finish = Finish(reason=FinishReason.FINISH_REASON_STOP)
+        answer.choices.append(Choice(index=index, message=message, finish=finish))
+    return answer
+
+
+def events_of(answer: ChatCompletion, size: int) -> Iterator[ChatEvent]:
+    """The answer as a stream in pieces of so many characters, choices in turn."""
+    yield ChatEvent(start=StreamStart())
+    queues = [list(events_of_choice(choice, size)) for choice in answer.choices]
+    for turn in range(max(map(len, queues))):
+        for queue in queues:
+            yield from queue[turn : turn + 1]
+    yield ChatEvent(end=StreamEnd())
+
+
+def events_of_choice(choice: Choice, size: int) -> Iterator[ChatEvent]:
+    for index, part in enumerate(choice.message.parts):
+        place = (choice.index, index)
+        start = ContentPart()
+        start.CopyFrom(part)
+        kind = part.WhichOneof("kind") or ""
+        if kind not in GROWING:
+            yield ChatEvent(part_start=PartStart(choice_index=choice.index, part_index=index, part=start))
+            yield ChatEvent(part_end=PartEnd(choice_index=choice.index, part_index=index))
+            continue
+        field = {"tool_call": "arguments", "audio": "transcript"}.get(kind, "text")
+        text = getattr(getattr(part, kind), field)
+        getattr(start, kind).ClearField(field)
+        start.ClearField("provider_signature")
+        if kind == "text":
+            start.text.ClearField("citations")
+        yield ChatEvent(part_start=PartStart(choice_index=choice.index, part_index=index, part=start))
+        for at in range(0, len(text), size):
+            event = delta_of(*place)
+            setattr(event.part_delta, DELTAS[kind], text[at : at + size])
+            yield event
+        for citation in part.text.citations if kind == "text" else ():
+            event = delta_of(*place)
+            event.part_delta.citation.CopyFrom(citation)
+            yield event
+        if part.provider_signature:
+            event = delta_of(*place)
+            event.part_delta.provider_signature = part.provider_signature
+            yield event
+        yield ChatEvent(part_end=PartEnd(choice_index=choice.index, part_index=index))
+    yield ChatEvent(choice_end=ChoiceEnd(choice_index=choice.index, finish=choice.finish))
+
+
+def delta_of(choice_index: int, part_index: int) -> ChatEvent:
+    return ChatEvent(part_delta=PartDelta(choice_index=choice_index, part_index=part_index))
+
+
+def fold(events: list[ChatEvent]) -> ChatCompletion:
+    accumulator = ChatAccumulator()
+    accumulator.add_chunk(ChatCompletionChunk(events=events))
+    return accumulator.completion
+
+
+def findings(tallies: list[Tally]) -> list[dict[str, int]]:
+    return [dict(tally.findings) for tally in tallies]
+
+
+@given(
+    choices=answers,
+    rules=st.lists(st.sampled_from([MASK, HARM]), min_size=1, max_size=2, unique_by=lambda rule: rule.action),
+    size=st.integers(1, 9),
+)
+def test_a_guarded_stream_folds_into_the_guarded_answer(
+    choices: list[list[ContentPart]], rules: list[GuardrailRule], size: int
+) -> None:
+    vault = Vault()
+    vault.put("EMAIL", "al@acme.io")
+    events = list(events_of(answer_of(choices), size))
+    answer = answer_of(choices)
+    whole_tallies, stream_tallies = tallies_of(*rules), tallies_of(*rules)
+    AnswerGuard(whole_tallies, vault=vault, choices=len(choices)).apply(answer)
+    guard = AnswerGuard(stream_tallies, vault=vault, choices=len(choices))
+    folded = fold([passed for event in events for passed in guard.feed([event])])
+    assert list(folded.choices) == list(answer.choices)
+    assert findings(stream_tallies) == findings(whole_tallies)
+
+
+def test_places_of_citations_move_with_what_is_masked() -> None:
+    text = f"Ask {MAIL} about it."
+    part = ContentPart(text=TextPart(text=text))
+    for start, end in ((0, 3), (4, 14), (6, 10), (15, 20)):
+        part.text.citations.add(start_index=start, end_index=end)
+    answer = answer_of([[part]])
+    AnswerGuard(tallies_of(MASK)).apply(answer)
+    masked = answer.choices[0].message.parts[0].text
+    assert masked.text == "Ask [EMAIL_REDACTED] about it."
+
+    def cited(citation: Citation) -> str:
+        return masked.text[citation.start_index : citation.end_index]
+
+    assert [cited(each) for each in masked.citations] == [
+        "Ask",
+        "[EMAIL_REDACTED]",
+        "[EMAIL_REDACTED]",
+        "about",
+    ]
+
+
+def test_a_signature_goes_when_its_text_is_not_the_models_own_any_more() -> None:
+    parts = [GROWING["reasoning"](text) for text in (f"about {MAIL}", "about nobody")]
+    for part in parts:
+        part.provider_signature = b"signed"
+    answer = answer_of([parts])
+    AnswerGuard(tallies_of(MASK)).apply(answer)
+    assert [part.provider_signature for part in answer.choices[0].message.parts] == [b"", b"signed"]
+
+
+def test_a_choice_that_is_stopped_leaves_the_others_alone() -> None:
+    answer = answer_of([[GROWING["text"]("Well. HATE. More.")], [GROWING["text"]("All is well.")]])
+    events = list(events_of(answer, 3))
+    guard = AnswerGuard(tallies_of(HARM), choices=2)
+    folded = fold(guard.feed(events))
+    assert [choice.message.parts[0].text.text for choice in folded.choices] == ["Well.", "All is well."]
+    assert [choice.finish.reason for choice in folded.choices] == [
+        FinishReason.FINISH_REASON_GUARDRAIL,
+        FinishReason.FINISH_REASON_STOP,
+    ]
+    assert not guard.is_stopped
