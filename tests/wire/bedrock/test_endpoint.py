@@ -1,6 +1,7 @@
 """Where calls to Bedrock go, how they are signed, where keys come from, and which settings are refused."""
 
 import datetime as dt
+import gc
 import json
 import os
 import shlex
@@ -45,7 +46,8 @@ class Frozen:
 @pytest.fixture(autouse=True)
 def no_ambient_keys(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """An environment without keys, and without a machine that could have some."""
-    # The thread that kept the keys of the test before holds them for a moment longer.
+    # Endpoints of tests before, and the thread that kept their keys, would share them with this one.
+    gc.collect()
     for thread in threading.enumerate():
         if thread.name == "secrets":
             thread.join(1)
