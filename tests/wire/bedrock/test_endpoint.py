@@ -1,12 +1,12 @@
 """Where calls to Bedrock go, how they are signed, where keys come from, and which settings are refused."""
 
 import datetime as dt
-import gc
 import json
 import os
 import shlex
 import sys
 import threading
+import weakref
 from collections.abc import Iterator
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -46,11 +46,8 @@ class Frozen:
 @pytest.fixture(autouse=True)
 def no_ambient_keys(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """An environment without keys, and without a machine that could have some."""
-    # Endpoints of tests before, and the thread that kept their keys, would share them with this one.
-    gc.collect()
-    for thread in threading.enumerate():
-        if thread.name == "secrets":
-            thread.join(1)
+    # A gateway of another test may hold the keys that endpoints share.
+    monkeypatch.setattr("gateway_server.providers.kept_fresh._shared", weakref.WeakValueDictionary())
     for name in list(os.environ):
         if name.startswith("AWS_"):
             monkeypatch.delenv(name)
