@@ -46,7 +46,7 @@ def _steps(model: str) -> tuple[Callable[[], Awaitable[None]], Callable[[], Awai
     router = router_of(1, RoutingStrategy.ROUTING_STRATEGY_PRIORITY)
     request, call = UNARY.request(), call_of()
     request.model = model
-    account: Any = SimpleNamespace(model="", attempts=[], served=None)
+    account: Any = SimpleNamespace(model="", attempts=[], served=None, leave=lambda _: None)
     turn: Any = None
     option = router.plan(ChatFacts(request, streams=False), call).options[0]
 

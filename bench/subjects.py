@@ -26,6 +26,7 @@ from aigateway.v1.admin_service_pb2_grpc import AdminServiceStub
 from aigateway.v1.chat_service_pb2_grpc import ChatServiceStub
 from aigateway.v1.permission_pb2 import Scope
 from aigateway.v1.tenant_pb2 import Budget, RateLimits
+from bench.bodies import CONFIG, FORMATS
 from bench.cases import CASES, Case, delta_text
 from bench.children import Child, start_module
 from bench.programs import build_program
@@ -42,6 +43,10 @@ SHARED: Final = "shared"
 NAMES: Final = (EMPTY, RELAY, GATEWAY)
 
 _START_SECONDS: Final = 60.0
+#: Taken for keys where requests are signed, for a word elsewhere.
+_CREDENTIAL: Final = "AKIAIOSFODNN7EXAMPLE:wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
+#: Types of providers whose paths do not stand below ``/v1``.
+_OWN_PATHS: Final = ("bedrock", "google")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,14 +68,18 @@ class Bench:
 
 
 @contextmanager
-def running(names: Sequence[str], *, pin: bool = False) -> Iterator[Bench]:
+def running(names: Sequence[str], *, pin: bool = False, speaks_all: bool = False) -> Iterator[Bench]:
     """Starts the upstream and the named servers, each checked to answer rightly, and ends them.
+
+    A gateway may be named by the type of its provider, if the upstream ``speaks_all`` formats.
 
     Pinned, the servers have the last CPU for themselves, and all else of the benchmark has the others.
     """
     with ExitStack() as stack:
         cpus = _split_cpus(stack) if pin else frozenset()
-        upstream = stack.enter_context(Child([str(build_program("upstream"))]))
+        upstream = stack.enter_context(
+            start_module("bench.replay") if speaks_all else Child([str(build_program("upstream"))])
+        )
         base_url = f"http://127.0.0.1:{int(upstream.read_line())}/v1"
         subjects = []
         for name in names:
@@ -90,6 +99,8 @@ def running(names: Sequence[str], *, pin: bool = False) -> Iterator[Bench]:
                     subjects.append(
                         _start_gateway(stack, base_url, cpus=cpus, name=SHARED, limits=True, stores=stores)
                     )
+                case _ if name in FORMATS.values():
+                    subjects.append(_start_gateway(stack, base_url, cpus=cpus, name=name, provider_type=name))
                 case _:
                     raise ValueError(f"nobody is named {name}")
         for subject in subjects:
@@ -151,6 +162,7 @@ def _start_gateway(
     name: str = GATEWAY,
     limits: bool = False,
     guarded: bool = True,
+    provider_type: str = "vllm",
     stores: Mapping[str, str] | None = None,
 ) -> Subject:
     """The gateway as an operator runs it, with auth, ledger and metrics, set up through its own API."""
@@ -171,18 +183,25 @@ def _start_gateway(
     command = [str(Path(sys.executable).with_name("ai-gateway")), "serve"]
     child = stack.enter_context(Child(command, env=settings, cpus=cpus))
     _wait_until_serving(child, port)
-    secret = _set_up(port, admin_key, base_url, limits=limits, guarded=guarded)
+    secret = _set_up(port, admin_key, base_url, limits=limits, guarded=guarded, provider_type=provider_type)
     return Subject(name, child.pid, port, f"Bearer {secret}")
 
 
-def _set_up(port: int, admin_key: str, base_url: str, *, limits: bool, guarded: bool) -> str:
+def _set_up(
+    port: int, admin_key: str, base_url: str, *, limits: bool, guarded: bool, provider_type: str
+) -> str:
     """A provider with its models, with prices, and a tenant with a key: gives the key."""
     metadata = (("authorization", f"Bearer {admin_key}"),)
     with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
         admin = AdminServiceStub(channel)
         provider = CreateProviderRequest(provider_id="bench")
-        provider.provider.provider_type = "vllm"
+        provider.provider.provider_type = provider_type
         provider.provider.base_url = base_url
+        if provider_type in FORMATS.values():
+            provider.provider.credential = _CREDENTIAL
+            provider.provider.config.update(CONFIG.get(provider_type, {}))
+            if provider_type in _OWN_PATHS:
+                provider.provider.base_url = base_url.removesuffix("/v1")
         parent = admin.CreateProvider(provider, metadata=metadata, timeout=10).name
         for case in CASES:
             model = CreateModelRequest(parent=parent, model_id=case.model)

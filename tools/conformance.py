@@ -32,7 +32,7 @@ from aigateway.v1.chat_service_pb2 import (
 from aigateway.v1.content_pb2 import CacheControl, ContentPart, MediaSource, Message, VideoPart
 from aigateway.v1.embeddings_service_pb2 import CreateEmbeddingsRequest, EmbeddingInput
 from aigateway.v1.error_reason_pb2 import ErrorReason
-from bench.formats import stream_pieces
+from bench.bodies import stream_pieces
 from gateway_server.errors import GatewayError
 from gateway_server.providers.base import ChatFormat, CountTokensEndpoint
 from tests.portability.origins import MODELS, PROVIDERS, begin
@@ -203,7 +203,9 @@ def probe_provider(provider_type: str) -> dict[str, str]:
         raise ValueError(f"{provider_type} serves no chat")
     found = {feature.name: probe(feature, provider_type, chat) for feature in FEATURES}
     parser = chat.chat_stream(target)
-    events = [event for piece in stream_pieces(provider_type, 2) for event in parser.feed(piece)]
+    events = [
+        event for piece in stream_pieces(provider_type, ["Hello", " there"]) for event in parser.feed(piece)
+    ]
     events += parser.close()
     if events[-1].WhichOneof("event") != "end":
         raise ValueError(f"{provider_type}: a stream did not come to its end")

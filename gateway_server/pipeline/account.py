@@ -88,6 +88,8 @@ class AttemptAccount:
         self._opened = opened
         self.hold = hold
         self.http_status = 0
+        #: How many requests it sends: what a provider's own limits count.
+        self.requests = 1
         self.served_by = ServedBy(provider=target.provider)
         self.usage: TokenUsage | None = None
         #: What guards its answer.
@@ -137,7 +139,7 @@ class AttemptAccount:
         error = self._explain(exc) if isinstance(exc, TransportError) else exc
         self.latency = self._call.clock.monotonic() - self.started_at
         self.code, self.reason = outcome_of(error, self._call)
-        if self.usage is None and self._may_be_billed(exc):
+        if self.usage is None and may_be_billed(self.http_status, exc):
             self.usage = self._partial_usage()
         if self.usage is not None and self.target.model.HasField("price"):
             self.cost = price_usage(self.usage, self.target.model.price)
@@ -159,14 +161,6 @@ class AttemptAccount:
                 self._call.timeout
             )  # what an exchange has in all is what the call has left
         return error_of_transport(error, self.target)
-
-    def _may_be_billed(self, exc: BaseException | None) -> bool:
-        """Whether the provider has begun to answer, or was left while it may have been at work."""
-        if 200 <= self.http_status < 300:
-            return exc is not None
-        if isinstance(exc, TransportError):
-            return exc.sent and "timeout" in exc.kind
-        return isinstance(exc, asyncio.CancelledError)
 
     def message(self) -> Attempt:
         """The attempt as answers and the ledger show it; at the most it may be as long as it is open."""
@@ -253,13 +247,13 @@ class CallAccount:
     def leave(self, candidate: Candidate) -> None:
         """Ends the call at a target, before it goes on to another one or ends altogether.
 
-        The target's limits are left with as many requests as there were attempts, and with their tokens.
+        The target's limits are left with the requests of its attempts, and with their tokens.
         """
         grant, begin = self._at_targets.pop(candidate.name, (None, 0))
         if grant is not None:
             attempts = [each for each in self.attempts[begin:] if each.target is candidate.target]
             used = [attempt.usage.total_tokens for attempt in attempts if attempt.usage is not None]
-            grant.settle(sum(used), requests=len(attempts))
+            grant.settle(sum(used), requests=sum(attempt.requests for attempt in attempts))
 
     async def attempt(
         self,
@@ -434,6 +428,18 @@ def record_refusal(call: CallContext, error: GatewayError, *, accounts: Accounts
     """Puts a call on record that was refused before its request could be read."""
     with suppress(GatewayError), accounts.open(call, model=""):
         raise error
+
+
+def may_be_billed(http_status: int, exc: BaseException | None) -> bool:
+    """Whether a provider had begun to answer, or was left while it may have been at work.
+
+    ``http_status`` is 0 where none has come; ``exc`` is what ended the exchange.
+    """
+    if 200 <= http_status < 300:
+        return exc is not None
+    if isinstance(exc, TransportError):
+        return exc.sent and "timeout" in exc.kind
+    return isinstance(exc, asyncio.CancelledError)
 
 
 def _story(attempts: Sequence[AttemptAccount]) -> str:

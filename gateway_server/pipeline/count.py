@@ -1,6 +1,7 @@
 """One count of a conversation's tokens: by the provider where it counts, else estimated here."""
 
 from aigateway.v1.chat_service_pb2 import CountTokensRequest, CountTokensResponse
+from aigateway.v1.error_reason_pb2 import ErrorReason
 from gateway_server.call import CallContext
 from gateway_server.pipeline.account import Accounts
 from gateway_server.pipeline.failover import Failover, Try, Turn
@@ -43,9 +44,9 @@ class CountPipeline:
 
             async def prepare(option: Option) -> Try[CountTokensResponse]:
                 endpoint, target = option.candidate.endpoint, option.candidate.target
-                counts = isinstance(endpoint, CountTokensEndpoint)
+                counts = isinstance(endpoint, CountTokensEndpoint) and endpoint.count_format.counts(target)
                 await account.admit(option.candidate, tokens=0, asks_provider=counts)
-                if not isinstance(endpoint, CountTokensEndpoint):
+                if not isinstance(endpoint, CountTokensEndpoint) or not counts:
 
                     async def estimate(_: Turn) -> CountTokensResponse:
                         return _estimated(facts, target)
@@ -65,9 +66,12 @@ class CountPipeline:
                             attempt.http_status = response.status
                             if response.status != 200:
                                 data = await read_error_body(response)
-                                raise count_format.parse_error(
+                                failure = count_format.parse_error(
                                     response.status, response.headers, data, target
                                 )
+                                if failure.reason == ErrorReason.ERROR_REASON_FEATURE_NOT_SUPPORTED:
+                                    return _estimated(facts, target)
+                                raise failure
                             data = await response.read()
                         answer = count_format.parse_count(data, target)
                         attempt.take_served_by(answer.served_by)

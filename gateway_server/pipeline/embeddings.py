@@ -1,16 +1,16 @@
 """One embeddings call, from its plan to the settled account."""
 
 from aigateway.v1.embeddings_service_pb2 import CreateEmbeddingsRequest, CreateEmbeddingsResponse
-from aigateway.v1.usage_pb2 import UsageState
+from aigateway.v1.usage_pb2 import TokenUsage, UsageState
 from gateway_server.call import CallContext
 from gateway_server.errors import feature_not_supported
 from gateway_server.pipeline.account import Accounts
+from gateway_server.pipeline.embeddings_batch import EmbeddingsBatch
 from gateway_server.pipeline.failover import Failover, Try, Turn
 from gateway_server.pipeline.guarding import Guardrails
-from gateway_server.pipeline.upstream import Upstream, read_error_body
+from gateway_server.pipeline.upstream import Upstream
 from gateway_server.router.facts import EmbeddingsFacts
 from gateway_server.router.router import Option, Router
-from gateway_server.usage.ceiling import embeddings_ceiling
 from gateway_server.usage.estimate import estimate_embeddings_usage
 
 
@@ -41,36 +41,30 @@ class EmbeddingsPipeline:
                 embeddings_format = endpoint.embeddings_format
                 if embeddings_format is None:
                     raise feature_not_supported("embeddings", model=option.candidate.name)
-                body = embeddings_format.render_embeddings(request, target)
+                batch = EmbeddingsBatch(
+                    request,
+                    endpoint=endpoint,
+                    embeddings_format=embeddings_format,
+                    target=target,
+                    upstream=self._upstream,
+                )
                 await account.admit(option.candidate, tokens=expected.total_tokens)
 
                 async def ask(turn: Turn) -> CreateEmbeddingsResponse:
-                    attempt = await turn.open(embeddings_ceiling(request, target.model), lambda: expected)
+                    # The batch tells what was used however it ends.
+                    attempt = await turn.open(batch.ceiling(), lambda: None)
                     with attempt:
-                        async with await self._upstream.send(
-                            endpoint.embeddings_call(target, body), call, within=plan.policy.attempt_timeout
-                        ) as response:
-                            attempt.http_status = response.status
-                            if response.status != 200:
-                                data = await read_error_body(response)
-                                raise embeddings_format.parse_error(
-                                    response.status, response.headers, data, target
-                                )
-                            data = await response.read()
-                        answer = embeddings_format.parse_embeddings(
-                            data, request, target, headers=response.headers
-                        )
-                        attempt.usage = (
-                            answer.usage
-                            if answer.HasField("usage")
-                            else estimate_embeddings_usage(request, UsageState.USAGE_STATE_ESTIMATED)
-                        )
+                        answer = await batch.ask(attempt, call, within=plan.policy.attempt_timeout)
                         attempt.take_served_by(answer.served_by)
                     return answer
 
                 return ask
 
             answer = await Failover(self._router, plan, call, account, prepare).serve()
+            usage = TokenUsage()
+            usage.CopyFrom(answer.usage)
             account.introduce(answer)
             account.conclude(answer)
+            # A retry asks for the rest only, so the last attempt may have used less than the answer did.
+            answer.usage.CopyFrom(usage)
             return answer

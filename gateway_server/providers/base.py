@@ -140,8 +140,20 @@ class ChatFormat(MediaFormat, Protocol):
 class EmbeddingsFormat(Protocol):
     """How one family of providers writes embeddings: pure functions, no I/O."""
 
-    def render_embeddings(self, request: CreateEmbeddingsRequest, target: Target) -> bytes:
-        """The body to send; raises FEATURE_NOT_SUPPORTED for what the format cannot say."""
+    def most_inputs(self, target: Target) -> int | None:
+        """How many inputs one body may hold; None for as many as a request may have.
+
+        More inputs than that are sent in several requests: see ``pipeline/embeddings_batch.py``.
+        """
+        ...
+
+    def render_embeddings(
+        self, request: CreateEmbeddingsRequest, target: Target, *, first_input: int = 0
+    ) -> bytes:
+        """The body to send; raises FEATURE_NOT_SUPPORTED for what the format cannot say.
+
+        ``first_input`` is the place of its first input among all that the caller gave, for faults to name.
+        """
         ...
 
     def parse_embeddings(
@@ -168,6 +180,10 @@ class EmbeddingsFormat(Protocol):
 class CountTokensFormat(MediaFormat, Protocol):
     """How one family of providers counts the tokens of a conversation: pure functions, no I/O."""
 
+    def counts(self, target: Target) -> bool:
+        """Whether the model's tokens are counted, as far as its name tells; if not, the gateway estimates."""
+        ...
+
     def render_count(self, request: CountTokensRequest, target: Target) -> bytes:
         """The body to send; raises FEATURE_NOT_SUPPORTED for what the format cannot say."""
         ...
@@ -179,7 +195,10 @@ class CountTokensFormat(MediaFormat, Protocol):
     def parse_error(
         self, status: int, headers: Mapping[str, str], body: bytes, target: Target
     ) -> GatewayError:
-        """As in ChatFormat."""
+        """As in ChatFormat.
+
+        FEATURE_NOT_SUPPORTED when the provider answers that it does not count for this model.
+        """
         ...
 
 

@@ -11,6 +11,7 @@ from bench.load import Sample, Times
 from bench.memory import Reading, judge_memory
 from bench.profiling import summarize
 from bench.report import speed_report, write_block
+from bench.streams import ratios_of
 
 PLAN = Plan(rounds=1, seconds=1.0, callers=(1,), cases=(UNARY, BURST))
 SUBJECTS = ("empty", "relay", "gateway")
@@ -129,3 +130,21 @@ def test_a_profile_counts_a_function_once_a_stack() -> None:
         "100.0 %  main",
         " 75.0 %  send",
     ]
+
+
+def test_a_format_is_measured_in_deltas_of_the_first_in_the_same_round() -> None:
+    def samples(*, openai: float, google: float) -> Round:
+        cells = {"openai": (500.0, openai), "google": (700.0, google)}
+        return [
+            sample(name, case.name, cpu_us, 0)
+            for name, figures in cells.items()
+            for case, cpu_us in zip((UNARY, BURST), figures, strict=True)
+        ]
+
+    rounds = [
+        samples(openai=500 + 640, google=700 + 960),
+        samples(openai=500 + 1280, google=700 + 1280),
+    ]
+
+    assert ratios_of(rounds, "google", BURST, 1) == [1.5, 1.0]
+    assert ratios_of(rounds, "openai", BURST, 1) == [1.0, 1.0]

@@ -9,10 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from aigateway import completion_text
+from bench.bodies import CONFIG, FORMATS, stream_pieces, whole_answer
 from bench.cases import BURST, PACED, UNARY
 from bench.children import cpu_nanoseconds, resident_bytes
 from bench.load import measure
 from bench.subjects import EMPTY, RELAY, running
+from tests.support.wire import fold_stream, make_endpoint, make_target
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -80,6 +83,25 @@ def test_memory_is_watched(tmp_path: Path) -> None:
     run_bench("--memory", "--start", "20", "--end", "60", "--write", str(document))
     assert "| 20 | " in document.read_text()
     assert "| 60 | " in document.read_text()
+
+
+def test_a_gateway_answers_alike_whatever_format_its_provider_speaks() -> None:
+    with running(["google"], speaks_all=True) as bench:  # which checks a whole answer and both streams
+        burst = measure(bench.subjects[0], BURST, bench.upstream_pid, callers=2, seconds=20, max_calls=10)
+    assert burst.calls == 10
+
+
+@pytest.mark.parametrize("provider_type", FORMATS.values())
+def test_each_format_says_the_same(provider_type: str) -> None:
+    chat = make_endpoint(provider_type, **CONFIG.get(provider_type, {})).chat_format
+    assert chat is not None
+    target = make_target(provider_type)
+    texts = ["one ", "two ", "three"]
+
+    streamed = fold_stream(stream_pieces(provider_type, texts), target)
+    whole = chat.parse_chat(whole_answer(provider_type, "one two three"), target)
+
+    assert completion_text(streamed) == completion_text(whole) == "one two three"
 
 
 def test_the_share_of_the_router_is_measured() -> None:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 
+import pytest
 import yaml
 
 from gateway_server.cli.provider_setup import choose_models
 from tests.cli.conftest import Run
+from tests.support.replay_upstream import replay_upstream, whole
 from tests.unit.transport.provider import Peer, Provider, providing
 
 SECRET = "sk-canary-of-the-add"
@@ -167,3 +170,96 @@ def test_many_models_without_a_price_are_not_added_unasked() -> None:
     )
     assert choose_models("vllm", offered[:20], ()).names == tuple(offered[:20])
     assert choose_models("vllm", offered, ["*"]).names == tuple(offered)
+
+
+@dataclass(frozen=True)
+class Setup:
+    """One command for one type of provider, and what its server has to see and answer."""
+
+    provider_type: str
+    options: tuple[str, ...]
+    path: str
+    header: tuple[str, str]
+    listed: dict[str, object]
+    added: str
+    base_path: str = ""
+    credential: str = SECRET
+
+
+SETUPS = [
+    Setup(
+        "anthropic",
+        (),
+        "/v1/models?limit=1000",
+        ("x-api-key", SECRET),
+        {"data": [{"type": "model", "id": "claude-sonnet-4-5"}], "has_more": False},
+        "claude-sonnet-4-5",
+        base_path="/v1",
+    ),
+    Setup(
+        "azure_openai",
+        ("--models", "my-gpt"),
+        "/openai/v1/models",
+        ("api-key", SECRET),
+        {"data": [{"id": "gpt-4o"}]},
+        "my-gpt",
+    ),
+    Setup(
+        "bedrock",
+        ("--config", "region=us-east-1"),
+        "/foundation-models",
+        ("authorization", "AWS4-HMAC-SHA256 Credential=AKIAIOSFODNN7EXAMPLE/"),
+        {"modelSummaries": [{"modelId": "amazon.nova-lite-v1:0"}]},
+        "amazon.nova-lite-v1:0",
+        credential=f"AKIAIOSFODNN7EXAMPLE:{SECRET}",
+    ),
+    Setup(
+        "google",
+        (),
+        "/v1beta/models?pageSize=1000",
+        ("x-goog-api-key", SECRET),
+        {"models": [{"name": "models/gemini-2.5-flash"}]},
+        "gemini-2.5-flash",
+    ),
+    Setup(
+        "openai_compatible",
+        ("--config", "reasoning_key=reasoning_content"),
+        "/v1/models",
+        ("authorization", f"Bearer {SECRET}"),
+        {"data": [{"id": "their-model"}]},
+        "their-model",
+    ),
+]
+
+
+@pytest.mark.parametrize("setup", SETUPS, ids=lambda setup: setup.provider_type)
+async def test_each_type_is_set_up_with_one_command_and_checked_with_another(run: Run, setup: Setup) -> None:
+    name = setup.provider_type.replace("_", "-")
+    async with replay_upstream() as server:
+        server.replay = whole(200, {"content-type": "application/json"}, json.dumps(setup.listed).encode())
+        base_url = f"{server.url}{setup.base_path}"
+        added = await run(
+            *("providers", "add", setup.provider_type, name, "--base-url", base_url),
+            *("--credential-stdin", *setup.options),
+            stdin=setup.credential,
+        )
+        assert added.code == 0, added.out + added.err
+        assert added.out.splitlines()[0] == f"providers/{name}: created"
+        assert added.out.splitlines()[-2:] == [f"  {name}/{setup.added}", "1 model added"]
+
+        checked = await run("providers", "check", name)
+        assert checked.code == 0, checked.out
+        assert checked.out.startswith(f"providers/{name} answers, in ")
+
+        header, value = setup.header
+        assert {asked.path for asked in server.requests} == {setup.path}
+        assert all(asked.headers[header].startswith(value) for asked in server.requests)
+
+        server.replay = whole(403, {"content-type": "application/json"}, b"{}")
+        refused = await run("providers", "check", name)
+        assert refused.code == 1
+        assert refused.out == (
+            f"providers/{name} cannot be used: UPSTREAM_CREDENTIAL_REJECTED: "
+            f"{server.url} refuses the gateway's credential, or asks for one (HTTP 403)\n"
+        )
+        assert SECRET not in added.out + added.err + checked.out + refused.out + refused.err

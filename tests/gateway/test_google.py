@@ -17,6 +17,7 @@ from aigateway.v1.provider_pb2 import Provider
 from aigateway.v1.usage_pb2 import UsageState
 from tests.support.gateway import Gateway, chat_request, new_user, running_gateway
 from tests.support.replay_upstream import ReplayUpstream, cut_after, replay_upstream, whole
+from tests.support.statuses import read_failure
 
 MODEL = "gemini/gemini-test"
 WORDS = "word " * 100
@@ -169,3 +170,32 @@ async def test_embeddings_without_a_usage_are_estimated(gateway: Gateway, upstre
     assert [list(each.float_vector.values) for each in response.embeddings] == [[0.5], [1]]
     assert (response.usage.input_tokens, response.usage.state) == (4, UsageState.USAGE_STATE_ESTIMATED)
     assert upstream.requests[-1].path == "/v1beta/models/gemini-test:batchEmbedContents"
+
+
+async def test_more_inputs_than_a_batch_takes_are_several_batches(
+    gateway: Gateway, upstream: ReplayUpstream
+) -> None:
+    batch = {"embeddings": [{"values": [0.5]}] * 100, "usageMetadata": {"promptTokenCount": 300}}
+    upstream.replay = whole(200, JSON, orjson.dumps(batch))
+    request = CreateEmbeddingsRequest(model=MODEL, inputs=[EmbeddingInput(text="a")] * 200)
+
+    response = await gateway.client.stubs.embeddings.CreateEmbeddings(request, metadata=gateway.metadata)
+
+    assert [each.index for each in response.embeddings] == list(range(200))
+    assert (response.usage.input_tokens, response.usage.total_tokens) == (600, 600)
+    assert [len(orjson.loads(each.body)["requests"]) for each in upstream.requests] == [100, 100]
+    assert len(response.attempts) == 1
+
+
+async def test_a_fault_in_a_later_batch_names_the_input_as_the_caller_knows_it(
+    gateway: Gateway, upstream: ReplayUpstream
+) -> None:
+    request = CreateEmbeddingsRequest(model=MODEL, inputs=[EmbeddingInput(text="a")] * 120)
+    request.inputs.add().content.parts.add().image.source.inline_text = "no picture"
+
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await gateway.client.stubs.embeddings.CreateEmbeddings(request, metadata=gateway.metadata)
+
+    [field] = read_failure(caught.value).violations
+    assert field.startswith("inputs[120].content.parts[0].image")
+    assert upstream.requests == []

@@ -149,6 +149,7 @@ def test_no_repr_shows_a_secret_or_a_prompt(provider_type: str) -> None:
         ("openai", "", {"output_limit_key": "limit"}, "provider.config.output_limit_key"),
         ("openai", "", {"reasoning_key": "reasoning"}, "provider.config.reasoning_key"),
         ("vllm", "http://host", {"reasoning_key": "thoughts"}, "provider.config.reasoning_key"),
+        ("openai_compatible", "http://host", {"reasoning_key": True}, "provider.config.reasoning_key"),
         ("vllm", "http://host", {"stream_options": "yes"}, "provider.config.stream_options"),
         ("vllm", "http://host", {"developer_role": 1}, "provider.config.developer_role"),
         ("demo", "", {"anything": 1}, "provider.config.anything"),

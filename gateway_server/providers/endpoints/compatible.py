@@ -1,5 +1,7 @@
 """Any hosted service that follows OpenAI's API: an address, a bearer token, and only the plain parts."""
 
+from typing import Literal
+
 from gateway_server.providers.base import Credential, ProviderConfig
 from gateway_server.providers.config import ConfigReader, read_base_url
 from gateway_server.providers.endpoints.openai_compatible import OpenAICompatibleEndpoint
@@ -8,15 +10,24 @@ from gateway_server.providers.wire.openai_embeddings import OpenAIEmbeddingsForm
 
 PROVIDER_TYPE = "openai_compatible"
 
+_ReasoningKey = Literal["none", "reasoning", "reasoning_content"]
+
 
 def build(base_url: str, credential: Credential, config: ProviderConfig) -> OpenAICompatibleEndpoint:
-    """Needs a base URL and a credential. Settings as for vLLM: ``output_limit_key``, ``stream_options``."""
+    """Needs a base URL and a credential.
+
+    Settings as for vLLM: ``output_limit_key``, ``stream_options``, and ``reasoning_key``, which is ``none``
+    unless it is set: many services refuse thoughts, some want them back in the field that they have for them.
+    """
     settings = ConfigReader(config)
+    reasoning_keys: tuple[_ReasoningKey, ...] = ("none", "reasoning", "reasoning_content")
+    reasoning_key = settings.choice("reasoning_key", reasoning_keys)
     dialect = Dialect(
         provider_type=PROVIDER_TYPE,
         output_limit_key=settings.choice("output_limit_key", ("max_tokens", "max_completion_tokens")),
         end_user_key="user",
         developer_role="system",
+        reasoning_key=None if reasoning_key == "none" else reasoning_key,
         stream_options=settings.flag("stream_options", default=True),
         free_form_tools=False,
         allowed_tools=False,

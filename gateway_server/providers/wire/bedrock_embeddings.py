@@ -1,7 +1,7 @@
 """The embeddings of models at Bedrock: Amazon Titan's format and Cohere's, each by InvokeModel.
 
-Titan embeds one text in each call. What the vectors are for (``task``) has no place in its format and is left
-out: it makes one kind of vector.
+Titan embeds one text in each call, so several are asked for by several calls. What the vectors are for
+(``task``) has no place in its format and is left out: it makes one kind of vector.
 """
 
 from collections.abc import Mapping
@@ -13,6 +13,7 @@ from aigateway.v1.embeddings_service_pb2 import (
     CreateEmbeddingsResponse,
     Embedding,
     EmbeddingEncoding,
+    EmbeddingInput,
     EmbeddingTask,
     FloatVector,
 )
@@ -82,10 +83,19 @@ _TOKENS_HEADER: Final = "x-amzn-bedrock-input-token-count"
 class BedrockEmbeddingsFormat:
     """The formats; implements EmbeddingsFormat."""
 
-    def render_embeddings(self, request: CreateEmbeddingsRequest, target: Target) -> bytes:
+    def most_inputs(self, target: Target) -> int | None:
+        """As in EmbeddingsFormat."""
+        return 1 if _kind_of(target).startswith("titan") else _MAX_TEXTS
+
+    def render_embeddings(
+        self, request: CreateEmbeddingsRequest, target: Target, *, first_input: int = 0
+    ) -> bytes:
         """As in EmbeddingsFormat."""
         kind = _kind_of(target)
-        texts = [_read_text(request, index, target) for index in range(len(request.inputs))]
+        texts = [
+            _read_text(item, f"inputs[{index}]", target)
+            for index, item in enumerate(request.inputs, first_input)
+        ]
         body = (
             _render_titan(texts, request, target, kind)
             if kind.startswith("titan")
@@ -124,8 +134,7 @@ def _kind_of(target: Target) -> _Kind:
     raise feature_not_supported("embeddings in a format of Titan or Cohere", model=target.label)
 
 
-def _read_text(request: CreateEmbeddingsRequest, index: int, target: Target) -> str:
-    item = request.inputs[index]
+def _read_text(item: EmbeddingInput, path: str, target: Target) -> str:
     match item.WhichOneof("kind"):
         case "text":
             return item.text
@@ -134,7 +143,7 @@ def _read_text(request: CreateEmbeddingsRequest, index: int, target: Target) -> 
         case "content":
             raise feature_not_supported("embeddings of content parts", model=target.label)
         case _:
-            raise invalid_request(f"inputs[{index}]", "has no kind")
+            raise invalid_request(path, "has no kind")
 
 
 def _render_titan(

@@ -60,7 +60,13 @@ _ANSWER_KEYS: Final = frozenset({"embeddings", "usageMetadata", "error"})
 class GeminiEmbeddingsFormat:
     """The format; implements EmbeddingsFormat."""
 
-    def render_embeddings(self, request: CreateEmbeddingsRequest, target: Target) -> bytes:
+    def most_inputs(self, target: Target) -> int | None:
+        """As in EmbeddingsFormat."""
+        return _MAX_INPUTS
+
+    def render_embeddings(
+        self, request: CreateEmbeddingsRequest, target: Target, *, first_input: int = 0
+    ) -> bytes:
         """As in EmbeddingsFormat. Options of the provider go into each request of the batch."""
         context = RenderContext(target, traits_of(target.provider_model))
         require_floats(request, target)
@@ -78,7 +84,7 @@ class GeminiEmbeddingsFormat:
         )
         requests = [
             {**common, "content": {"parts": _render_input(item, f"inputs[{index}]", context)}}
-            for index, item in enumerate(request.inputs)
+            for index, item in enumerate(request.inputs, first_input)
         ]
         return dump_body({"requests": requests})
 

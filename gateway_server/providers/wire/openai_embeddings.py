@@ -63,13 +63,20 @@ class OpenAIEmbeddingsFormat:
 
     provider_type: str
 
-    def render_embeddings(self, request: CreateEmbeddingsRequest, target: Target) -> bytes:
+    def most_inputs(self, target: Target) -> int | None:
+        """As in EmbeddingsFormat: OpenAI takes 2048, which is as many as a request may have."""
+        return None
+
+    def render_embeddings(
+        self, request: CreateEmbeddingsRequest, target: Target, *, first_input: int = 0
+    ) -> bytes:
         """As in EmbeddingsFormat."""
         require_floats(request, target)
         body: JsonObject = {
             "model": target.provider_model,
             "input": [
-                _render_input(item, f"inputs[{index}]", target) for index, item in enumerate(request.inputs)
+                _render_input(item, f"inputs[{index}]", target)
+                for index, item in enumerate(request.inputs, first_input)
             ],
             "encoding_format": "base64",
         }

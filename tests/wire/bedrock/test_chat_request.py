@@ -562,6 +562,8 @@ def test_counts() -> None:
     body = orjson.loads(wire_format.render_count(request, make_target("bedrock", CLAUDE)))
 
     assert body["input"]["converse"].keys() == {"messages", "toolConfig"}
+    assert wire_format.counts(make_target("bedrock", CLAUDE))
+    assert not wire_format.counts(make_target("bedrock", NOVA))
     with pytest.raises(GatewayError, match="does not support counting tokens"):
         wire_format.render_count(request, make_target("bedrock", NOVA))
     for answer in (b"{}", b'{"inputTokens": "5"}', b"[]"):

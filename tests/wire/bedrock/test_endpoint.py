@@ -6,6 +6,7 @@ import os
 import shlex
 import sys
 import threading
+import weakref
 from collections.abc import Iterator
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -45,6 +46,8 @@ class Frozen:
 @pytest.fixture(autouse=True)
 def no_ambient_keys(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """An environment without keys, and without a machine that could have some."""
+    # A gateway of another test may hold the keys that endpoints share.
+    monkeypatch.setattr("gateway_server.providers.kept_fresh._shared", weakref.WeakValueDictionary())
     for name in list(os.environ):
         if name.startswith("AWS_"):
             monkeypatch.delenv(name)
@@ -391,6 +394,58 @@ def role(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
         yield asked
         server.shutdown()
         thread.join()
+
+
+class _Machine(_Role):
+    """What a machine asks: for a token, then which role it has, then for the keys of that role."""
+
+    def do_PUT(self) -> None:
+        self.asked.append(self.path)
+        self._say(b"a-token")
+
+    def do_GET(self) -> None:
+        if self.headers["x-aws-ec2-metadata-token"] != "a-token":
+            self.send_error(401)
+        elif self.path.endswith("/security-credentials/"):
+            self.asked.append(self.path)
+            self._say(b"the-role")
+        else:
+            super().do_GET()
+
+    def _say(self, body: bytes) -> None:
+        self.send_response(200)
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """A machine with a role; gives what was asked for."""
+    asked: list[str] = []
+    handler = type("Handler", (_Machine,), {"asked": asked})
+    with HTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        monkeypatch.delenv("AWS_EC2_METADATA_DISABLED")
+        monkeypatch.setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", f"http://127.0.0.1:{server.server_port}/")
+        yield asked
+        server.shutdown()
+        thread.join()
+
+
+def test_keys_of_a_machines_role_are_asked_for_once(machine: list[str]) -> None:
+    endpoint = prepared()
+    calls = [endpoint.chat_call(TARGET, b"{}", stream=False) for _ in range(3)]
+    endpoint.prepare()
+
+    assert machine == [
+        "/latest/api/token",
+        "/latest/meta-data/iam/security-credentials/",
+        "/latest/meta-data/iam/security-credentials/the-role",
+    ]
+    assert all(headers_of(call)["x-amz-security-token"] == TOKEN for call in calls)
+    assert access_key_of(endpoint).startswith("ASIAROLE")
 
 
 def test_keys_of_a_containers_role_are_asked_for_once(role: list[str]) -> None:

@@ -237,13 +237,20 @@ def test_what_else_an_assistant_turn_holds(parts: list[dict[str, Any]], message:
 
 
 @pytest.mark.parametrize(
-    ("config", "key"),
-    [({}, "reasoning"), ({"reasoning_key": "reasoning_content"}, "reasoning_content")],
+    ("provider_type", "config", "key"),
+    [
+        ("vllm", {}, "reasoning"),
+        ("vllm", {"reasoning_key": "reasoning_content"}, "reasoning_content"),
+        ("openai_compatible", {"reasoning_key": "reasoning"}, "reasoning"),
+        ("openai_compatible", {"reasoning_key": "reasoning_content"}, "reasoning_content"),
+    ],
 )
-def test_reasoning_goes_back_to_servers_that_take_it(config: dict[str, str], key: str) -> None:
+def test_reasoning_goes_back_to_servers_that_take_it(
+    provider_type: str, config: dict[str, str], key: str
+) -> None:
     parts = [{"reasoning": {"text": "Hm."}}, {"text": {"text": "Yes."}}]
 
-    turns = render_turn("ROLE_ASSISTANT", parts, "vllm", **config)
+    turns = render_turn("ROLE_ASSISTANT", parts, provider_type, **config)
 
     assert turns == [{"role": "assistant", "content": "Yes.", key: "Hm."}]
 

@@ -51,6 +51,10 @@ class AnthropicMessagesFormat:
         """As in ChatFormat."""
         return AnthropicChatStream(target)
 
+    def counts(self, target: Target) -> bool:
+        """As in CountTokensFormat: all models are counted."""
+        return True
+
     def render_count(self, request: CountTokensRequest, target: Target) -> bytes:
         """As in CountTokensFormat."""
         return render_count(request, target)

@@ -15,12 +15,13 @@ from aigateway.v1.chat_service_pb2 import (
     CreateChatCompletionRequest,
 )
 from aigateway.v1.content_pb2 import ContentPart
-from gateway_server.errors import GatewayError
+from gateway_server.errors import GatewayError, feature_not_supported
 from gateway_server.providers.base import Target
 from gateway_server.providers.wire.bedrock_converse import errors
 from gateway_server.providers.wire.bedrock_converse.answer import parse_chat, parse_count
 from gateway_server.providers.wire.bedrock_converse.context import PROVIDER_TYPE
 from gateway_server.providers.wire.bedrock_converse.media import wants_bytes
+from gateway_server.providers.wire.bedrock_converse.models import traits_of
 from gateway_server.providers.wire.bedrock_converse.request import render_chat, render_count
 from gateway_server.providers.wire.bedrock_converse.stream import BedrockChatStream
 
@@ -47,6 +48,10 @@ class BedrockConverseFormat:
         """As in ChatFormat."""
         return BedrockChatStream(target)
 
+    def counts(self, target: Target) -> bool:
+        """As in CountTokensFormat."""
+        return traits_of(target.provider_model).counts
+
     def render_count(self, request: CountTokensRequest, target: Target) -> bytes:
         """As in CountTokensFormat."""
         return render_count(request, target)
@@ -58,5 +63,7 @@ class BedrockConverseFormat:
     def parse_error(
         self, status: int, headers: Mapping[str, str], body: bytes, target: Target
     ) -> GatewayError:
-        """As in ChatFormat."""
+        """As in ChatFormat and CountTokensFormat."""
+        if errors.is_not_counted(status, body):
+            return feature_not_supported("counting tokens", model=target.label)
         return errors.parse_error(status, headers, body, target.provider)

@@ -28,6 +28,8 @@ _CODE_BY_MESSAGE: Final = (
     (re.compile(r"provided model identifier is invalid", re.IGNORECASE), "model_not_found"),
     (re.compile(r"too many tokens per day", re.IGNORECASE), "daily_quota_exceeded"),
 )
+#: Said of models, and of profiles of models, whose names look like those of models that do.
+_NOT_COUNTED: Final = re.compile(rb"doesn(?:'|\\u0027)t support counting tokens", re.IGNORECASE)
 #: Waiting for seconds does not help.
 _NO_QUOTA: Final = frozenset({"ServiceQuotaExceededException", "daily_quota_exceeded"})
 
@@ -58,6 +60,11 @@ _STATUS_BY_KIND: Final[Mapping[str, int]] = {
     "ServiceUnavailableException": 503,
 }
 _UNKNOWN_STATUS: Final = 500
+
+
+def is_not_counted(status: int, body: bytes) -> bool:
+    """Whether a response says that the model does not count tokens, which only its message tells."""
+    return status == 400 and _NOT_COUNTED.search(body) is not None
 
 
 def parse_error(status: int, headers: Mapping[str, str], body: bytes, provider: str) -> GatewayError:

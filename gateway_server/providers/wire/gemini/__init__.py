@@ -47,6 +47,10 @@ class GeminiFormat:
         """As in ChatFormat."""
         return GeminiStream(target)
 
+    def counts(self, target: Target) -> bool:
+        """As in CountTokensFormat: all models are counted."""
+        return True
+
     def render_count(self, request: CountTokensRequest, target: Target) -> bytes:
         """As in CountTokensFormat."""
         return render_count(request, target)

@@ -80,7 +80,8 @@ class ChatServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def CountTokens(self, request, context):
-        """Counts the input tokens of a conversation without answering it.
+        """Counts the input tokens of a conversation without answering it: by the
+        provider where it counts for the model, else by the gateway's estimate.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -43,7 +43,9 @@ class ChatServiceStub:
     non-OK status; there is no error event.
     """
     CountTokens: _grpc.UnaryUnaryMultiCallable[_chat_service_pb2.CountTokensRequest, _chat_service_pb2.CountTokensResponse]
-    """Counts the input tokens of a conversation without answering it."""
+    """Counts the input tokens of a conversation without answering it: by the
+    provider where it counts for the model, else by the gateway's estimate.
+    """
     ExplainRoute: _grpc.UnaryUnaryMultiCallable[_chat_service_pb2.ExplainRouteRequest, _chat_service_pb2.ExplainRouteResponse]
     """Tells, without asking anybody, which targets a conversation would be sent
     to, in which order and at what cost, and why others would not be asked.
@@ -64,7 +66,9 @@ class ChatServiceAsyncStub(ChatServiceStub):
     non-OK status; there is no error event.
     """
     CountTokens: _aio.UnaryUnaryMultiCallable[_chat_service_pb2.CountTokensRequest, _chat_service_pb2.CountTokensResponse]  # type: ignore[assignment]
-    """Counts the input tokens of a conversation without answering it."""
+    """Counts the input tokens of a conversation without answering it: by the
+    provider where it counts for the model, else by the gateway's estimate.
+    """
     ExplainRoute: _aio.UnaryUnaryMultiCallable[_chat_service_pb2.ExplainRouteRequest, _chat_service_pb2.ExplainRouteResponse]  # type: ignore[assignment]
     """Tells, without asking anybody, which targets a conversation would be sent
     to, in which order and at what cost, and why others would not be asked.
@@ -100,7 +104,9 @@ class ChatServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _chat_service_pb2.CountTokensRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_chat_service_pb2.CountTokensResponse, _abc.Awaitable[_chat_service_pb2.CountTokensResponse]]:
-        """Counts the input tokens of a conversation without answering it."""
+        """Counts the input tokens of a conversation without answering it: by the
+        provider where it counts for the model, else by the gateway's estimate.
+        """
 
     @_abc_1.abstractmethod
     def ExplainRoute(

@@ -156,7 +156,9 @@ class CreateEmbeddingsRequest(_message.Message):
     """As in CreateChatCompletionRequest."""
     @_builtins.property
     def inputs(self) -> _containers.RepeatedCompositeFieldContainer[Global___EmbeddingInput]:
-        """What to embed."""
+        """What to embed. More than the provider takes at a time are sent to it in
+        several requests; the answer is one.
+        """
 
     @_builtins.property
     def gateway_options(self) -> _routing_pb2.GatewayOptions:
