@@ -18,6 +18,7 @@ from aigateway.v1.chat_service_pb2 import (
     PartStart,
 )
 from aigateway.v1.content_pb2 import Citation, ContentPart
+from gateway_server.errors import GatewayError
 from gateway_server.guardrails.json_guard import JsonGuard
 from gateway_server.guardrails.rules import Tally
 from gateway_server.guardrails.text_guard import BlockedError, Part, Replaced, TextGuard, said
@@ -104,6 +105,7 @@ class AnswerGuard:
         self._choices = max(choices, 1)
         self._channels: dict[tuple[int, int], _Channel | None] = {}
         self._stopped: set[int] = set()
+        self._has_failed = False
 
     @property
     def is_stopped(self) -> bool:
@@ -126,13 +128,22 @@ class AnswerGuard:
     def feed(self, events: Iterable[ChatEvent]) -> list[ChatEvent]:
         """What may be passed on of a stream now that ``events`` have come. Raises GUARDRAIL_FAILED."""
         passed: list[ChatEvent] = []
-        for event in events:
-            passed += self._feed(event)
+        try:
+            for event in events:
+                passed += self._feed(event)
+        except GatewayError:
+            self._has_failed = True
+            raise
         return passed
 
     def cut(self) -> list[ChatEvent]:
-        """The rest of the texts of a stream that has broken off: they end where they are."""
+        """The rest of the texts of a stream that has broken off: they end where they are.
+
+        Nothing when it broke off because a check could not run: what waited for it is not to be seen.
+        """
         passed: list[ChatEvent] = []
+        if self._has_failed:
+            return passed
         for (choice_index, part_index), channel in self._channels.items():
             if channel is not None and choice_index not in self._stopped:
                 place = PartDelta(choice_index=choice_index, part_index=part_index)
@@ -187,7 +198,7 @@ class AnswerGuard:
         if channel is None or kind not in (channel.delta, "citation", "provider_signature"):
             yield event
         elif kind == "citation":
-            channel.citations.append(self._guarded(delta.citation))
+            channel.citations.append(delta.citation)
         elif kind == "provider_signature":
             channel.signature = delta.provider_signature
         else:
@@ -215,7 +226,7 @@ class AnswerGuard:
             yield from self._stop_choice(choice_index)
             return
         for citation in channel.citations:
-            yield _event(place, citation=channel.placed(citation))
+            yield _event(place, citation=channel.placed(self._guarded(citation)))
         if channel.signature and not channel.is_changed:
             yield _event(place, provider_signature=channel.signature)
 
@@ -240,7 +251,10 @@ class AnswerGuard:
         channel.signature = part.provider_signature
         part.ClearField("provider_signature")
         if kind == "text":
-            channel.citations = [self._guarded(citation) for citation in part.text.citations]
+            for citation in part.text.citations:
+                kept = Citation()
+                kept.CopyFrom(citation)
+                channel.citations.append(kept)
             part.text.ClearField("citations")
         try:
             setattr(content, field, channel.feed(getattr(content, field)))
@@ -260,7 +274,9 @@ class AnswerGuard:
             setattr(content, field, getattr(content, field) + channel.pass_on(blocked.parts))
             raise _StoppedError(is_passed_on=True) from None
         if kind == "text":
-            part.text.citations.extend(channel.placed(citation) for citation in channel.citations)
+            part.text.citations.extend(
+                channel.placed(self._guarded(citation)) for citation in channel.citations
+            )
         if channel.signature and not channel.is_changed:
             part.provider_signature = channel.signature
 

@@ -26,12 +26,11 @@ Request = CreateChatCompletionRequest | CountTokensRequest | CreateEmbeddingsReq
 _STEP: Final = 16_384
 #: How much of one step a text detector sees again in the next.
 _OVERLAP: Final = 1_000
-#: At what media types a document's bytes are text.
-_TEXT_TYPES: Final = ("text/", "application/json", "application/xml", "application/yaml", "application/csv")
-
+#: Documents of these media types are not text, whatever their bytes look like.
+_BINARY_TYPES: Final = ("image/", "audio/", "video/", "font/", "application/pdf", "application/zip")
+_BYTE_ORDER_MARKS: Final = (b"\xff\xfe", b"\xfe\xff")
 
 _MEDIA: Final = frozenset({"image", "audio", "video", "document"})
-_SIGNED: Final = frozenset({"reasoning", "provider"})
 _TEXT_FIELDS: Final = {
     "text": ("text",),
     "audio": ("transcript",),
@@ -75,6 +74,8 @@ def _slots(request: Request) -> Iterator[Slot]:
                     pass  # token ids say nothing to a reader of text
         return
     for index, message in enumerate(request.messages):
+        if message.author:
+            yield _field(index, message.role, message, "author")
         yield from _parts(index, message.role, message.parts)
     group = len(request.messages)
     for tool in request.tools:
@@ -92,6 +93,7 @@ def _tool(group: int, tool: Tool) -> Iterator[Slot]:
             yield _field(group, Role.ROLE_DEVELOPER, tool.function, "parameters_json_schema", is_json=True)
         case "free_form":
             yield _field(group, Role.ROLE_DEVELOPER, tool.free_form, "description")
+            yield _field(group, Role.ROLE_DEVELOPER, tool.free_form.grammar, "definition")
         case _:
             pass  # the provider's own tool: settings, no text
 
@@ -109,7 +111,7 @@ def _parts(
             yield _field(group, role, content, "arguments", is_json=not part.tool_call.free_form)
         elif kind in _MEDIA:
             yield from _media(group, role, content.source, is_retrieved=from_outside)
-        if kind in _SIGNED and part.provider_signature:
+        if kind == "reasoning" and part.provider_signature and role == Role.ROLE_ASSISTANT:
             continue  # what a provider has signed it has seen, and takes back only unchanged
         for field in _TEXT_FIELDS.get(kind, ()):
             is_json = field == "block_json"
@@ -117,15 +119,31 @@ def _parts(
 
 
 def _media(group: int, role: Role.ValueType, source: MediaSource, *, is_retrieved: bool) -> Iterator[Slot]:
+    if source.filename:
+        yield _field(group, role, source, "filename", is_retrieved=is_retrieved)
     if source.inline_text:
         yield _field(group, role, source, "inline_text", is_retrieved=is_retrieved)
-    elif source.inline_data and source.mime_type.startswith(_TEXT_TYPES):
-        text = source.inline_data.decode("utf-8", "surrogateescape")
+        return
+    encoding = _encoding_of(source)
+    if encoding:
 
         def write(replaced: str) -> None:
-            source.inline_data = replaced.encode("utf-8", "surrogateescape")
+            source.inline_data = replaced.encode(encoding)
 
+        text = source.inline_data.decode(encoding)
         yield Slot(group, role, text, write, is_retrieved=is_retrieved)
+
+
+def _encoding_of(source: MediaSource) -> str:
+    """How the bytes of a medium are text; empty when they are none."""
+    data = source.inline_data
+    if not data or source.mime_type.lower().startswith(_BINARY_TYPES):
+        return ""
+    encoding = "utf-16" if data.startswith(_BYTE_ORDER_MARKS) else "utf-8"
+    try:
+        return "" if "\0" in data.decode(encoding) else encoding
+    except UnicodeDecodeError:
+        return ""
 
 
 def _field(
@@ -167,6 +185,7 @@ class RequestGuard:
             texts = slots_of(request)
         for tally in self._tallies:
             if tally.failure:
+                tally.require()
                 continue
             self.current = tally
             slots = [slot for slot in texts if slot.text and slot.role in tally.rule.roles]

@@ -133,21 +133,21 @@ class Tally:
             self.score = score if self.score is None else max(self.score, score)
 
     def spend(self, started_at: float) -> None:
-        """Counts the time since ``started_at`` of ``time.perf_counter``; raises CheckTimeoutError."""
-        self.seconds += time.perf_counter() - started_at
-        if self.seconds > self.rule.timeout:
+        """Counts one look since ``started_at`` of ``time.perf_counter``; raises CheckTimeoutError."""
+        spent = time.perf_counter() - started_at
+        self.seconds += spent
+        if spent > self.rule.timeout:
             raise CheckTimeoutError
-
-    def begin_again(self) -> None:
-        """Forgets what was found: the whole call is looked at once more."""
-        self.findings.clear()
-        self.score = None
 
     def fail(self, cause: str) -> None:
         """The check could not run. Raises GUARDRAIL_FAILED unless the rule lets calls pass without it."""
         self.failure = cause
-        if not self.rule.fail_open:
-            raise guardrail_failed(self.rule.profile, self.rule.rule_id, cause)
+        self.require()
+
+    def require(self) -> None:
+        """Raises GUARDRAIL_FAILED when the check has failed and calls must not pass without it."""
+        if self.failure and not self.rule.fail_open:
+            raise guardrail_failed(self.rule.profile, self.rule.rule_id, self.failure)
 
     def fail_by(self, error: Exception) -> None:
         """The check failed by ``error``, whose message is not told: it might hold the text."""

@@ -80,12 +80,21 @@ class _RuleStage(_Stage):
         """``holds`` tells that text waits until it is decided; else it is only looked at."""
         self.tally = tally
         self.holds = holds
+        self._is_let_go = False
 
     def feed(self, text: str) -> list[_Step]:
-        return [text] if self.tally.failure else self._run(text, is_last=False)
+        return self._let_go(text) if self.tally.failure else self._run(text, is_last=False)
 
     def close(self) -> list[_Step]:
-        return [] if self.tally.failure else self._run("", is_last=True)
+        return self._let_go("") if self.tally.failure else self._run("", is_last=True)
+
+    def _let_go(self, text: str) -> list[_Step]:
+        """Passes on what comes, and before it what waited when the check failed, here or on another text."""
+        self.tally.require()
+        if self.holds and not self._is_let_go:
+            text = self.held + text
+        self._is_let_go = True
+        return [text] if text else []
 
     def _run(self, text: str, *, is_last: bool) -> list[_Step]:
         tally = self.tally
@@ -106,6 +115,7 @@ class _RuleStage(_Stage):
                 return steps
             noted: list[_Step] = [step for step in steps if isinstance(step, Noted)]
             return [text, *noted] if text else noted
+        self._is_let_go = True
         return [unseen] if unseen else []
 
     @property

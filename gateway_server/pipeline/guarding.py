@@ -1,15 +1,16 @@
 """The guardrails of one call: which profiles apply, what they did to its request, and to its answer."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, TypeVar
 
 from aigateway.v1.chat_service_pb2 import ChatCompletion, CountTokensRequest, CreateChatCompletionRequest
 from aigateway.v1.embeddings_service_pb2 import CreateEmbeddingsRequest
+from aigateway.v1.error_reason_pb2 import ErrorReason
 from aigateway.v1.routing_pb2 import GatewayOptions, GuardrailResult
 from gateway_server.call import Principal
-from gateway_server.errors import feature_not_supported, invalid_request
+from gateway_server.errors import GatewayError, feature_not_supported, invalid_request
 from gateway_server.guardrails.answer import AnswerGuard
 from gateway_server.guardrails.book import ProfileBook
 from gateway_server.guardrails.request import RequestGuard, slots_of
@@ -18,15 +19,62 @@ from gateway_server.guardrails.vault import Vault
 from gateway_server.resource_names import guardrail_profile_name, parse_guardrail_profile
 from gateway_server.usage.estimate import answer_characters
 
+T = TypeVar("T")
 R = TypeVar("R", CreateChatCompletionRequest, CountTokensRequest, CreateEmbeddingsRequest)
 
 DEFAULT_PROFILE: Final = guardrail_profile_name("default")
 
-#: Texts that are longer together leave the event loop, in characters.
+#: Texts that are longer together leave the event loop, in characters; longer ones still wait in a lane of
+#: their own, so that nobody waits behind them.
 _INLINE_CHARACTERS: Final = 4_096
+_LONG_CHARACTERS: Final = 200_000
 #: How much longer than its time-outs a check may take before nobody waits for it any more, in seconds.
 _GRACE_SECONDS: Final = 0.5
-_THREADS: Final = 2
+_RETRY_AFTER_SECONDS: Final = 1.0
+
+
+class _Lane:
+    """A thread that checks one text after another, and those who wait for it."""
+
+    def __init__(self, name: str, *, most_waiting: int) -> None:
+        self._name = name
+        self._most_waiting = most_waiting
+        self._turn = asyncio.Lock()
+        self._waiting = 0
+        self._thread = self._new_thread()
+
+    async def run(self, check: Callable[[], T], limit: float) -> T:
+        """What ``check`` gives. Raises TimeoutError when it takes longer than ``limit`` seconds by itself.
+
+        OVERLOADED when too many wait.
+        """
+        if self._waiting >= self._most_waiting:
+            raise GatewayError(
+                ErrorReason.ERROR_REASON_OVERLOADED,
+                f"{self._most_waiting} texts wait to be checked and no more can",
+                metadata={"limit": str(self._most_waiting)},
+                retry_after=_RETRY_AFTER_SECONDS,
+            )
+        self._waiting += 1
+        try:
+            async with self._turn:
+                done = asyncio.get_running_loop().run_in_executor(self._thread, check)
+                try:
+                    return await asyncio.wait_for(done, limit)
+                except (TimeoutError, asyncio.CancelledError):
+                    # It may go on for ever; the next gets a thread that does not.
+                    self._thread.shutdown(wait=False)
+                    self._thread = self._new_thread()
+                    raise
+        finally:
+            self._waiting -= 1
+
+    def close(self) -> None:
+        """Waits for nothing that is under way."""
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+    def _new_thread(self) -> ThreadPoolExecutor:
+        return ThreadPoolExecutor(1, thread_name_prefix=self._name)
 
 
 class Guardrails:
@@ -34,7 +82,10 @@ class Guardrails:
 
     def __init__(self, book: ProfileBook) -> None:
         self.book = book
-        self._executor = ThreadPoolExecutor(_THREADS, thread_name_prefix="guardrails")
+        self._lanes = (
+            _Lane("guardrails", most_waiting=256),
+            _Lane("guardrails, long texts", most_waiting=32),
+        )
 
     def open(self, principal: Principal, options: GatewayOptions) -> "CallGuard":
         """The guardrails of one call: its tenant's or key's, and those that the request adds.
@@ -48,43 +99,47 @@ class Guardrails:
             if name not in self.book:
                 raise invalid_request(field, f"{name} does not exist")
         own = principal.guardrail_profile or DEFAULT_PROFILE
-        return CallGuard(self.book.get([own, *options.guardrail_profiles]), self._executor)
+        return CallGuard(self.book.get([own, *options.guardrail_profiles]), self._lanes)
 
     def try_out(self, name: str) -> "CallGuard":
         """The guardrails of one profile alone."""
-        return CallGuard(self.book.get([name]), self._executor)
+        return CallGuard(self.book.get([name]), self._lanes)
 
     def close(self) -> None:
         """Waits for no check that is under way."""
-        self._executor.shutdown(wait=False, cancel_futures=True)
+        for lane in self._lanes:
+            lane.close()
 
 
 class CallGuard:
     """The guardrails of one call."""
 
-    def __init__(self, profiles: Iterable[Profile], executor: ThreadPoolExecutor) -> None:
+    def __init__(self, profiles: Iterable[Profile], lanes: tuple[_Lane, _Lane]) -> None:
+        """The first profile is the caller's own: it alone says whether what is masked comes back."""
         profiles = list(profiles)
-        self._executor = executor
-        self._inputs = [Tally(rule) for profile in profiles for rule in profile.input_rules]
+        self._lanes = lanes
+        self._input_rules = [rule for profile in profiles for rule in profile.input_rules]
         self._output_rules = [rule for profile in profiles for rule in profile.output_rules]
         self._window = min((profile.window for profile in profiles if profile.window), default=0)
-        self._vault = Vault() if any(profile.is_reversible for profile in profiles) else None
+        self._vault = Vault() if profiles and profiles[0].is_reversible else None
+        self._inputs: list[Tally] = []
 
     async def check(self, request: R) -> R:
-        """The request as it may go to a model. Raises GUARDRAIL_BLOCKED, GUARDRAIL_FAILED."""
-        if not self._inputs:
+        """The request as it may go to a model. Raises GUARDRAIL_BLOCKED, GUARDRAIL_FAILED, OVERLOADED."""
+        if not self._input_rules:
             return request
         texts = slots_of(request)
-        if sum(len(slot.text) for slot in texts) <= _INLINE_CHARACTERS:
+        length = sum(len(slot.text) for slot in texts)
+        if length <= _INLINE_CHARACTERS:
+            self._inputs = [Tally(rule) for rule in self._input_rules]
             RequestGuard(self._inputs, self._vault).apply(request, texts)
             return request
+        hanging: set[int] = set()
         while True:
             try:
-                return await self._check_in_thread(request)
+                return await self._check_in_thread(request, self._lanes[length > _LONG_CHARACTERS], hanging)
             except _HangsError as hangs:
-                hangs.tally.fail("timeout")  # and once more without that rule, where that may be
-                for tally in self._inputs:
-                    tally.begin_again()
+                hanging.add(hangs.index)  # and once more without that rule, where that may be
 
     def require_logprobs(self, request: CreateChatCompletionRequest) -> None:
         """Raises FEATURE_NOT_SUPPORTED for log probabilities: they tell what is taken out of an answer."""
@@ -112,7 +167,8 @@ class CallGuard:
         if answer_characters(answer) <= _INLINE_CHARACTERS:
             guard.apply(answer)
         else:
-            await asyncio.get_running_loop().run_in_executor(self._executor, guard.apply, answer)
+            # No limit of time: each look has that of its rule, and the answer its own size.
+            await asyncio.to_thread(guard.apply, answer)
 
     def results(self, answer: AnswerGuard | None, *, passes: bool = True) -> list[GuardrailResult]:
         """What each rule did that had anything to look at; ``answer`` guards the answer that serves.
@@ -126,27 +182,33 @@ class CallGuard:
             if tally.has_looked and (passes or tally.findings or tally.failure)
         ]
 
-    async def _check_in_thread(self, request: R) -> R:
-        # A thread that hangs cannot be stopped, so it has a copy of its own.
+    async def _check_in_thread(self, request: R, lane: _Lane, hanging: set[int]) -> R:
+        # A thread that hangs cannot be stopped, so all that it works on is its own.
         guarded = type(request)()
         guarded.CopyFrom(request)
-        guard = RequestGuard(self._inputs, self._vault)
-        limit = sum(tally.rule.timeout for tally in self._inputs if not tally.failure) + _GRACE_SECONDS
-        done = asyncio.get_running_loop().run_in_executor(self._executor, guard.apply, guarded)
+        vault = None if self._vault is None else Vault()
+        tallies = self._inputs = [
+            Tally(rule, failure="timeout" if index in hanging else "")
+            for index, rule in enumerate(self._input_rules)
+        ]
+        for tally in tallies:
+            tally.has_looked = bool(tally.failure)
+            tally.require()
+        guard = RequestGuard(tallies, vault)
+        limit = sum(tally.rule.timeout for tally in tallies if not tally.failure) + _GRACE_SECONDS
         try:
-            await asyncio.wait_for(done, limit)
+            await lane.run(lambda: guard.apply(guarded), limit)
         except TimeoutError:
-            if guard.current is None:
-                raise
-            raise _HangsError(guard.current) from None
+            raise _HangsError(tallies.index(guard.current or tallies[0])) from None
         finally:
             guard.is_given_up.set()
+        self._vault = vault
         return guarded
 
 
 class _HangsError(Exception):
-    """A check does not come back."""
+    """The check of the rule with this index does not come back."""
 
-    def __init__(self, tally: Tally) -> None:
-        super().__init__(tally.rule.rule_id)
-        self.tally = tally
+    def __init__(self, index: int) -> None:
+        super().__init__(index)
+        self.index = index

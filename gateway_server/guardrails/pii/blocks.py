@@ -9,6 +9,8 @@ from gateway_server.guardrails.pii.emails import LOCAL
 #: The most characters that are held back unless told otherwise: a block that gets longer is looked at in
 #: parts.
 WINDOW: Final = 64
+#: How much less than a window a bracketed "at" reaches back, so that what may become one fits into it.
+_BRACKETED_REACH: Final = 6
 #: The least that the longest values need.
 MIN_WINDOW: Final = 48
 
@@ -55,7 +57,8 @@ def token_start(text: str, place: int, floor: int) -> int:
 
 def block_start(text: str, trigger: re.Match[str], floor: int, *, window: int) -> int:
     """Where the block with a trigger begins, no further back than a window."""
-    floor = max(floor, trigger.start() - window + 1)
+    reach = window - (_BRACKETED_REACH if text[trigger.start()] in "([{" else 1)
+    floor = max(floor, trigger.start() - reach)
     start = token_start(text, trigger.start(), floor)
     if start == trigger.start() and start > floor and text[start] in "([{" and text[start - 1] == " ":
         start = token_start(text, start - 1, floor)
@@ -64,12 +67,11 @@ def block_start(text: str, trigger: re.Match[str], floor: int, *, window: int) -
 
 def held_start(text: str, floor: int, *, window: int) -> int:
     """From where on a text without a trigger may still become part of a block."""
-    floor = max(floor, len(text) - window + 1)
-    start = token_start(text, len(text), floor)
+    start = token_start(text, len(text), max(floor, len(text) - window + 1))
     tail = text[start:]
     may_be_at = not tail or (tail[0] in "([{" and tail[1:].lower() in ("", "a", "at"))
     if may_be_at and start > floor and text[start - 1] == " ":
-        return token_start(text, start - 1, floor)
+        return token_start(text, start - 1, max(floor, start - window + _BRACKETED_REACH))
     return start
 
 

@@ -11,12 +11,13 @@ from gateway_server.guardrails.pii.matches import Match
 LOCAL: Final = r"A-Za-z0-9\u00c0-\u024f._%+'\-"
 _LABEL: Final = r"[A-Za-z0-9\u00c0-\u024f](?:[A-Za-z0-9\u00c0-\u024f\-]{0,61}[A-Za-z0-9\u00c0-\u024f])?"
 _AT: Final = r"(?:@|%40| ?[(\[{] ?(?:at|AT|At) ?[)\]}] ?)"
-_DOT: Final = r"(?:\.| ?[(\[{] ?(?:dot|DOT|Dot) ?[)\]}] ?)"
+_BRACKETED_DOT: Final = r"(?: ?[(\[{] ?(?:dot|DOT|Dot) ?[)\]}] ?)"
+_DOT: Final = rf"(?:\.|{_BRACKETED_DOT})"
 
 _HAS_AT: Final = re.compile(_AT)
 
 _EMAIL: Final = re.compile(
-    rf"(?P<local>[{LOCAL}](?:{_DOT}?[{LOCAL}]){{0,63}}?)(?P<at>{_AT})"
+    rf"(?P<local>[{LOCAL}](?:{_BRACKETED_DOT}?[{LOCAL}]){{0,63}}?)(?P<at>{_AT})"
     rf"(?P<domain>{_LABEL}(?:{_DOT}{_LABEL}){{1,8}}|\[[0-9A-Fa-f:.]{{7,45}}\])"
 )
 _TLD: Final = re.compile(r"(?:[A-Za-z\u00c0-\u024f]{2,24}|xn--[A-Za-z0-9\-]{1,59})$")
