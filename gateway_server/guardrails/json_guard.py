@@ -18,15 +18,20 @@ OpenText = Callable[[str], TextGuard]
 
 _JSON_BEGINNING: Final = re.compile(r'\s*[{\["]')
 _STRING_RUN: Final = re.compile(r'[^"\\]+')
-_BARE_RUN: Final = re.compile(r'[^\s{}\[\],:"]+')
+_BARE_RUN: Final = re.compile(r'[^{}\[\],:"]+')
+_LITERALS: Final = "|".join(
+    word[:length] for word in ("true", "false", "null") for length in range(1, len(word) + 1)
+)
+#: What stands outside of strings in JSON, or may yet become it.
+_SCALAR_BEGINNING: Final = re.compile(rf"(?:-?[0-9][0-9.eE+\-]*|-|{_LITERALS})\s*")
 _ESCAPE: Final = re.compile(r"\\(?:u[0-9A-Fa-f]{4}|[^u])", re.DOTALL)
 _ESCAPE_BEGINNING: Final = re.compile(r"\\(?:u[0-9A-Fa-f]{0,3})?$")
 _ESCAPED: Final = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
 _HIGH: Final = re.compile(r"\\u[Dd][89ABab]")
 _LOW: Final = re.compile(r"\\u[Dd][C-Fc-f][0-9A-Fa-f]{2}")
 _LONGEST_CONTEXT: Final = 48
-#: Numbers and words outside of strings are looked at when they end, or have become as long as this.
-_LONGEST_BARE: Final = 64
+#: Numbers that are longer are nobody's.
+_LONGEST_SCALAR: Final = 64
 
 
 class JsonGuard:
@@ -41,12 +46,16 @@ class JsonGuard:
         self._plain: TextGuard | None = None
         self._has_begun = False
         self._bare = ""
+        #: Whether the number under way is longer than anybody's.
+        self._is_long = False
+        #: Guards text outside of strings that is no JSON.
+        self._stray: TextGuard | None = None
         self._string: TextGuard | None = None
         #: The characters of the string under way that its guard has, each as it is written.
         self._written: deque[tuple[int, str]] = deque()
         self._name: list[str] = []
-        #: One of ``{`` and ``[`` for each container that is open.
-        self._containers: list[str] = []
+        #: One of ``{`` and ``[`` for each container that is open, with what stood before it.
+        self._containers: list[tuple[str, str]] = []
         self._is_name = False
         self._context = ""
 
@@ -99,11 +108,8 @@ class JsonGuard:
     def _read_outside(self, text: str, place: int, done: list[str]) -> int:
         run = _BARE_RUN.match(text, place)
         if run is not None:
-            taken = run.group()[: _LONGEST_BARE - len(self._bare)]
-            self._bare += taken
-            if len(self._bare) == _LONGEST_BARE:
-                self._end_bare(done)
-            return place + len(taken)
+            self._read_bare(run.group(), done)
+            return run.end()
         self._end_bare(done)
         character = text[place]
         done.append(character)
@@ -112,28 +118,54 @@ class JsonGuard:
                 self._string = self._open_text(self._context if not self._is_name else "")
                 self._name = []
             case "{" | "[":
-                self._containers.append(character)
+                self._containers.append((character, self._context))
                 self._is_name = character == "{"
             case "}" | "]":
                 if self._containers:
-                    self._containers.pop()
+                    self._context = self._containers.pop()[1]
                 self._is_name = False
             case ",":
-                self._is_name = bool(self._containers) and self._containers[-1] == "{"
+                self._is_name = bool(self._containers) and self._containers[-1][0] == "{"
             case ":":
                 self._is_name = False
             case _:
                 pass  # white space
         return place + 1
 
+    def _read_bare(self, text: str, done: list[str]) -> None:
+        """Reads what stands outside of strings: a scalar, which is looked at when it ends, or no JSON."""
+        if self._stray is not None:
+            done.append(self._said(self._stray.feed(text)))
+            return
+        if not self._bare and not self._is_long:
+            begun = text.lstrip()
+            done.append(text[: len(text) - len(begun)])
+            text = begun
+        if not text or self._is_long:
+            done.append(text)
+            return
+        taken = text[: _LONGEST_SCALAR + 1 - len(self._bare)]
+        self._bare += taken
+        if not _SCALAR_BEGINNING.fullmatch(self._bare):
+            self._stray = self._open_text(self._context)
+            done.append(self._said(self._stray.feed(self._bare + text[len(taken) :])))
+            self._bare = ""
+        elif len(self._bare) > _LONGEST_SCALAR:
+            self._is_long = True
+            done.append(self._bare + text[len(taken) :])
+            self._bare = ""
+
     def _end_bare(self, done: list[str]) -> None:
-        bare, self._bare = self._bare, ""
+        if self._stray is not None:
+            stray, self._stray = self._stray, None
+            done.append(self._said(stray.close()))
+        bare, self._bare, self._is_long = self._bare, "", False
         if not bare:
             return
+        scalar = bare.rstrip()
         guard = self._open_text(self._context)
-        parts = guard.feed(bare) + guard.close()
-        text = self._said(parts)
-        done.append(bare if text == bare else json.dumps(text))
+        text = self._said([*guard.feed(scalar), *guard.close()])
+        done.append(bare if text == scalar else bare.replace(scalar, json.dumps(text)))
 
     def _read_string(self, text: str, place: int, done: list[str], *, is_last: bool) -> int:
         """Reads on in the string under way; gives ``place`` when it takes more to read on."""
@@ -178,7 +210,9 @@ class JsonGuard:
         self._written.clear()
         if self._is_name:
             # As a sentence would have it: names are often in snake_case or camelCase.
-            self._context = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", "".join(self._name)).replace("_", " ") + ": "
+            name = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", "".join(self._name)).replace("_", " ")
+            outer = self._containers[-1][1] if self._containers else ""
+            self._context = f"{outer}{name}: "[-_LONGEST_CONTEXT:]
         return rest
 
     def _rewrite(self, parts: list[Part]) -> str:

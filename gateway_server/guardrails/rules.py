@@ -154,6 +154,13 @@ class Tally:
         _LOG.error("rule %s of %s failed: %s", self.rule.rule_id, self.rule.profile, type(error).__name__)
         self.fail("error")
 
+    def add(self, other: "Tally") -> None:
+        """Counts what the same rule did to other texts of the call."""
+        self.note(tuple(other.findings.elements()), other.score)
+        self.seconds += other.seconds
+        self.has_looked |= other.has_looked
+        self.failure = self.failure or other.failure
+
     def result(self) -> GuardrailResult:
         """What is told of it."""
         result = GuardrailResult(

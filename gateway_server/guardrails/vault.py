@@ -19,6 +19,14 @@ class Vault:
     def __bool__(self) -> bool:
         return bool(self._values)
 
+    def copy(self) -> "Vault":
+        """Another that has the same values and numbers."""
+        copied = Vault()
+        copied._values = dict(self._values)
+        copied._placeholders = dict(self._placeholders)
+        copied._counts = Counter(self._counts)
+        return copied
+
     def put(self, kind: str, value: str) -> str:
         """The value's placeholder: ``[EMAIL_1]``."""
         placeholder = self._placeholders.get((kind, value))

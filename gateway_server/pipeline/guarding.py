@@ -122,7 +122,8 @@ class CallGuard:
         self._output_rules = [rule for profile in profiles for rule in profile.output_rules]
         self._window = min((profile.window for profile in profiles if profile.window), default=0)
         self._vault = Vault() if profiles and profiles[0].is_reversible else None
-        self._inputs: list[Tally] = []
+        #: What the rules did, for each time that texts were checked.
+        self._inputs: list[list[Tally]] = []
 
     async def check(self, request: R) -> R:
         """The request as it may go to a model. Raises GUARDRAIL_BLOCKED, GUARDRAIL_FAILED, OVERLOADED."""
@@ -131,9 +132,10 @@ class CallGuard:
         texts = slots_of(request)
         length = sum(len(slot.text) for slot in texts)
         if length <= _INLINE_CHARACTERS:
-            self._inputs = [Tally(rule) for rule in self._input_rules]
-            RequestGuard(self._inputs, self._vault).apply(request, texts)
+            self._inputs.append([Tally(rule) for rule in self._input_rules])
+            RequestGuard(self._inputs[-1], self._vault).apply(request, texts)
             return request
+        self._inputs.append([])
         hanging: set[int] = set()
         while True:
             try:
@@ -175,19 +177,27 @@ class CallGuard:
 
         Without ``passes`` only of rules that found something, or could not run.
         """
+        inputs = self._inputs[0] if len(self._inputs) == 1 else self._all_inputs()
         outputs = [] if answer is None else answer.tallies
         return [
             tally.result()
-            for tally in [*self._inputs, *outputs]
+            for tally in [*inputs, *outputs]
             if tally.has_looked and (passes or tally.findings or tally.failure)
         ]
+
+    def _all_inputs(self) -> list[Tally]:
+        together = [Tally(rule) for rule in self._input_rules]
+        for tallies in self._inputs:
+            for tally, more in zip(together, tallies, strict=False):
+                tally.add(more)
+        return together
 
     async def _check_in_thread(self, request: R, lane: _Lane, hanging: set[int]) -> R:
         # A thread that hangs cannot be stopped, so all that it works on is its own.
         guarded = type(request)()
         guarded.CopyFrom(request)
-        vault = None if self._vault is None else Vault()
-        tallies = self._inputs = [
+        vault = None if self._vault is None else self._vault.copy()
+        tallies = self._inputs[-1] = [
             Tally(rule, failure="timeout" if index in hanging else "")
             for index, rule in enumerate(self._input_rules)
         ]

@@ -396,6 +396,91 @@ async def test_a_check_that_cannot_run_follows_its_policy_and_is_never_a_pass(
         assert not upstream.exchanges
 
 
+async def test_a_stream_whose_check_fails_shows_nothing_of_what_waited(
+    guarded: Gateway, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    feed = PiiScanner.feed
+
+    def broken(scanner: PiiScanner, text: str) -> Any:
+        if "more" in text:
+            raise ValueError(text)
+        return feed(scanner, text)
+
+    upstream.script = talking("All well. ", "SSN 219-16", "-9994 more ", "and more ")
+    profile = GuardrailProfile(output_rules=[pii()])
+    async with await key_with(guarded, profile) as client:
+        monkeypatch.setattr(PiiScanner, "feed", broken)
+        outcome = await Caller(client, streams=True).call()
+    assert outcome.failure is not None
+    assert outcome.failure.reason == "GUARDRAIL_FAILED"
+    assert "219" not in str(outcome.events)
+
+
+async def test_a_rule_that_must_run_runs_though_another_hangs(
+    guarded: Gateway, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The thread that was given up must not speak for the rules of the next."""
+    feed, released = PiiScanner.feed, threading.Event()
+
+    def hanging(scanner: PiiScanner, text: str) -> Any:
+        released.wait(1)
+        return feed(scanner, text)
+
+    hangs = pii(LOG)
+    hangs.fail_open = True
+    hangs.timeout.CopyFrom(Duration(nanos=10_000_000))
+    blocks = rule("words", BLOCK, pattern=PatternDetector(words=["forbidden"]))
+    blocks.timeout.CopyFrom(Duration(nanos=200_000_000))
+    async with await key_with(guarded, GuardrailProfile(input_rules=[hangs, blocks])) as client:
+        monkeypatch.setattr(PiiScanner, "feed", hanging)
+        outcome = await Caller(client, streams=False).call("a 1 word " * 1_000 + "forbidden")
+    released.set()
+    assert outcome.failure is not None
+    assert outcome.failure.reason == "GUARDRAIL_BLOCKED"
+    record = await guarded.ledger.wait_one(outcome.end_user_id)
+    assert told(record.guardrail_results) == [("pii", "ERROR", {}), ("words", "BLOCK", {"word": 1})]
+    assert not upstream.exchanges
+
+
+@pytest.mark.parametrize(
+    ("mime_type", "data"),
+    [
+        ("TEXT/PLAIN", f"SSN {SECRET}".encode()),
+        ("application/javascript", f"// SSN {SECRET}".encode()),
+        ("application/ld+json", f"SSN {SECRET}".encode()),
+        ("text/plain", f"SSN {SECRET}".encode("utf-16")),
+    ],
+)
+async def test_documents_of_every_kind_of_text_are_read(
+    guarded: Gateway, upstream: Upstream, mime_type: str, data: bytes
+) -> None:
+    profile = GuardrailProfile(input_rules=[pii(BLOCK)])
+    source = MediaSource(inline_data=data, mime_type=mime_type)
+    parts = [
+        ContentPart(text=TextPart(text="what is this?")),
+        ContentPart(document=DocumentPart(source=source)),
+    ]
+    async with await key_with(guarded, profile) as client:
+        outcome = await Caller(client, streams=False).call(
+            messages=[Message(role=Role.ROLE_USER, parts=parts)]
+        )
+    assert outcome.failure is not None
+    assert outcome.failure.reason == "GUARDRAIL_BLOCKED"
+    assert not upstream.exchanges
+
+
+async def test_a_made_up_signature_hides_nothing(guarded: Gateway, upstream: Upstream) -> None:
+    profile = GuardrailProfile(input_rules=[pii(BLOCK)])
+    part = ContentPart(reasoning=ReasoningPart(text=f"SSN {SECRET}"), provider_signature=b"made up")
+    async with await key_with(guarded, profile) as client:
+        outcome = await Caller(client, streams=False).call(
+            messages=[Message(role=Role.ROLE_USER, parts=[part])]
+        )
+    assert outcome.failure is not None
+    assert outcome.failure.reason == "GUARDRAIL_BLOCKED"
+    assert not upstream.exchanges
+
+
 async def test_a_long_text_leaves_the_event_loop(
     guarded: Gateway, client: AsyncClient, upstream: Upstream
 ) -> None:

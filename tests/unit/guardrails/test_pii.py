@@ -154,3 +154,45 @@ def test_every_cutting_gives_the_same(text: str, seed: int) -> None:
             start = cut
             assert len(streaming.held) < WINDOW
         assert joined(pieces + streaming.close()) == whole
+
+
+#: What a pattern could stumble over: each is repeated to as long as a recognizer ever sees.
+STUMBLING = [
+    "..",
+    "a.",
+    "1",
+    "1-",
+    "1 ",
+    "1.",
+    "(1",
+    "a@",
+    "@",
+    "%",
+    "a%40",
+    "(at)",
+    " [dot] ",
+    ":",
+    "a:",
+    "+1",
+    "x1",
+    "GB",
+]
+
+
+@pytest.mark.parametrize("entity_type", list(RECOGNIZERS))
+def test_no_text_takes_a_recognizer_long(entity_type: str) -> None:
+    """Exponential patterns would take minutes: no figure of time is needed to see it."""
+    for piece in STUMBLING:
+        for end in ("", "@ ", "@a ", "@a.b ", " x", "(at) "):
+            list(RECOGNIZERS[entity_type]((piece * 112)[:112] + end, 0))
+
+
+@pytest.mark.parametrize(
+    "text", ["a" * 70 + "john (at) example [dot] com ", "a" * 60 + "(at)b.org", "x" * 58 + " [at] b.org"]
+)
+def test_a_long_bracketed_address_is_the_same_in_every_cutting(text: str) -> None:
+    streaming, pieces = scanner(), list[Piece]()
+    for character in text:
+        pieces += streaming.feed(character)
+        assert len(streaming.held) < WINDOW
+    assert joined(pieces + streaming.close()) == joined(scan(scanner(), text))

@@ -148,6 +148,14 @@ def test_every_cutting_of_json_gives_the_same_and_it_stays_json(
         ),
         ('["\\ud83d\\ude00 \\ud83d a@b.io"]', '["\\ud83d\\ude00 \\ud83d [EMAIL_REDACTED]"]'),
         ("mail a@b.io now", "mail [EMAIL_REDACTED] now"),
+        ("[my ssn is 219 16 9994]", "[my ssn is [SSN_REDACTED]]"),
+        ('{"a":"x"} My SSN is 219 16 9994', '{"a":"x"} My SSN is [SSN_REDACTED]'),
+        (
+            '{"ssn": {"value": "219169994"}, "n": 219169994}',
+            '{"ssn": {"value": "[SSN_REDACTED]"}, "n": 219169994}',
+        ),
+        ('{"x": 0.' + "0" * 62 + "4111111111111111}", '{"x": 0.' + "0" * 62 + "4111111111111111}"),
+        ('{"ssn":' + " " * 90 + "219169994 }", '{"ssn":' + " " * 90 + '"[SSN_REDACTED]" }'),
         ("", ""),
         (' {"a": "b"} ', ' {"a": "b"} '),
         ('{"a": "4111\\u00201111 1111 1111"', '{"a": "[CREDIT_CARD_REDACTED]"'),
@@ -215,3 +223,28 @@ def test_a_check_that_fails_follows_its_policy_and_loses_nothing(
         assert passed == "a [WORD_REDACTED] before 415-[WORD_REDACTED] secret"
     assert tallies[0].result().action == GuardrailAction.GUARDRAIL_ACTION_ERROR
     assert "secret" not in caplog.text
+
+
+def test_nothing_is_passed_on_once_a_check_that_must_run_has_failed() -> None:
+    tallies = tallies_of(HARM, PII)
+    guarding = TextGuard(tallies)
+    guarding.feed("All is well. My SSN is 219-16")
+    with pytest.raises(GatewayError):
+        tallies[1].fail("error")
+    for _ in range(2):
+        with pytest.raises(GatewayError):
+            guarding.feed("-9994 and more. And")
+        with pytest.raises(GatewayError):
+            guarding.close()
+
+
+def test_what_waits_on_one_text_is_not_lost_when_the_check_fails_on_another() -> None:
+    rule = acting(PHONES, REDACT)
+    rule.fail_open = True
+    tallies = tallies_of(rule)
+    one, other = TextGuard(tallies), TextGuard(tallies)
+    passed = said(one.feed("call 415-555"))
+    tallies[0].fail("error")
+    assert said(other.feed("fine")) == "fine"
+    passed += said([*one.feed("-0000 now"), *one.close()])
+    assert passed == "call 415-555-0000 now"
