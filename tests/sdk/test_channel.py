@@ -14,6 +14,7 @@ from aigateway import AsyncClient, Client, Tls, UnavailableError
 from aigateway.channel import _RETRIED_METHODS, configure_channel, resolve_api_key
 from tests.sdk.fake_gateway import SERVICES, FakeGateway
 from tests.support.absent import tell_absent
+from tests.support.certificates import Authority
 
 LOOPBACK = [
     "localhost",
@@ -149,18 +150,11 @@ asyncio.run(ask())
 def pem(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A CA, a certificate for gateway.test and one for a client, made on the spot."""
     folder = tmp_path_factory.mktemp("pem")
-    openssl = shutil.which("openssl") or tell_absent("openssl is not installed")
-
-    def run(*arguments: str) -> None:
-        subprocess.run([openssl, *arguments], cwd=folder, check=True, capture_output=True)
-
-    new_key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
-    run("req", "-x509", *new_key, "-keyout", "ca.key", "-out", "ca.pem", "-subj", "/CN=test CA", "-days", "2")
+    if shutil.which("openssl") is None:
+        tell_absent("openssl is not installed")
+    authority = Authority.make(folder)
     for name in ("gateway", "client"):
-        run("req", *new_key, "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={name}.test")
-        (folder / f"{name}.ext").write_text(f"subjectAltName=DNS:{name}.test\n")
-        issue = ["-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2"]
-        run("x509", "-req", "-in", f"{name}.csr", *issue, "-out", f"{name}.pem", "-extfile", f"{name}.ext")
+        authority.issue(name, alt_names=f"DNS:{name}.test")
     return folder
 
 

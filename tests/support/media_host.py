@@ -138,6 +138,8 @@ class Internet:
         self.unclosed = 0
         self._host = host
         self._context = httpx.create_ssl_context(trust_env=False)
+        # The default from Python 3.13 on.
+        self._context.verify_flags |= ssl.VERIFY_X509_STRICT
         self._context.load_verify_locations(cafile=authority.ca_file)
         self.reset()
 

@@ -21,13 +21,20 @@ def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
     return "asyncio", {"use_uvloop": request.param}
 
 
+def _create_ssl_context() -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    # The default of a whole context from Python 3.13 on.
+    context.verify_flags |= ssl.VERIFY_X509_STRICT
+    return context
+
+
 @pytest.fixture
 async def new_transport(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Callable[..., Transport]]:
     """Makes transports that see no proxy; they are closed in the end, and must then hold no slot.
 
     They verify as any other, but know no public authority: reading those takes 40 ms for each test.
     """
-    monkeypatch.setattr(httpx, "create_ssl_context", lambda: ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
+    monkeypatch.setattr(httpx, "create_ssl_context", _create_ssl_context)
     async with AsyncExitStack() as stack:
 
         def make(**options: Any) -> Transport:
