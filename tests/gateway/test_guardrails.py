@@ -22,6 +22,7 @@ from aigateway.v1.content_pb2 import (
     DocumentPart,
     MediaSource,
     Message,
+    ReasoningPart,
     Role,
     TextPart,
     ToolCallPart,
@@ -433,7 +434,7 @@ async def test_a_rule_that_must_run_runs_though_another_hangs(
     blocks.timeout.CopyFrom(Duration(nanos=200_000_000))
     async with await key_with(guarded, GuardrailProfile(input_rules=[hangs, blocks])) as client:
         monkeypatch.setattr(PiiScanner, "feed", hanging)
-        outcome = await Caller(client, streams=False).call("a 1 word " * 1_000 + "forbidden")
+        outcome = await Caller(client, streams=False).call("dial 415-555-2671 " * 500 + "forbidden")
     released.set()
     assert outcome.failure is not None
     assert outcome.failure.reason == "GUARDRAIL_BLOCKED"
