@@ -77,7 +77,7 @@ def try_profile(
     stage = GuardrailStage.GUARDRAIL_STAGE_OUTPUT if output else GuardrailStage.GUARDRAIL_STAGE_INPUT
     answer = session.client.admin.guardrail_profiles.test(
         guardrail_profile_name(name),
-        sys.stdin.read() if text == "-" else text,
+        sys.stdin.buffer.read().decode(errors="replace") if text == "-" else text,
         stage=stage,
         role=roles[0] if roles else 0,  # type: ignore[arg-type]
     )
