@@ -1,7 +1,10 @@
 """What a rule looks for, made ready once for all calls."""
 
+import re
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from re import _parser as sre_parser  # type: ignore[attr-defined]
 from typing import Final, Protocol
 
 import re2
@@ -10,11 +13,12 @@ from aigateway.v1.content_pb2 import Role
 from aigateway.v1.guardrail_profile_pb2 import GuardrailRule, PatternDetector, PiiDetector
 from gateway_server.errors import invalid_request
 from gateway_server.guardrails.machines import (
-    LONGEST_MATCH,
+    REACH,
     PatternMachine,
     SpanMachine,
     WordList,
     WordMachine,
+    seen_of,
 )
 from gateway_server.guardrails.pii import (
     DEFAULT_ENTITY_TYPES,
@@ -38,7 +42,12 @@ DEFAULT_MIN_SCORE: Final = 0.5
 #: What is taken off for content that was retrieved, where a rule is strict about it.
 STRICTNESS: Final = 0.2
 
-_MAX_PATTERN_MEMORY: Final = 64 << 20
+#: How many patterns all rules of a profile have together.
+MAX_PATTERNS: Final = 2000
+#: How many of RE2's instructions they have together; one takes some 40 bytes and a microsecond to compile.
+MAX_INSTRUCTIONS: Final = 1_000_000
+#: RE2's own default, for all patterns of a rule together: for what they are compiled to and for running it.
+_MAX_PATTERN_MEMORY: Final = 8 << 20
 _PLACEHOLDERS: Final = {
     "US_SSN": "SSN",
     "EMAIL_ADDRESS": "EMAIL",
@@ -167,6 +176,23 @@ class Moderation:
         return Score(max(scores[kind] for kind in self.min_scores), kinds)
 
 
+@dataclass(slots=True)
+class PatternBudget:
+    """What is left for the patterns of a profile."""
+
+    patterns: int = MAX_PATTERNS
+    instructions: int = MAX_INSTRUCTIONS
+
+    def take(self, pattern: "re2._Regexp[str]", field: str) -> None:
+        """Raises INVALID_REQUEST that names ``field`` when nothing is left for it."""
+        self.patterns -= 1
+        self.instructions -= pattern.programsize
+        if self.patterns < 0:
+            raise invalid_request(field, f"a profile may have {MAX_PATTERNS} patterns in all its rules")
+        if self.instructions < 0:
+            raise invalid_request(field, "the patterns of all rules of the profile are too much together")
+
+
 #: Finds values within a text.
 SpanDetector = Personal | Patterns
 #: Judges a text as a whole.
@@ -174,14 +200,16 @@ TextDetector = Attack | Moderation
 Detector = SpanDetector | TextDetector
 
 
-def compile_detector(rule: GuardrailRule, field: str, models: Callable[[], TextModels]) -> Detector:
+def compile_detector(
+    rule: GuardrailRule, field: str, models: Callable[[], TextModels], budget: PatternBudget
+) -> Detector:
     """Makes a rule's detector. Raises INVALID_REQUEST that names the field below ``field``."""
     kind = rule.WhichOneof("detector")
     match kind:
         case "pii":
             return _personal(rule.pii, f"{field}.pii")
         case "pattern":
-            return _patterns(rule.pattern, f"{field}.pattern")
+            return _patterns(rule.pattern, f"{field}.pattern", budget)
         case "prompt_injection":
             injection = rule.prompt_injection
             least = injection.min_score if injection.HasField("min_score") else DEFAULT_MIN_SCORE
@@ -221,17 +249,21 @@ def _personal(detector: PiiDetector, field: str) -> Personal:
     )
 
 
-def _patterns(detector: PatternDetector, field: str) -> Patterns:
+def _patterns(detector: PatternDetector, field: str, budget: PatternBudget) -> Patterns:
     if not detector.patterns and not detector.words:
         raise invalid_request(field, "has neither patterns nor words")
     for index, word in enumerate(detector.words):
-        if len(word) > LONGEST_MATCH:
+        if len(word) > REACH:
             raise invalid_request(
-                f"{field}.words[{index}]", f"is longer than the {LONGEST_MATCH} characters that are compared"
+                f"{field}.words[{index}]", f"is longer than the {REACH} characters that are compared"
             )
+        if not seen_of(word):
+            raise invalid_request(f"{field}.words[{index}]", "has only characters that nobody sees")
     options = re2.Options()
     options.max_mem = _MAX_PATTERN_MEMORY
     options.log_errors = False
+    # Where groups are does not matter, and to tell takes RE2 many times longer.
+    options.never_capture = True
     for index, pattern in enumerate(detector.patterns):
         try:
             compiled = re2.compile(pattern, options)
@@ -241,6 +273,12 @@ def _patterns(detector: PatternDetector, field: str) -> Patterns:
             ) from None
         if compiled.match("") is not None:
             raise invalid_request(f"{field}.patterns[{index}]", "matches nothing, which is everywhere")
+        if _shortest_match(pattern) > REACH:
+            raise invalid_request(
+                f"{field}.patterns[{index}]",
+                f"matches nothing within the {REACH} characters by which a match is told",
+            )
+        budget.take(compiled, f"{field}.patterns[{index}]")
     try:
         together = "|".join(f"(?:{pattern})" for pattern in detector.patterns)
         return Patterns(
@@ -249,6 +287,19 @@ def _patterns(detector: PatternDetector, field: str) -> Patterns:
         )
     except re2.error as error:
         raise invalid_request(f"{field}.patterns", f"are too much together: {_told(error)}") from None
+
+
+def _shortest_match(pattern: str) -> int:
+    """The least that it may match, where that is simply told: for patterns that ``re`` reads as RE2 does."""
+    # Without repetition nothing is longer than its pattern; classes such as [:alpha:] are RE2's alone.
+    if ("{" not in pattern and len(pattern) <= REACH) or "[:" in pattern:
+        return 0
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            return int(sre_parser.parse(pattern).getwidth()[0])
+    except (re.error, FutureWarning, DeprecationWarning, OverflowError, RecursionError):
+        return 0
 
 
 def _told(error: Exception) -> str:

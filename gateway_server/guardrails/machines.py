@@ -2,13 +2,15 @@
 
 import re
 from bisect import bisect_left
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final, Protocol
 
 import re2
 
 from gateway_server.guardrails.pii import Found, Piece
+from gateway_server.guardrails.pii.characters import INVISIBLE, plain
 
 
 class SpanMachine(Protocol):
@@ -28,19 +30,31 @@ class SpanMachine(Protocol):
         ...
 
 
-#: The most characters of what a pattern or a list of words finds.
-LONGEST_MATCH: Final = 64
+#: How many characters from a place on tell whether something is found there.
+REACH: Final = 64
 
 _SURROGATES: Final = re.compile(r"[\ud800-\udfff]")
-#: How much is given to RE2 at once: it takes a copy.
+#: How much of a text is looked at in one go.
 _CHUNK: Final = 16_384
+#: How much of it is asked for at once, at first: RE2 may look to the end of that for every match.
+_ROOM: Final = 256
+#: How much of a match that goes on is remembered. RE2 counts no further than 1,000 in one repetition.
+_REMEMBERED: Final = 2048
+#: What is forgotten at once of a longer one, after its first ``_HEAD`` characters. So many are whole rounds
+#: of repetitions of up to eight characters and of most other usual lengths.
+_FORGOTTEN: Final = 840
+_HEAD: Final = 1024
 
 
 class PatternMachine:
-    """Finds what one RE2 pattern matches, at most ``LONGEST_MATCH`` characters of it, leftmost first.
+    """Finds what one RE2 pattern matches, leftmost first, in a time that is linear in the text.
 
-    Whether something matches depends on one character before it and one after that length, so as much is
-    held back.
+    A match begins where the pattern matches within the ``REACH`` characters from there on. It goes on for as
+    long as the pattern, from the same beginning, matches further within ``REACH`` characters from where it
+    has got to. That takes one character more for what stands after the match, so ``REACH`` characters are
+    held back, and every decision depends on the text alone. What follows from it: a match that needs more
+    than ``REACH`` characters before it is one at all is not found, and an optional part that needs as many
+    is left out. Of what is longer than ``_REMEMBERED`` characters the middle is forgotten.
     """
 
     def __init__(self, pattern: "re2._Regexp[str]", kind: str) -> None:
@@ -49,18 +63,22 @@ class PatternMachine:
         self._text = ""
         #: How much of ``_text`` is decided; it is kept as context.
         self._decided = 0
+        #: Where the match began that may go on.
+        self._open: int | None = None
 
     def feed(self, text: str) -> list[Piece]:
         """What is decided now that ``text`` has come."""
         pieces: list[Piece] = []
         for start in range(0, len(text), _CHUNK):
             self._text += text[start : start + _CHUNK]
-            pieces += self._advance(len(self._text) - LONGEST_MATCH)
+            pieces += self._advance(len(self._text) - REACH)
         return pieces
 
     def close(self) -> list[Piece]:
         """The rest: the text has ended."""
-        return self._advance(len(self._text))
+        pieces = self._advance(len(self._text))
+        self._open = None
+        return pieces
 
     @property
     def held(self) -> str:
@@ -68,45 +86,84 @@ class PatternMachine:
         return self._text[self._decided :]
 
     def _advance(self, end: int) -> list[Piece]:
-        """Decides about matches that begin before ``end``."""
-        text = _SURROGATES.sub("\ufffd", self._text)
+        """Decides about everything before ``end``."""
         pieces: list[Piece] = []
-        place = self._decided
+        if self._decided >= end:
+            return pieces
+        text = _SURROGATES.sub("\ufffd", self._text)
+        place, room = self._decided, _ROOM
+        done = place
         while place < end:
-            start, length = self._next_match(text, place, end)
-            if start > place:
-                pieces.append(self._text[place:start])
-            if length:
-                pieces.append(Found(self._text[start : start + length], self._kind, 1.0))
-            place = start + length
-        kept = max(place - 1, 0)
+            if self._open is None:
+                found, stop = self._find(text, place, min(place + room, end))
+                room = _ROOM if found or stop < place + room else 2 * room
+                for start, after in found:
+                    if start > done:
+                        pieces.append(self._text[done:start])
+                    pieces.append(Found(self._text[start:after], self._kind, 1.0))
+                    done = after
+                place = max(stop, done)
+                continue
+            stop = self._end_of_match(text, self._open, place + REACH)
+            if stop <= place:
+                self._open = None
+                continue
+            pieces.append(Found(self._text[place:stop], self._kind, 1.0, continues=True))
+            place = stop
+            if place - self._open > _REMEMBERED:
+                cut = self._open + _HEAD
+                text = text[:cut] + text[cut + _FORGOTTEN :]
+                self._text = self._text[:cut] + self._text[cut + _FORGOTTEN :]
+                place, end = place - _FORGOTTEN, end - _FORGOTTEN
+            done = place
+        if place > done:
+            pieces.append(self._text[done:place])
+        kept = max((place if self._open is None else self._open) - 1, 0)
         self._text, self._decided = self._text[kept:], place - kept
+        if self._open is not None:
+            self._open -= kept
         return pieces
 
-    def _next_match(self, text: str, place: int, end: int) -> tuple[int, int]:
-        """Where the next match begins and how long it is; ``end`` and 0 when there is none before that."""
-        while place < end:
-            found = self._pattern.search(text, place)
-            if found is None or found.start() >= end:
+    def _find(self, text: str, place: int, after: int) -> tuple[list[tuple[int, int]], int]:
+        """Matches that begin before ``after``, and how far that was looked at; the last may be open."""
+        matches: list[tuple[int, int]] = []
+        before = max(place - 1, 0)
+        # As much as may be known where the last of them could begin; the others see no more for it, since
+        # what is further away than ``REACH`` is asked for again.
+        limit = after - 1 + REACH
+        for match in self._pattern.finditer(text[before : limit + 1], place - before, limit - before):
+            start, stop = before + match.start(), before + match.end()
+            if start >= after:
                 break
-            start = found.start()
-            # As if nothing but the characters around it were known, which is what a stream knows.
-            view = text[max(start - 1, 0) : start + LONGEST_MATCH + 1]
-            offset = min(start, 1)
-            match = self._pattern.match(view, offset)
-            if match is not None and 0 < match.end() - offset <= LONGEST_MATCH:
-                return start, match.end() - offset
-            place = start + 1
-        return end, 0
+            is_known = stop + REACH <= limit
+            if stop > start + REACH:
+                is_known, stop = False, self._end_of_match(text, start, start + REACH)
+                if stop == start:
+                    return matches, start + 1
+            if stop > start:
+                matches.append((start, stop))
+                if not is_known:
+                    self._open = start
+                    return matches, stop
+        return matches, after
+
+    def _end_of_match(self, text: str, start: int, limit: int) -> int:
+        """Where what begins at ``start`` ends, no further than ``limit``; ``start`` where nothing does."""
+        before = max(start - 1, 0)
+        # What stands around it counts for what is asked of places: \b, ^ and $.
+        match = self._pattern.match(text[before : limit + 1], start - before, limit - before)
+        return start if match is None else before + match.end()
 
 
 class WordList:
     """Words to look for."""
 
     def __init__(self, words: Iterable[str]) -> None:
-        self.words = frozenset(map(_fold, words))
+        self.words = frozenset(map(seen_of, words))
         #: Of the words, the longest first.
         self.lengths = sorted({len(word) for word in self.words}, reverse=True)
+        #: What they begin with.
+        self.first = frozenset(word[0] for word in self.words)
         self._sorted = sorted(self.words)
 
     def has_longer(self, beginning: str) -> bool:
@@ -116,9 +173,11 @@ class WordList:
 
 
 class WordMachine:
-    """Finds listed words and phrases as wholes, without regard to case.
+    """Finds listed words and phrases as wholes, by how they look.
 
-    Held back is only what may become one.
+    Case, full-width forms and other look-alikes of ``plain``, how much and which white space there is, and
+    characters that nobody sees make no difference. As it is written, a word has at most ``REACH`` characters
+    and one. Held back is only what may become one.
     """
 
     def __init__(self, words: WordList) -> None:
@@ -133,7 +192,9 @@ class WordMachine:
 
     def close(self) -> list[Piece]:
         """The rest: the text has ended."""
-        return self._advance(is_last=True)
+        pieces = self._advance(is_last=True)
+        self._is_in_word = False
+        return pieces
 
     @property
     def held(self) -> str:
@@ -142,15 +203,20 @@ class WordMachine:
 
     def _advance(self, *, is_last: bool) -> list[Piece]:
         text, pieces = self._text, list[Piece]()
+        folded = _fold(text)
         done = place = 0
         while place < len(text):
-            if self._is_in_word and text[place].isalnum():
+            character = folded[place]
+            if _INVISIBLE.match(character) or (self._is_in_word and character.isalnum()):
                 place += 1
                 continue
             self._is_in_word = False
-            length = self._word_at(text, place, is_last=is_last)
-            if length is None:
-                break
+            length = 0
+            if character in self._words.first:
+                known = self._word_in(folded[place : place + REACH + 1], is_last=is_last)
+                if known is None:
+                    break
+                length = known
             if length:
                 if place > done:
                     pieces.append(text[done:place])
@@ -158,36 +224,64 @@ class WordMachine:
                 place += length
                 done = place
                 continue
-            self._is_in_word = text[place].isalnum()
+            self._is_in_word = character.isalnum()
             place += 1
         if place > done:
             pieces.append(text[done:place])
         self._text = text[place:]
         return pieces
 
-    def _word_at(self, text: str, place: int, *, is_last: bool) -> int | None:
-        """The length of the longest listed word that begins here, 0 for none, None: not known yet."""
-        view = text[place : place + LONGEST_MATCH + 1]
-        folded = _fold(view)
-        if not is_last and len(view) <= LONGEST_MATCH and self._words.has_longer(folded):
+    def _word_in(self, view: str, *, is_last: bool) -> int | None:
+        """How long the longest listed word is that ``view`` begins with, 0 for none, None: not known yet."""
+        seen, ends = _seen(view)
+        if not is_last and len(view) <= REACH and self._words.has_longer(seen):
             return None
         for length in self._words.lengths:
-            if length <= len(view) and folded[:length] in self._words.words and _ends_at(view, length):
-                return length
+            if length <= len(seen) and seen[:length] in self._words.words and _ends_at(seen, length):
+                return ends[length - 1]
         return 0
 
 
-def _ends_at(view: str, length: int) -> bool:
+def _ends_at(seen: str, length: int) -> bool:
     """Whether a word of this length is whole."""
-    return length == len(view) or not (view[length].isalnum() and view[length - 1].isalnum())
+    return length == len(seen) or not (seen[length].isalnum() and seen[length - 1].isalnum())
+
+
+_INVISIBLE: Final = re.compile(f"[{INVISIBLE}]")
+_WHITE: Final = re.compile(r"\s")
+#: What makes a text differ from how it looks, once it is folded.
+_UNSEEN: Final = re.compile(f"  |[{INVISIBLE}]")
+
+
+def seen_of(word: str) -> str:
+    """A word by how it looks, which is how words are compared."""
+    return _seen(_fold(word))[0]
+
+
+def _seen(folded: str) -> tuple[str, Sequence[int]]:
+    """What is seen of a folded text, a run of spaces as one, and where each character of that ends."""
+    if not _UNSEEN.search(folded):
+        return folded, range(1, len(folded) + 1)
+    seen, ends = "", list[int]()
+    for place, character in enumerate(folded):
+        if _INVISIBLE.match(character) or (character == " " and seen.endswith(" ")):
+            continue
+        seen += character
+        ends.append(place + 1)
+    return seen, ends
 
 
 def _fold(text: str) -> str:
-    """Without case, one character for one."""
-    lowered = text.lower()
-    if len(lowered) == len(text):
-        return lowered
-    return "".join(each.lower() if len(each.lower()) == 1 else each for each in text)
+    """In plain characters without case, white space as spaces; one character for one."""
+    if text.isascii():
+        return _WHITE.sub(" ", text.lower())
+    # By themselves, since the lower case of some depends on the characters around them.
+    return _WHITE.sub(" ", "".join(map(_fold_one, plain(text))))
+
+
+@lru_cache(4096)
+def _fold_one(character: str) -> str:
+    return next((form for form in (character.casefold(), character.lower()) if len(form) == 1), character)
 
 
 #: Where a sentence ends: at its mark with what closes it, or at a line's end.

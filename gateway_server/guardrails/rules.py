@@ -14,6 +14,7 @@ from gateway_server.errors import GatewayError, invalid_request
 from gateway_server.guardrails.detectors import (
     Attack,
     Detector,
+    PatternBudget,
     Patterns,
     Personal,
     Roles,
@@ -67,10 +68,11 @@ def compile_profile(profile: GuardrailProfile, models: Callable[[], TextModels])
             f"must be 0 or at least {MIN_WINDOW}: the longest values need as much",
         )
     input_stage, output_stage = GuardrailStage.GUARDRAIL_STAGE_INPUT, GuardrailStage.GUARDRAIL_STAGE_OUTPUT
+    budget = PatternBudget()
     compiled = Profile(
         name=profile.name,
-        input_rules=_compile_rules(profile, profile.input_rules, input_stage, models),
-        output_rules=_compile_rules(profile, profile.output_rules, output_stage, models),
+        input_rules=_compile_rules(profile, profile.input_rules, input_stage, models, budget),
+        output_rules=_compile_rules(profile, profile.output_rules, output_stage, models, budget),
         window=window,
         is_reversible=profile.reversible_redaction,
     )
@@ -88,6 +90,7 @@ def _compile_rules(
     rules: Sequence[GuardrailRule],
     stage: GuardrailStage.ValueType,
     models: Callable[[], TextModels],
+    budget: PatternBudget,
 ) -> tuple[Rule, ...]:
     side = "input_rules" if stage == GuardrailStage.GUARDRAIL_STAGE_INPUT else "output_rules"
     compiled: list[Rule] = []
@@ -95,7 +98,7 @@ def _compile_rules(
         path = f"guardrail_profile.{side}[{index}]"
         if any(rule.rule_id == other.rule_id for other in compiled):
             raise invalid_request(f"{path}.rule_id", f"{rule.rule_id} is there twice")
-        detector = compile_detector(rule, path, models)
+        detector = compile_detector(rule, path, models, budget)
         if rule.action == REDACT and not isinstance(detector, Personal | Patterns):
             raise invalid_request(f"{path}.action", "only pii and pattern find what can be masked")
         compiled.append(

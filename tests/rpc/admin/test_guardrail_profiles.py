@@ -158,6 +158,24 @@ async def test_profiles_are_for_administrators(gateway: Gateway) -> None:
             ),
             "pattern.words[0]",
         ),
+        (
+            GuardrailProfile(
+                input_rules=[
+                    GuardrailRule(rule_id="a", action=LOG, pattern=PatternDetector(words=["w", "\u200b"]))
+                ]
+            ),
+            "pattern.words[1]",
+        ),
+        (
+            GuardrailProfile(
+                input_rules=[
+                    GuardrailRule(
+                        rule_id="a", action=LOG, pattern=PatternDetector(patterns=["[a-z]{64}", "[a-z]{65}"])
+                    )
+                ]
+            ),
+            "pattern.patterns[1]",
+        ),
         (GuardrailProfile(stream_holdback_characters=20), "stream_holdback_characters"),
         (
             GuardrailProfile(
@@ -206,6 +224,26 @@ async def test_a_thousand_rules_and_patterns_are_taken_or_refused_within_bounds(
         "INVALID_REQUEST",
         {"guardrail_profile.output_rules[0].pattern.patterns[0]"},
     )
+
+    # Two thousand patterns are taken, whichever rules have them; and no more than they may be together.
+    one_more = GuardrailRule(rule_id="more", action=LOG, pattern=PatternDetector(patterns=["x"]))
+    large = [
+        GuardrailRule(
+            rule_id=f"r{index}",
+            action=LOG,
+            pattern=PatternDetector(patterns=[rf"x(?:\pL{{0,10}}){{10}}{index}"]),
+        )
+        for index in range(1000)
+    ]
+    for profile, field in (
+        (GuardrailProfile(name=NAME, input_rules=rules, output_rules=[one_more]), "output_rules[0]"),
+        (GuardrailProfile(name=NAME, input_rules=large), "input_rules[8]"),
+    ):
+        failure = await gateway.fails(
+            gateway.admin.UpdateGuardrailProfile, UpdateGuardrailProfileRequest(guardrail_profile=profile)
+        )
+        assert failure.reason == "INVALID_REQUEST"
+        assert set(failure.violations) == {f"guardrail_profile.{field}.pattern.patterns[0]"}
 
 
 async def test_a_profile_is_tried_on_a_text(gateway: Gateway) -> None:
