@@ -18,6 +18,7 @@ from gateway_server.guardrails.machines import (
     SpanMachine,
     WordList,
     WordMachine,
+    loosened,
     seen_of,
 )
 from gateway_server.guardrails.pii import (
@@ -131,13 +132,15 @@ class Patterns:
 
     pattern: "re2._Regexp[str] | None"
     words: WordList | None
+    #: See ``PatternMachine``.
+    loose: "re2._Regexp[str] | None" = None
     default_roles: Roles = ALL_ROLES
 
     def open(self, context: str, window: int) -> Sequence[SpanMachine]:
         """See Personal.open; what was before and how much to hold back do not matter here."""
         machines: list[SpanMachine] = []
         if self.pattern is not None:
-            machines.append(PatternMachine(self.pattern, "pattern"))
+            machines.append(PatternMachine(self.pattern, "pattern", self.loose))
         if self.words is not None:
             machines.append(WordMachine(self.words))
         return machines
@@ -281,9 +284,11 @@ def _patterns(detector: PatternDetector, field: str, budget: PatternBudget) -> P
         budget.take(compiled, f"{field}.patterns[{index}]")
     try:
         together = "|".join(f"(?:{pattern})" for pattern in detector.patterns)
+        loose = "|".join(f"(?:{loosened(pattern)})" for pattern in detector.patterns)
         return Patterns(
             pattern=re2.compile(together, options) if together else None,
             words=WordList(detector.words) if detector.words else None,
+            loose=re2.compile(loose, options) if loose != together else None,
         )
     except re2.error as error:
         raise invalid_request(f"{field}.patterns", f"are too much together: {_told(error)}") from None

@@ -47,18 +47,24 @@ _HEAD: Final = 1024
 
 
 class PatternMachine:
-    """Finds what one RE2 pattern matches, leftmost first, in a time that is linear in the text.
+    r"""Finds what one RE2 pattern matches, leftmost first, in a time that is linear in the text.
 
     A match begins where the pattern matches within the ``REACH`` characters from there on. It goes on for as
     long as the pattern, from the same beginning, matches further within ``REACH`` characters from where it
     has got to. That takes one character more for what stands after the match, so ``REACH`` characters are
     held back, and every decision depends on the text alone. What follows from it: a match that needs more
     than ``REACH`` characters before it is one at all is not found, and an optional part that needs as many
-    is left out. Of what is longer than ``_REMEMBERED`` characters the middle is forgotten.
+    is left out. What is asked of the end of a match (\b, $) counts as given where a match fills all that is
+    known: what it is can only be told further on, and it is masked so far.
+    Of what is longer than ``_REMEMBERED`` characters the middle is forgotten.
     """
 
-    def __init__(self, pattern: "re2._Regexp[str]", kind: str) -> None:
+    def __init__(
+        self, pattern: "re2._Regexp[str]", kind: str, loose: "re2._Regexp[str] | None" = None
+    ) -> None:
+        """``loose`` is what ``loosened`` makes of the pattern, None where that is the same."""
         self._pattern = pattern
+        self._loose = loose
         self._kind = kind
         self._text = ""
         #: How much of ``_text`` is decided; it is kept as context.
@@ -104,7 +110,7 @@ class PatternMachine:
                     done = after
                 place = max(stop, done)
                 continue
-            stop = self._end_of_match(text, self._open, place + REACH)
+            stop = self._end_if_open(text, self._open, place)
             if stop <= place:
                 self._open = None
                 continue
@@ -131,13 +137,14 @@ class PatternMachine:
         # As much as may be known where the last of them could begin; the others see no more for it, since
         # what is further away than ``REACH`` is asked for again.
         limit = after - 1 + REACH
-        for match in self._pattern.finditer(text[before : limit + 1], place - before, limit - before):
+        search = self._pattern if self._loose is None else self._loose
+        for match in search.finditer(text[before : limit + 1], place - before, limit - before):
             start, stop = before + match.start(), before + match.end()
             if start >= after:
                 break
             is_known = stop + REACH <= limit
-            if stop > start + REACH:
-                is_known, stop = False, self._end_of_match(text, start, start + REACH)
+            if stop > start + REACH or self._loose is not None:
+                is_known, stop = False, self._end_if_open(text, start, start)
                 if stop == start:
                     return matches, start + 1
             if stop > start:
@@ -153,6 +160,32 @@ class PatternMachine:
         # What stands around it counts for what is asked of places: \b, ^ and $.
         match = self._pattern.match(text[before : limit + 1], start - before, limit - before)
         return start if match is None else before + match.end()
+
+    def _end_if_open(self, text: str, start: int, place: int) -> int:
+        """Where what begins at ``start`` and has got to ``place`` gets to, for all that is known there."""
+        limit = place + REACH
+        stop = self._end_of_match(text, start, limit)
+        if stop <= place and self._loose is not None:
+            # What has to stand after it may come yet.
+            before = max(start - 1, 0)
+            match = self._pattern.match(text[before:limit], start - before)
+            if match is not None and before + match.end() == limit:
+                return limit
+        return stop
+
+
+#: In a pattern: what is quoted, escaped or a class; and what asks for something after a place.
+_TOKEN: Final = re.compile(
+    r"(?s)(?P<after>\\[bBz]|\$)|\\Q.*?(?:\\E|$)|\\.|\[\^?\]?(?:\[:\^?\w+:\]|\\.|[^\]\\])*\]"
+)
+
+
+def loosened(pattern: str) -> str:
+    r"""The pattern without what it asks of the places within it and at its end: \b, \B, \z, $."""
+    return _TOKEN.sub(
+        lambda token: "(?:)" if token["after"] and token.start() else token[0],
+        pattern,
+    )
 
 
 class WordList:

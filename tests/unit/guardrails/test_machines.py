@@ -9,7 +9,14 @@ import re2
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway_server.guardrails.machines import REACH, PatternMachine, SpanMachine, WordList, WordMachine
+from gateway_server.guardrails.machines import (
+    REACH,
+    PatternMachine,
+    SpanMachine,
+    WordList,
+    WordMachine,
+    loosened,
+)
 
 
 def told(machine: SpanMachine, text: str, cuts: Iterable[int] = ()) -> list[str | tuple[str, ...]]:
@@ -38,7 +45,20 @@ def told(machine: SpanMachine, text: str, cuts: Iterable[int] = ()) -> list[str 
 
 
 def patterns(pattern: str) -> PatternMachine:
-    return PatternMachine(re2.compile(pattern), "pattern")
+    loose = loosened(pattern)
+    return PatternMachine(re2.compile(pattern), "pattern", re2.compile(loose) if loose != pattern else None)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "loose"),
+    [
+        (r"\bsk-\w+\b", r"\bsk-\w+(?:)"),
+        (r"(?m)^a$|b\z", r"(?m)^a(?:)|b(?:)"),
+        (r"[$\]$][]$][^]$][[:^alpha:]$]\$\\b\Q$\b\E$", r"[$\]$][]$][^]$][[:^alpha:]$]\$\\b\Q$\b\E(?:)"),
+    ],
+)
+def test_what_is_asked_of_an_end_is_taken_off(pattern: str, loose: str) -> None:
+    assert loosened(pattern) == loose
 
 
 KEY = "sk-" + "aB3_" * 32
@@ -61,8 +81,13 @@ BLOCKS = "1234-" * 40
         (r"k(?:\d{4}-)+", f"k{'1234-' * 900}56", [(f"k{'1234-' * 900}",), "56"]),
         (r"a.*?b", "a" + "." * 20 + "b" + "." * 20 + "b", [("a" + "." * 20 + "b",), "." * 20 + "b"]),
         # What is around a match counts, however long it is.
-        (r"a+$", "a" * 200 + "b", ["a" * 200 + "b"]),
-        (r"\ba{64}\b", "a" * 65, ["a" * 65]),
+        (r"\b\w+\b", "w" * 200 + "!", [("w" * 200,), "!"]),
+        (r"(?m)^a.*$", "b\na" + "c" * 99 + "\na", ["b\n", ("a" + "c" * 99,), "\n", ("a",)]),
+        (r"\bsk-\w{20,}\b", f"{KEY}, ok", [(KEY,), ", ok"]),
+        (r"(?:\w+\b ?)+", "ab " * 30 + "w" * 200 + "!", [("ab " * 30 + "w" * 200,), "!"]),
+        (r"a+$", "a" * 60 + "b", ["a" * 60 + "b"]),
+        # Too long to know whether it ends there.
+        (r"a+$", "a" * 200 + "b", [("a" * 192,), "a" * 8 + "b"]),
         (r"^a+", "a" * 200 + " a", [("a" * 200,), " a"]),
         # What needs more than that to be a match at all.
         (r"a[^b]*b", "a" + "c" * 63 + "b", ["a" + "c" * 63 + "b"]),
@@ -83,18 +108,22 @@ def by_the_rule(pattern: str, text: str) -> list[str | tuple[str, ...]]:
     """The rule of PatternMachine, written down once more for whole texts."""
     compiled = re2.compile(pattern)
 
-    def end_of(start: int, limit: int) -> int:
+    def end_of(start: int, place: int) -> int:
+        limit = place + REACH
         match = compiled.match(text, start, min(limit, len(text)))
-        return start if match is None else match.end()
+        if match is not None and match.end() > place:
+            return match.end()
+        match = compiled.match(text[:limit], start)
+        return limit if match is not None and match.end() == limit else place
 
     pieces: list[str | tuple[str, ...]] = []
     place = done = 0
     while place < len(text):
-        end = end_of(place, place + REACH)
+        end = end_of(place, place)
         if end == place:
             place += 1
             continue
-        while (further := end_of(place, end + REACH)) > end:
+        while (further := end_of(place, end)) > end:
             end = further
         if place > done:
             pieces.append(text[done:place])
@@ -106,7 +135,7 @@ def by_the_rule(pattern: str, text: str) -> list[str | tuple[str, ...]]:
 PATTERNS = st.sampled_from([
     r"\w+", r"[a-z ]+", r"a[^b]*b", r"\bab\b", r"(?:a|b)+c", r"a.{70,}b", r"5$", r"^a+", r"a(?:.{40}b)?",
     r"a.*?b", r"x{60,70}", r"x{1,100}", r"(?m)^a.*$", r"(?:\w+ )+b", r"a+$", r"\b", r"\ba*", "\u00e9+1?",
-    r"(?:ab)+|a\b", r"a(?:.{63,66}b)?",
+    r"(?:ab)+|a\b", r"\bx+\b", r"a+\b ", r"a(?:.{63,66}b)?",
 ])  # fmt: skip
 FRAGMENTS = st.sampled_from([
     "a", "b", "c", " ", "\n", "1", "\u00e9", "a" * 40, "x" * 65, "ab" * 30, "xxxx", "\U0001f600", "5",
