@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aigateway.fold import ChatAccumulator
@@ -170,6 +170,7 @@ def findings(tallies: list[Tally]) -> list[dict[str, int]]:
     return [dict(tally.findings) for tally in tallies]
 
 
+@settings(deadline=None)
 @given(
     choices=answers,
     rules=st.lists(st.sampled_from([MASK, HARM]), min_size=1, max_size=2, unique_by=lambda rule: rule.action),

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aigateway.v1.guardrail_profile_pb2 import (
@@ -104,6 +104,7 @@ RULES = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(rules=RULES, text=TEXTS, seed=st.integers(0, 2**32))
 def test_every_cutting_of_a_text_gives_the_same(rules: list[GuardrailRule], text: str, seed: int) -> None:
     whole = guard(rules, text)
@@ -112,6 +113,7 @@ def test_every_cutting_of_a_text_gives_the_same(rules: list[GuardrailRule], text
     assert guard(rules, text, range(1, len(text))) == whole
 
 
+@settings(deadline=None)
 @given(
     rules=RULES, text=TEXTS, is_ascii=st.booleans(), cut_off=st.integers(0, 40), seed=st.integers(0, 2**32)
 )
