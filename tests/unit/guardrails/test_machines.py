@@ -143,7 +143,6 @@ FRAGMENTS = st.sampled_from([
 ])  # fmt: skip
 
 
-@settings(deadline=None)
 @given(pattern=PATTERNS, text=st.lists(FRAGMENTS, max_size=25).map("".join), seed=st.integers(0, 2**32))
 @settings(deadline=None)
 def test_every_cutting_finds_the_same_of_a_pattern(pattern: str, text: str, seed: int) -> None:
@@ -154,7 +153,6 @@ def test_every_cutting_finds_the_same_of_a_pattern(pattern: str, text: str, seed
     assert told(patterns(pattern), text, range(1, len(text))) == whole
 
 
-@settings(deadline=None)
 @given(
     pattern=st.sampled_from([r"k(?:\d+-)+", r"kx*", r"k(?:\w{11} )*", r"k(?:\w+ )*\w"]),
     parts=st.lists(st.sampled_from(["12-", "1-", "x" * 500, "abcdefghijk ", "a b " * 200]), max_size=20),
@@ -220,7 +218,6 @@ def test_words_are_found_by_how_they_look(text: str, found: str) -> None:
     assert told(open_machine(), text, range(1, len(text))) == pieces
 
 
-@settings(deadline=None)
 @given(
     text=st.lists(
         st.sampled_from([

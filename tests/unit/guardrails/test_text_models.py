@@ -229,7 +229,6 @@ def test_moderation_leaves_harmless_texts_alone(text: str) -> None:
     assert max(load_models().moderation(text).values()) < THRESHOLD
 
 
-@settings(deadline=None)
 @given(st.text(max_size=300))
 @settings(max_examples=150, deadline=None)
 def test_scores_are_between_0_and_1_and_always_the_same(text: str) -> None:
