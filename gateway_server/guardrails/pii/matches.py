@@ -11,6 +11,11 @@ CONTEXT: Final = 48
 #: The most characters of a value that has an end of its own; e-mail addresses may be longer.
 LONGEST: Final = 43
 
+#: Right after an escape, which parts as what it stands for would: of JSON within JSON, or of URLs.
+AFTER_ESCAPE: Final = r"(?<=\\[nrt])|(?<=\\u[0-9A-Fa-f]{4})|(?<=%[0-9A-Fa-f]{2})|(?<=%25[0-9A-Fa-f]{2})"
+#: Where no ASCII letter or digit goes on. Letters of scripts that are written without spaces part nothing.
+FREE_BEFORE: Final = rf"(?:(?<![A-Za-z0-9])|{AFTER_ESCAPE})"
+
 
 @dataclass(frozen=True, slots=True)
 class Match:

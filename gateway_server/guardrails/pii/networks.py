@@ -5,10 +5,15 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
-from gateway_server.guardrails.pii.matches import Match, last_word, words
+from gateway_server.guardrails.pii.matches import FREE_BEFORE, Match, last_word, words
 
-_IPV4: Final = re.compile(r"(?<![\w.\-])\d{1,3}(?:\.\d{1,3}){3}(?![\w\-]|\.\d)")
-_IPV6: Final = re.compile(r"(?<![\w:.])[0-9A-Fa-f]{0,4}(?::[0-9A-Fa-f]{0,4}){2,7}(?:\.\d{1,3}){0,3}(?![\w:])")
+_IPV4: Final = re.compile(
+    FREE_BEFORE + r"(?<![A-Za-z0-9]_)(?<![.\-])\d{1,3}(?:\.\d{1,3}){3}(?![A-Za-z0-9\-]|_[A-Za-z0-9]|\.\d)"
+)
+_IPV6: Final = re.compile(
+    FREE_BEFORE + r"(?<![A-Za-z0-9]_)(?<![:.])[0-9A-Fa-f]{0,4}(?::[0-9A-Fa-f]{0,4}){2,7}(?:\.\d{1,3}){0,3}"
+    r"(?![A-Za-z0-9:]|_[A-Za-z0-9])"
+)
 _VERSION_WORD: Final = words(r"version|release|upgrade|build|firmware|\bv\b")
 
 
