@@ -270,10 +270,10 @@ STUMBLING = [
 
 
 @pytest.mark.parametrize("entity_type", list(RECOGNIZERS))
-def test_no_text_takes_a_recognizer_long(entity_type: str) -> None:
+def test_no_text_makes_a_recognizer_stumble(entity_type: str) -> None:
     """Exponential patterns would take minutes: no figure of time is needed to see it."""
     for piece in STUMBLING:
-        for end in ("", "@ ", "@a ", "@a.b ", " x", "(at) "):
+        for end in ("", "@", "@ ", "@a ", "@a.b ", " x", "(at) "):
             list(RECOGNIZERS[entity_type]((piece * 112)[:112] + end, 0))
 
 
