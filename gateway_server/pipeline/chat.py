@@ -176,7 +176,6 @@ class ChatPipeline:
             account.introduce(start)
             if turn.attempt is not None:
                 turn.attempt.take_served_by(start.served_by)
-                turn.attempt.guard = guard
 
         return ChatRelay(
             rendering.chat_format.chat_stream(rendering.target),
@@ -195,6 +194,7 @@ class ChatPipeline:
         attempt = await turn.open(
             chat_ceiling(request, target.model), lambda: _cut_usage(request, relay.usage, relay.characters)
         )
+        attempt.guard = relay.guard
         with attempt:
             http_call = rendering.call(attempt.hold.max_output_tokens)
             async with (

@@ -37,7 +37,8 @@ class ChatRelay:
         self._introduce = introduce
         self._flush_seconds = flush_seconds
         self._clock = clock
-        self._guard = guard
+        #: What guards the answer.
+        self.guard = guard
         self._pending: list[ChatEvent] = []
         self._introduced = False
         self._written = 0  # characters
@@ -50,12 +51,12 @@ class ChatRelay:
     @property
     def characters(self) -> int:
         """The length of what the model wrote, as far as it was read."""
-        return self._written if self._guard else self._written + event_characters(self._pending)
+        return self._written if self.guard else self._written + event_characters(self._pending)
 
     @property
     def is_stopped(self) -> bool:
         """Whether a guardrail has ended the answer."""
-        return self._guard is not None and self._guard.is_stopped
+        return self.guard is not None and self.guard.is_stopped
 
     async def run(self, response: HttpResponse, *, on_first_content: Callable[[], None]) -> list[ChatEvent]:
         """Relays until the answer is complete; gives its last events, which end with ``end``, unsent.
@@ -83,8 +84,8 @@ class ChatRelay:
             if self._parser.has_content:
                 if due_at is None:
                     on_first_content()
-                if self._guard is not None:
-                    self._pending += self._guard.cut()
+                if self.guard is not None:
+                    self._pending += self.guard.cut()
                 await self._flush()
             raise
         return self._take()
@@ -103,10 +104,10 @@ class ChatRelay:
             self._pend(self._parser.feed(b""))
 
     def _pend(self, events: list[ChatEvent]) -> None:
-        if self._guard is not None:
+        if self.guard is not None:
             self._written += event_characters(events)
             # What came together is guarded together: a look costs as much for a word as for a line.
-            events = self._guard.feed(merge_deltas(events))
+            events = self.guard.feed(merge_deltas(events))
         self._pending += events
 
     def _read_end(self) -> None:
@@ -125,6 +126,6 @@ class ChatRelay:
         if events and not self._introduced:
             self._introduced = True
             self._introduce(events[0].start)
-        if self._guard is None:
+        if self.guard is None:
             self._written += event_characters(events)
         return events

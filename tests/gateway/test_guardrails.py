@@ -397,8 +397,13 @@ async def test_a_check_that_cannot_run_follows_its_policy_and_is_never_a_pass(
         assert not upstream.exchanges
 
 
+@pytest.mark.parametrize(
+    "texts",
+    [("All well. ", "SSN 219-16", "-9994 more ", "and more "), ("SSN 219-16-9994 more ",)],
+    ids=["midway", "at once"],
+)
 async def test_a_stream_whose_check_fails_shows_nothing_of_what_waited(
-    guarded: Gateway, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
+    guarded: Gateway, upstream: Upstream, monkeypatch: pytest.MonkeyPatch, texts: tuple[str, ...]
 ) -> None:
     feed = PiiScanner.feed
 
@@ -407,7 +412,7 @@ async def test_a_stream_whose_check_fails_shows_nothing_of_what_waited(
             raise ValueError(text)
         return feed(scanner, text)
 
-    upstream.script = talking("All well. ", "SSN 219-16", "-9994 more ", "and more ")
+    upstream.script = talking(*texts)
     profile = GuardrailProfile(output_rules=[pii()])
     async with await key_with(guarded, profile) as client:
         monkeypatch.setattr(PiiScanner, "feed", broken)
@@ -415,6 +420,8 @@ async def test_a_stream_whose_check_fails_shows_nothing_of_what_waited(
     assert outcome.failure is not None
     assert outcome.failure.reason == "GUARDRAIL_FAILED"
     assert "219" not in str(outcome.events)
+    record = await guarded.ledger.wait_one(outcome.end_user_id)
+    assert told(record.guardrail_results) == [("pii", "ERROR", {})]
 
 
 async def test_a_rule_that_must_run_runs_though_another_hangs(
