@@ -85,17 +85,18 @@ class JsonGuard:
         done: list[str] = []
         try:
             while place < len(text):
-                if self._string is None:
+                string = self._string
+                if string is None:
                     place = self._read_outside(text, place, done)
                 else:
-                    following = self._read_string(text, place, done, is_last=is_last)
+                    following = self._read_string(string, text, place, done, is_last=is_last)
                     if following == place:
                         break
                     place = following
             if is_last:
                 self._end_bare(done)
                 if self._string is not None:
-                    done.append(self._close_string())
+                    done.append(self._close_string(self._string))
         except BlockedError as blocked:
             blocked.parts = [
                 *done,
@@ -167,45 +168,45 @@ class JsonGuard:
         text = self._said([*guard.feed(scalar), *guard.close()])
         done.append(bare if text == scalar else bare.replace(scalar, json.dumps(text)))
 
-    def _read_string(self, text: str, place: int, done: list[str], *, is_last: bool) -> int:
+    def _read_string(
+        self, string: TextGuard, text: str, place: int, done: list[str], *, is_last: bool
+    ) -> int:
         """Reads on in the string under way; gives ``place`` when it takes more to read on."""
-        assert self._string is not None  # noqa: S101 -- for the type checker: the caller has looked
         run = _STRING_RUN.match(text, place)
         if run is not None:
-            done.append(self._feed_string(run.group(), run.group(), is_run=True))
+            done.append(self._feed_string(string, run.group(), run.group(), is_run=True))
             return run.end()
         if text[place] == '"':
-            done.append(self._close_string() + '"')
+            done.append(self._close_string(string) + '"')
             return place + 1
         escape = _ESCAPE.match(text, place)
         if escape is None:
             if not is_last and _ESCAPE_BEGINNING.fullmatch(text, place):
                 return place
-            done.append(self._feed_string("\\", "\\"))
+            done.append(self._feed_string(string, "\\", "\\"))
             return place + 1
         written = escape.group()
         if _HIGH.match(written):
             # The first half of a character that two escapes stand for.
-            rest = text[escape.end() :]
-            low = _LOW.match(rest)
+            low = _LOW.match(text, escape.end())
             if low is not None:
                 written += low.group()
-            elif not is_last and (not rest or _ESCAPE_BEGINNING.fullmatch(rest)):
+            elif not is_last and (
+                escape.end() == len(text) or _ESCAPE_BEGINNING.fullmatch(text, escape.end())
+            ):
                 return place
         meant = _ESCAPED.get(written[1], written[1]) if written[1] != "u" else json.loads(f'"{written}"')
-        done.append(self._feed_string(meant, written))
+        done.append(self._feed_string(string, meant, written))
         return place + len(written)
 
-    def _feed_string(self, meant: str, written: str, *, is_run: bool = False) -> str:
-        assert self._string is not None  # noqa: S101 -- as above
+    def _feed_string(self, string: TextGuard, meant: str, written: str, *, is_run: bool = False) -> str:
         self._written.append((len(meant) if is_run else 0, written))
         if self._is_name and sum(map(len, self._name)) < _LONGEST_CONTEXT:
             self._name.append(meant)
-        return self._rewrite(self._string.feed(meant))
+        return self._rewrite(string.feed(meant))
 
-    def _close_string(self) -> str:
-        assert self._string is not None  # noqa: S101 -- as above
-        rest = self._rewrite(self._string.close())
+    def _close_string(self, string: TextGuard) -> str:
+        rest = self._rewrite(string.close())
         self._string = None
         self._written.clear()
         if self._is_name:
