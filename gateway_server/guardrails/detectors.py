@@ -173,7 +173,7 @@ class Moderation:
     default_roles: Roles = OUTSIDE_ROLES
 
     def score(self, text: str, *, is_retrieved: bool) -> Score:
-        """See TextDetector."""
+        """See Attack.score; who wrote it does not matter here."""
         scores = self.models.moderation(text)
         kinds = tuple(kind for kind, least in self.min_scores.items() if scores[kind] >= least)
         return Score(max(scores[kind] for kind in self.min_scores), kinds)
@@ -300,6 +300,7 @@ def _shortest_match(pattern: str) -> int:
     if ("{" not in pattern and len(pattern) <= REACH) or "[:" in pattern:
         return 0
     try:
+        # Nothing public tells how short a match may be. The tests run on every Python that is supported.
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             return int(sre_parser.parse(pattern).getwidth()[0])

@@ -17,12 +17,13 @@ from gateway_server.guardrails.request import RequestGuard, slots_of
 from gateway_server.guardrails.rules import LOG, Profile, Tally
 from gateway_server.guardrails.vault import Vault
 from gateway_server.resource_names import guardrail_profile_name, parse_guardrail_profile
+from gateway_server.storage.guardrail_profiles import DEFAULT
 from gateway_server.usage.estimate import answer_characters
 
 T = TypeVar("T")
 R = TypeVar("R", CreateChatCompletionRequest, CountTokensRequest, CreateEmbeddingsRequest)
 
-DEFAULT_PROFILE: Final = guardrail_profile_name("default")
+DEFAULT_PROFILE: Final = guardrail_profile_name(DEFAULT)
 
 #: Texts that are longer together leave the event loop, in characters; longer ones still wait in a lane of
 #: their own, so that nobody waits behind them.

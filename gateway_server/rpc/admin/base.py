@@ -66,6 +66,16 @@ def actor_of(call: CallContext) -> Actor:
     return Actor(call.principal.api_key, call.request_id, call.method)
 
 
+async def require_there(getting: Awaitable[object], name: str, field: str) -> None:
+    """Raises INVALID_REQUEST when what ``field`` names is not found."""
+    try:
+        await getting
+    except GatewayError as error:
+        if error.reason != ErrorReason.ERROR_REASON_RESOURCE_NOT_FOUND:
+            raise
+        raise invalid_request(field, f"{name} does not exist") from None
+
+
 class AdminMethods:
     """Base of the classes that hold the RPCs of one resource each."""
 
@@ -89,14 +99,9 @@ class AdminMethods:
 
     async def _require_guardrail_profile(self, name: str, field: str) -> None:
         """Raises INVALID_REQUEST when there is no such profile; an empty name is none at all."""
-        if not name:
-            return
-        try:
-            await self._guardrail_profiles.get(parse_guardrail_profile(name, field))
-        except GatewayError as error:
-            if error.reason != ErrorReason.ERROR_REASON_RESOURCE_NOT_FOUND:
-                raise
-            raise invalid_request(field, f"{name} does not exist") from None
+        if name:
+            profile_id = parse_guardrail_profile(name, field)
+            await require_there(self._guardrail_profiles.get(profile_id), name, field)
 
     async def _announce(self, resource: str) -> None:
         """Lets a committed change take effect in this process at once; others see it when they poll."""

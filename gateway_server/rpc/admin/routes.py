@@ -14,14 +14,13 @@ from aigateway.v1.admin_service_pb2 import (
     ListTargetStatesResponse,
     UpdateRouteRequest,
 )
-from aigateway.v1.error_reason_pb2 import ErrorReason
 from aigateway.v1.route_pb2 import Route
 from gateway_server.allowed_models import is_allowed, model_names
 from gateway_server.call import CallContext, Principal
-from gateway_server.errors import GatewayError, invalid_request
+from gateway_server.errors import invalid_request
 from gateway_server.ids import new_id
 from gateway_server.resource_names import parse_model, parse_route
-from gateway_server.rpc.admin.base import AdminMethods, actor_of
+from gateway_server.rpc.admin.base import AdminMethods, actor_of, require_there
 from gateway_server.rpc.admin.masks import apply_update, check_create, field_rules
 from gateway_server.storage.paging import PageRequest
 from gateway_server.storage.resources import resource_not_found
@@ -86,12 +85,7 @@ class RouteMethods(AdminMethods):
             if target.model in seen:
                 raise invalid_request(field, "is named twice")
             seen.add(target.model)
-            try:
-                await self._models.get(*parse_model(target.model, field))
-            except GatewayError as error:
-                if error.reason != ErrorReason.ERROR_REASON_RESOURCE_NOT_FOUND:
-                    raise
-                raise invalid_request(field, f"{target.model} does not exist") from None
+            await require_there(self._models.get(*parse_model(target.model, field)), target.model, field)
 
 
 def _may_see(principal: Principal, route: Route) -> bool:

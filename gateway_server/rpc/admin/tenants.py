@@ -12,13 +12,11 @@ from aigateway.v1.admin_service_pb2 import (
     ListTenantsResponse,
     UpdateTenantRequest,
 )
-from aigateway.v1.error_reason_pb2 import ErrorReason
 from aigateway.v1.tenant_pb2 import Tenant
 from gateway_server.call import CallContext
-from gateway_server.errors import GatewayError, invalid_request
 from gateway_server.ids import new_id
 from gateway_server.resource_names import parse_route, parse_tenant
-from gateway_server.rpc.admin.base import AdminMethods, actor_of
+from gateway_server.rpc.admin.base import AdminMethods, actor_of, require_there
 from gateway_server.rpc.admin.budgets import check_budget
 from gateway_server.rpc.admin.masks import apply_update, check_create, field_rules
 from gateway_server.storage.paging import PageRequest
@@ -78,14 +76,9 @@ class TenantMethods(AdminMethods):
 
     async def _check_default_route(self, tenant: Tenant) -> None:
         """Raises INVALID_REQUEST when there is no such route."""
-        if not tenant.default_route:
-            return
-        try:
-            await self._routes.get(parse_route(tenant.default_route, "tenant.default_route"))
-        except GatewayError as error:
-            if error.reason != ErrorReason.ERROR_REASON_RESOURCE_NOT_FOUND:
-                raise
-            raise invalid_request("tenant.default_route", f"{tenant.default_route} does not exist") from None
+        if name := tenant.default_route:
+            field = "tenant.default_route"
+            await require_there(self._routes.get(parse_route(name, field)), name, field)
 
 
 def _keep_own(tenant_id: str, call: CallContext, *, verb: str) -> None:
