@@ -26,11 +26,11 @@ test: setup test-services ## Run all tests but the slow ones and those that need
 
 .PHONY: test-slow
 test-slow: setup ## Run the slow tests
-	$(PYTEST) -m "slow and not vllm" --timeout 600 $(ARGS)
+	$(PYTEST) -m "slow and not vllm" --timeout 600 -o faulthandler_timeout=1200 $(ARGS)
 
 .PHONY: test-vllm
 test-vllm: setup ## Run the tests against a real vLLM on the CPU (downloads about 6 GB)
-	$(PYTEST) -m vllm --timeout 1800 $(ARGS)
+	$(PYTEST) -m vllm --timeout 1800 -o faulthandler_timeout=2400 $(ARGS)
 
 .PHONY: test-uvloop
 test-uvloop: setup ## Run the tests with uvloop below asyncio, as in production

@@ -24,6 +24,7 @@ class RedisScript:
         pool = ConnectionPool.from_url(
             url,
             socket_connect_timeout=connect_seconds,
+            socket_timeout=None,  # redis-py's is kept by asyncio.wait_for, which loses cancels on Python 3.11
             retry=Retry(NoBackoff(), 0),
             # A connection begins with nothing but HELLO: less to go wrong in 50 ms, and no file is read.
             driver_info=None,

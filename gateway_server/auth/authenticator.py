@@ -24,6 +24,7 @@ from gateway_server.storage.api_keys import ApiKeyRepository, FoundKey
 from gateway_server.storage.changes import ChangeFeed, Changes
 from gateway_server.storage.engine import store_unavailable
 from gateway_server.storage.times import micros_of_timestamp
+from gateway_server.tasks import end_task
 from gateway_server.time_zones import load_time_zones
 
 _LOG: Final = logging.getLogger(__name__)
@@ -141,8 +142,7 @@ class Authenticator:
     async def close(self) -> None:
         """Stops, after writing what is known of uses; does not fail."""
         if self._writer is not None:
-            self._writer.cancel()
-            await asyncio.wait([self._writer])
+            await end_task(self._writer)
             self._writer = None
         if self._reading:
             await asyncio.wait(self._reading)

@@ -23,6 +23,7 @@ from gateway_server.metrics import Metrics
 from gateway_server.storage.budgets import Alert, BudgetRepository, LeaseWant, WindowKey, WindowState
 from gateway_server.storage.changes import Changes
 from gateway_server.storage.times import micros_of_seconds, timestamp_of_micros
+from gateway_server.tasks import end_task
 from gateway_server.usage.ceiling import NOTHING, TokenCeiling, least_nanos, limit_output, most_nanos
 
 _LOG: Final = logging.getLogger(__name__)
@@ -231,8 +232,7 @@ class BudgetBook:
     async def close(self) -> None:
         """Stops, and waits for what is under way; the leases go with the process's registration."""
         if self._ticker is not None:
-            self._ticker.cancel()
-            await asyncio.wait([self._ticker])
+            await end_task(self._ticker)
             self._ticker = None
         if self._operations:
             await asyncio.wait(self._operations)

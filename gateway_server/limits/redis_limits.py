@@ -18,6 +18,7 @@ from gateway_server.limits.checks import CONCURRENT, Check, Refusal, Taken
 from gateway_server.limits.limiter import LimitsAwayError
 from gateway_server.metrics import Metrics
 from gateway_server.redis_script import Command, RedisScript
+from gateway_server.tasks import end_task
 
 _LOG: Final = logging.getLogger(__name__)
 
@@ -116,8 +117,7 @@ class RedisLimits:
     async def close(self) -> None:
         """Sends what is settled and stops; does not fail."""
         if self._sender is not None:
-            self._sender.cancel()
-            await asyncio.wait([self._sender])
+            await end_task(self._sender)
             self._sender = None
         await self._send(self._take_asked())
         await self._script.close()

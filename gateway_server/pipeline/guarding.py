@@ -61,7 +61,8 @@ class _Lane:
             async with self._turn:
                 done = asyncio.get_running_loop().run_in_executor(self._thread, check)
                 try:
-                    return await asyncio.wait_for(done, limit)
+                    async with asyncio.timeout(limit):
+                        return await done
                 except (TimeoutError, asyncio.CancelledError):
                     # It may go on for ever; the next gets a thread that does not.
                     self._thread.shutdown(wait=False)

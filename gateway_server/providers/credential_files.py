@@ -10,6 +10,8 @@ import weakref
 from pathlib import Path
 from typing import Final
 
+from gateway_server.tasks import end_task
+
 _log: Final = logging.getLogger(__name__)
 
 _MAX_BYTES: Final = 64 * 1024
@@ -104,8 +106,7 @@ class CredentialFiles:
     async def close(self) -> None:
         """Stops looking."""
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task])
+            await end_task(self._task)
             self._task = None
 
     async def _run(self) -> None:

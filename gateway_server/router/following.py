@@ -10,6 +10,7 @@ from gateway_server.errors import GatewayError
 from gateway_server.router.catalog import Catalog
 from gateway_server.router.router import Router
 from gateway_server.storage.changes import Changes
+from gateway_server.tasks import end_task
 
 _LOG: Final = logging.getLogger(__name__)
 
@@ -42,8 +43,7 @@ class CatalogFollower:
     async def close(self) -> None:
         """Stops to watch."""
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task])
+            await end_task(self._task)
             self._task = None
 
     async def _watch_prices(self) -> None:

@@ -16,6 +16,7 @@ from gateway_server.metrics import Metrics
 from gateway_server.redis_script import Command, RedisScript
 from gateway_server.router.health import LONGEST_SECONDS, News, Word
 from gateway_server.router.router import Router
+from gateway_server.tasks import end_task
 
 _LOG: Final = logging.getLogger(__name__)
 
@@ -57,8 +58,7 @@ class SharedHealth:
         """Stops; does not fail."""
         self._router.health.tell = None
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task])
+            await end_task(self._task)
             self._task = None
         await self._script.close()
 

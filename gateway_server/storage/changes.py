@@ -17,6 +17,7 @@ from gateway_server.clock import Clock
 from gateway_server.errors import GatewayError
 from gateway_server.storage.engine import Store
 from gateway_server.storage.tables import changes, revisions
+from gateway_server.tasks import end_task
 
 _LOG: Final = logging.getLogger(__name__)
 
@@ -138,8 +139,7 @@ class ChangeFeed:
     async def close(self) -> None:
         """Stops polling."""
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task])
+            await end_task(self._task)
             self._task = None
 
     async def _run(self) -> None:

@@ -16,6 +16,7 @@ from gateway_server.storage.budgets import Alert, WindowKey
 from gateway_server.storage.engine import store_unavailable
 from gateway_server.storage.settlement import Thresholds
 from gateway_server.storage.usage_records import CallRecord, CallRows, rows_of
+from gateway_server.tasks import end_task
 from gateway_server.usage.entries import OpenAttempt, encode_open, encode_settled
 from gateway_server.usage.journal import Journal, JournalError
 from gateway_server.usage.settling import BATCH, Placed, SettlementStore, settle_batch, total_charges
@@ -164,8 +165,7 @@ class Ledger:
                     len(self._queue),
                     self._journal.folder,
                 )
-            self._writer.cancel()
-            await asyncio.wait([self._writer])
+            await end_task(self._writer)
             self._writer = None
         return len(self._queue) + len(self._open)
 

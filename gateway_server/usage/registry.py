@@ -7,6 +7,7 @@ from typing import Final
 
 from gateway_server.errors import GatewayError
 from gateway_server.storage.gateways import GatewayRepository
+from gateway_server.tasks import end_task
 
 _LOG: Final = logging.getLogger(__name__)
 
@@ -36,8 +37,7 @@ class Registry:
     async def close(self) -> None:
         """Stops; the registration ends with the ledger's last word."""
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task])
+            await end_task(self._task)
             self._task = None
 
     async def refresh(self) -> None:

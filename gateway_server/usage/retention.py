@@ -10,6 +10,7 @@ from gateway_server.clock import Clock
 from gateway_server.errors import GatewayError
 from gateway_server.storage.retention import RetentionRepository
 from gateway_server.storage.times import day_of_micros, micros_of_seconds
+from gateway_server.tasks import end_task
 
 _LOG: Final = logging.getLogger(__name__)
 
@@ -40,8 +41,7 @@ class Retention:
     async def close(self) -> None:
         """Stops; what is left goes next time."""
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task])
+            await end_task(self._task)
             self._task = None
 
     async def tend(self) -> int:
