@@ -53,7 +53,7 @@ class Ledger:
         *,
         budgets: BudgetListener,
         capacity: int = 20_000,
-        linger_seconds: float = 0.05,
+        linger_seconds: float = 0.2,
     ) -> None:
         """``capacity`` is how many settled calls may wait before new ones are refused.
 
