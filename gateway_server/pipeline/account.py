@@ -216,6 +216,7 @@ class CallAccount:
         self._taken: set[RateLimit] = set()
         self._at_targets: dict[str, tuple[Grant, int]] = {}
         self._admissions = 0
+        self._admitting = asyncio.Lock()
         self._is_settled = False
 
     async def admit(self, candidate: Candidate, *, tokens: int, asks_provider: bool = True) -> None:
@@ -225,24 +226,26 @@ class CallAccount:
         For another target than before, takes room in those of the caller's limits that are for that model
         alone.
         """
-        principal = self._call.principal
-        own = principal.rate_limits
-        if self._taken:
-            own = tuple(limit for limit in own if limit not in self._taken)
-        claims = (
-            Claim(principal.tenant, own),
-            Claim(candidate.target.provider, candidate.rate_limits if asks_provider else (), is_told=False),
-        )
-        lease = self._call.request_id
-        if self._admissions:
-            lease = f"{lease}/{self._admissions}"
-        self._admissions += 1
-        of_caller, of_target = await self._accounts.limiter.admit(
-            self._call, claims, model_names=candidate.names, tokens=tokens, lease=lease
-        )
-        self._grants.append(of_caller)
-        self._taken.update(limit for limit in own if applies(limit, candidate.names))
-        self._at_targets[candidate.name] = of_target, len(self.attempts)
+        async with self._admitting:  # a hedged call may come with two targets at once
+            principal = self._call.principal
+            own = principal.rate_limits
+            if self._taken:
+                own = tuple(limit for limit in own if limit not in self._taken)
+            of_all = candidate.rate_limits if asks_provider else ()
+            claims = (
+                Claim(principal.tenant, own),
+                Claim(candidate.target.provider, of_all, is_told=False),
+            )
+            lease = self._call.request_id
+            if self._admissions:
+                lease = f"{lease}/{self._admissions}"
+            self._admissions += 1
+            of_caller, of_target = await self._accounts.limiter.admit(
+                self._call, claims, model_names=candidate.names, tokens=tokens, lease=lease
+            )
+            self._grants.append(of_caller)
+            self._taken.update(limit for limit in own if applies(limit, candidate.names))
+            self._at_targets[candidate.name] = of_target, len(self.attempts)
 
     def leave(self, candidate: Candidate) -> None:
         """Ends the call at a target, before it goes on to another one or ends altogether.
