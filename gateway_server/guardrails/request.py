@@ -3,8 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from aigateway.v1.chat_service_pb2 import CountTokensRequest, CreateChatCompletionRequest, Tool
 from aigateway.v1.content_pb2 import ContentPart, MediaSource, Role
@@ -41,8 +40,7 @@ _TEXT_FIELDS: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Slot:
+class Slot(NamedTuple):
     """One text of a request.
 
     Texts of one ``group`` are read together, as a model reads them. ``is_retrieved`` tells that neither the

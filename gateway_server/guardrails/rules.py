@@ -2,7 +2,6 @@
 
 import logging
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -45,6 +44,17 @@ class Rule:
     roles: Roles
     fail_open: bool = False
     timeout: float = DEFAULT_TIMEOUT
+    #: What is told of it where it finds nothing: to be copied.
+    passed: GuardrailResult = field(init=False, compare=False)
+
+    def __post_init__(self) -> None:
+        passed = GuardrailResult(
+            guardrail_profile=self.profile,
+            rule=self.rule_id,
+            stage=self.stage,
+            action=GuardrailAction.GUARDRAIL_ACTION_PASS,
+        )
+        object.__setattr__(self, "passed", passed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +131,7 @@ class Tally:
     """What one rule has done during one call."""
 
     rule: Rule
-    findings: Counter[str] = field(default_factory=Counter)
+    findings: dict[str, int] = field(default_factory=dict)
     score: float | None = None
     seconds: float = 0.0
     #: Whether there was anything for it to look at.
@@ -131,7 +141,8 @@ class Tally:
 
     def note(self, kinds: Sequence[str], score: float | None = None) -> None:
         """Something was found, or judged."""
-        self.findings.update(kinds)
+        for kind in kinds:
+            self.findings[kind] = self.findings.get(kind, 0) + 1
         if score is not None:
             self.score = score if self.score is None else max(self.score, score)
 
@@ -159,29 +170,24 @@ class Tally:
 
     def add(self, other: "Tally") -> None:
         """Counts what the same rule did to other texts of the call."""
-        self.note(tuple(other.findings.elements()), other.score)
+        self.note([kind for kind, count in other.findings.items() for _ in range(count)], other.score)
         self.seconds += other.seconds
         self.has_looked |= other.has_looked
         self.failure = self.failure or other.failure
 
     def result(self) -> GuardrailResult:
         """What is told of it."""
-        result = GuardrailResult(
-            guardrail_profile=self.rule.profile,
-            rule=self.rule.rule_id,
-            stage=self.rule.stage,
-            action=self._action(),
-            findings=self.findings,
-        )
-        result.latency.FromNanoseconds(round(self.seconds * 1e9))
+        result = GuardrailResult()
+        result.CopyFrom(self.rule.passed)
+        if self.findings:
+            result.action = self.rule.action
+            result.findings.update(self.findings)
+        if self.failure:
+            result.action = GuardrailAction.GUARDRAIL_ACTION_ERROR
+        result.latency.seconds, result.latency.nanos = divmod(round(self.seconds * 1e9), 10**9)
         if self.score is not None:
             result.score = self.score
         return result
-
-    def _action(self) -> GuardrailAction.ValueType:
-        if self.failure:
-            return GuardrailAction.GUARDRAIL_ACTION_ERROR
-        return self.rule.action if self.findings else GuardrailAction.GUARDRAIL_ACTION_PASS
 
 
 class CheckTimeoutError(Exception):
