@@ -1,6 +1,9 @@
 """All rules on what comes from a model, whole or streamed, with the same result.
 
-A choice that a rule stops ends there with FINISH_REASON_GUARDRAIL; the others go on.
+A choice that a rule stops ends there with FINISH_REASON_GUARDRAIL; the others go on. Where rules may stop
+one, its parts are passed on one after another even if they grow side by side, as calls of several tools do:
+what comes after the part that is stopped is not to be seen, and which that is can only be told when the ones
+before it have ended.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -20,7 +23,7 @@ from aigateway.v1.chat_service_pb2 import (
 from aigateway.v1.content_pb2 import Citation, ContentPart
 from gateway_server.errors import GatewayError
 from gateway_server.guardrails.json_guard import JsonGuard
-from gateway_server.guardrails.rules import Tally
+from gateway_server.guardrails.rules import BLOCK, Tally
 from gateway_server.guardrails.text_guard import BlockedError, Part, Replaced, TextGuard, said
 from gateway_server.guardrails.vault import Vault
 
@@ -103,7 +106,11 @@ class AnswerGuard:
         self._window = window
         self._vault = vault
         self._choices = max(choices, 1)
+        #: Of every part that is open, by choice and part, in the order in which they began.
         self._channels: dict[tuple[int, int], _Channel | None] = {}
+        self._may_stop = any(tally.rule.action == BLOCK for tally in self.tallies)
+        #: What has come of parts, by choice, while one before them could still be stopped.
+        self._waiting: dict[int, list[ChatEvent]] = {}
         self._stopped: set[int] = set()
         self._has_failed = False
 
@@ -142,43 +149,76 @@ class AnswerGuard:
         Nothing when it broke off because a check could not run: what waited for it is not to be seen.
         """
         passed: list[ChatEvent] = []
-        if self._has_failed:
-            return passed
-        for (choice_index, part_index), channel in self._channels.items():
-            if channel is not None and choice_index not in self._stopped:
+        while self._channels and not self._has_failed:
+            choice_index, part_index = next(iter(self._channels))
+            channel = self._channels.pop((choice_index, part_index))
+            if channel is not None:
                 place = PartDelta(choice_index=choice_index, part_index=part_index)
                 try:
                     passed += _delta(place, channel, channel.close())
                 except BlockedError as blocked:
                     passed += _delta(place, channel, channel.pass_on(blocked.parts))
-        self._channels.clear()
+                    self._forget(choice_index)
+            passed += self._resume(choice_index)
         return passed
 
     def _feed(self, event: ChatEvent) -> Iterator[ChatEvent]:
         match event.WhichOneof("event"):
             case "part_start":
-                start = event.part_start
-                if start.choice_index not in self._stopped:
-                    yield from self._start(event, start)
+                place: PartStart | PartDelta | PartEnd = event.part_start
             case "part_delta":
-                delta = event.part_delta
-                if delta.choice_index not in self._stopped:
-                    yield from self._grow(event, delta)
+                place = event.part_delta
             case "part_end":
-                end = event.part_end
-                if end.choice_index not in self._stopped:
-                    yield from self._finish(end.choice_index, end.part_index)
-                if end.choice_index not in self._stopped:
-                    yield event
+                place = event.part_end
             case "choice_end":
-                choice_index = event.choice_end.choice_index
-                for open_choice, part_index in list(self._channels):
-                    if open_choice == choice_index and choice_index not in self._stopped:
-                        yield from self._finish(choice_index, part_index)
-                if choice_index not in self._stopped:
-                    yield event
+                yield from self._end_choice(event)
+                return
             case _:
                 yield event
+                return
+        if place.choice_index in self._stopped:
+            return
+        if self._may_stop and self._must_wait(place.choice_index, place.part_index):
+            self._waiting.setdefault(place.choice_index, []).append(event)
+        elif isinstance(place, PartStart):
+            yield from self._start(event, place)
+        elif isinstance(place, PartDelta):
+            yield from self._grow(event, place)
+        else:
+            yield from self._finish(place.choice_index, place.part_index)
+            if place.choice_index not in self._stopped:
+                yield event
+            yield from self._resume(place.choice_index)
+
+    def _end_choice(self, event: ChatEvent) -> Iterator[ChatEvent]:
+        choice_index = event.choice_end.choice_index
+        while open_parts := self._open_parts(choice_index):
+            yield from self._finish(choice_index, open_parts[0])
+            yield from self._resume(choice_index)
+        if choice_index not in self._stopped:
+            yield event
+
+    def _must_wait(self, choice_index: int, part_index: int) -> bool:
+        """Whether a part before this one may yet be stopped."""
+        return any(
+            open_choice == choice_index and open_part < part_index and channel is not None
+            for (open_choice, open_part), channel in self._channels.items()
+        )
+
+    def _resume(self, choice_index: int) -> Iterator[ChatEvent]:
+        """What need not wait any more now that a part has ended."""
+        for event in self._waiting.pop(choice_index, ()):
+            yield from self._feed(event)
+
+    def _open_parts(self, choice_index: int) -> list[int]:
+        return [part_index for open_choice, part_index in self._channels if open_choice == choice_index]
+
+    def _forget(self, choice_index: int) -> None:
+        """Nothing more is passed on of a choice."""
+        self._stopped.add(choice_index)
+        self._waiting.pop(choice_index, None)
+        for part_index in self._open_parts(choice_index):
+            del self._channels[choice_index, part_index]
 
     def _start(self, event: ChatEvent, start: PartStart) -> Iterator[ChatEvent]:
         key = (start.choice_index, start.part_index)
@@ -231,11 +271,9 @@ class AnswerGuard:
             yield _event(place, provider_signature=channel.signature)
 
     def _stop_choice(self, choice_index: int) -> Iterator[ChatEvent]:
-        self._stopped.add(choice_index)
-        for open_choice, part_index in list(self._channels):
-            if open_choice == choice_index:
-                del self._channels[open_choice, part_index]
-                yield ChatEvent(part_end=PartEnd(choice_index=choice_index, part_index=part_index))
+        for part_index in self._open_parts(choice_index):
+            yield ChatEvent(part_end=PartEnd(choice_index=choice_index, part_index=part_index))
+        self._forget(choice_index)
         yield ChatEvent(choice_end=ChoiceEnd(choice_index=choice_index, finish=_STOPPED))
 
     def _open(self, part: ContentPart) -> _Channel | None:

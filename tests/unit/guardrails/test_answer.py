@@ -1,7 +1,10 @@
 """A guarded stream folds into the guarded answer, whatever kinds of parts it has and however it is cut."""
 
+import json
 from collections.abc import Iterator
+from itertools import permutations
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -33,7 +36,12 @@ from aigateway.v1.content_pb2 import (
     ToolCallPart,
     ToolResultPart,
 )
-from aigateway.v1.guardrail_profile_pb2 import GuardrailRule, ModerationDetector, PiiDetector
+from aigateway.v1.guardrail_profile_pb2 import (
+    GuardrailRule,
+    ModerationDetector,
+    PatternDetector,
+    PiiDetector,
+)
 from aigateway.v1.routing_pb2 import GuardrailAction
 from gateway_server.guardrails.answer import AnswerGuard
 from gateway_server.guardrails.rules import Tally
@@ -47,6 +55,8 @@ LOG, REDACT, BLOCK = (
 )
 MASK = GuardrailRule(action=REDACT, pii=PiiDetector())
 HARM = GuardrailRule(action=BLOCK, moderation=ModerationDetector())
+STOP = GuardrailRule(action=BLOCK, pii=PiiDetector())
+WORD = GuardrailRule(action=LOG, pattern=PatternDetector(words=["word"]))
 MAIL = "jo@acme.io"
 
 #: Each kind of part that grows: its field, the part with a text, the delta with a text.
@@ -101,6 +111,7 @@ whole = st.builds(
     ),
     said,
 )
+arguments = said.map(lambda text: json.dumps({"note": text, "n": 219169994})) | said
 answers = st.lists(st.lists(grown | whole, max_size=4), min_size=1, max_size=3)
 
 
@@ -189,6 +200,111 @@ def test_a_guarded_stream_folds_into_the_guarded_answer(
     folded = fold([passed for event in events for passed in guard.feed([event])])
     assert list(folded.choices) == list(answer.choices)
     assert findings(stream_tallies) == findings(whole_tallies)
+
+
+@st.composite
+def parallel_answers(draw: st.DrawFn) -> tuple[list[ContentPart], list[ChatEvent]]:
+    """Parts that grow side by side, most of them until their choice ends, and the stream that brings them."""
+    kinds = draw(st.lists(st.sampled_from(["tool_call", "tool_call", "text"]), min_size=2, max_size=4))
+    parts = [GROWING[kind](draw(arguments if kind == "tool_call" else said)) for kind in kinds]
+    size = draw(st.integers(1, 12))
+    queues: list[list[ChatEvent]] = []
+    for index, part in enumerate(parts):
+        [*alone] = events_of_choice(Choice(message=Message(parts=[part])), size)
+        for event in alone[:-1]:
+            getattr(event, str(event.WhichOneof("event"))).part_index = index
+        queues.append(alone[: -1 if draw(st.booleans()) else -2])
+    events = [ChatEvent(start=StreamStart())]
+    begun = 0
+    while any(queues):
+        # Parts begin in their order, and from there on come in any.
+        live = [index for index in range(begun + 1) if index < len(queues) and queues[index]]
+        index = draw(st.sampled_from(live)) if live else begun
+        events.append(queues[index].pop(0))
+        begun = max(begun, index + 1)
+    finish = Finish(reason=FinishReason.FINISH_REASON_TOOL_CALLS)
+    return parts, [*events, ChatEvent(choice_end=ChoiceEnd(finish=finish)), ChatEvent(end=StreamEnd())]
+
+
+@settings(deadline=None, max_examples=300)
+@given(
+    case=parallel_answers(),
+    rules=st.lists(st.sampled_from([MASK, STOP, HARM, WORD]), min_size=1, max_size=3, unique_by=id),
+    restores=st.booleans(),
+)
+def test_parts_that_grow_side_by_side_fold_into_the_guarded_answer(
+    case: tuple[list[ContentPart], list[ChatEvent]], rules: list[GuardrailRule], *, restores: bool
+) -> None:
+    parts, events = case
+    vault = Vault()
+    if restores:
+        vault.put("EMAIL", "al@acme.io")
+    answer = answer_of([parts])
+    answer.choices[0].finish.reason = FinishReason.FINISH_REASON_TOOL_CALLS
+    whole_tallies, stream_tallies = tallies_of(*rules), tallies_of(*rules)
+    AnswerGuard(whole_tallies, vault=vault).apply(answer)
+    guard = AnswerGuard(stream_tallies, vault=vault)
+    folded = fold([passed for event in events for passed in guard.feed([event])])
+    assert list(folded.choices) == list(answer.choices)
+    assert findings(stream_tallies) == findings(whole_tallies)
+
+
+@pytest.mark.parametrize("rule", [MASK, STOP], ids=["redact", "block"])
+@pytest.mark.parametrize("offender", [0, 1, 2])
+def test_every_order_of_the_pieces_of_parallel_tool_calls_gives_the_same(
+    rule: GuardrailRule, offender: int
+) -> None:
+    pieces = [
+        ['{"to": "', f"{name}@", 'acme.io"}'] if index == offender else ['{"to', '": "', 'me"}']
+        for index, name in enumerate(("al", "jo", "mo"))
+    ]
+    parts = [GROWING["tool_call"]("".join(each)) for each in pieces]
+    answer = answer_of([parts])
+    AnswerGuard(tallies_of(rule)).apply(answer)
+    starts = [
+        ChatEvent(part_start=PartStart(part_index=index, part=GROWING["tool_call"]("")))
+        for index in range(len(parts))
+    ]
+    finish = Finish(reason=FinishReason.FINISH_REASON_STOP)
+    ends = [ChatEvent(choice_end=ChoiceEnd(finish=finish)), ChatEvent(end=StreamEnd())]
+    for order in sorted(set(permutations([0, 0, 0, 1, 1, 1, 2, 2, 2]))):
+        left = [iter(each) for each in pieces]
+        deltas = [
+            ChatEvent(part_delta=PartDelta(part_index=index, arguments=next(left[index]))) for index in order
+        ]
+        guard = AnswerGuard(tallies_of(rule))
+        folded = fold(guard.feed([ChatEvent(start=StreamStart()), *starts, *deltas, *ends]))
+        assert list(folded.choices) == list(answer.choices), order
+
+
+def test_a_part_waits_only_where_one_before_it_may_be_stopped() -> None:
+    def passed(*rules: GuardrailRule) -> list[str | None]:
+        guard = AnswerGuard(tallies_of(*rules))
+        events = [
+            ChatEvent(part_start=PartStart(part_index=0, part=GROWING["tool_call"](""))),
+            ChatEvent(part_start=PartStart(part_index=1, part=GROWING["tool_call"](""))),
+        ]
+        return [event.WhichOneof("event") for event in guard.feed(events)]
+
+    assert passed(MASK) == ["part_start", "part_start"]
+    assert passed(MASK, STOP) == ["part_start"]
+
+
+def test_a_stream_that_breaks_off_shows_of_parallel_parts_what_the_rules_let_pass() -> None:
+    def begun(index: int, text: str) -> list[ChatEvent]:
+        return [
+            ChatEvent(part_start=PartStart(part_index=index, part=GROWING["tool_call"](""))),
+            ChatEvent(part_delta=PartDelta(part_index=index, arguments=text)),
+        ]
+
+    def shown(first: str, second: str) -> list[str]:
+        guard = AnswerGuard(tallies_of(STOP))
+        events = guard.feed([ChatEvent(start=StreamStart()), *begun(0, first), *begun(1, second)])
+        [choice] = fold([*events, *guard.cut()]).choices
+        return [part.tool_call.arguments for part in choice.message.parts]
+
+    assert shown('["fine', '["fine too') == ['["fine', '["fine too']
+    assert shown(f'["{MAIL}', '["fine too') == ['["']
 
 
 def test_places_of_citations_move_with_what_is_masked() -> None:
