@@ -7,6 +7,8 @@ before it have ended.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from copy import deepcopy
+from dataclasses import fields
 from typing import Final
 
 from aigateway.v1.chat_service_pb2 import (
@@ -24,7 +26,7 @@ from aigateway.v1.content_pb2 import Citation, ContentPart
 from gateway_server.errors import GatewayError
 from gateway_server.guardrails.json_guard import JsonGuard
 from gateway_server.guardrails.rules import BLOCK, Tally
-from gateway_server.guardrails.text_guard import BlockedError, Part, Replaced, TextGuard, said
+from gateway_server.guardrails.text_guard import STEP, BlockedError, Part, Replaced, TextGuard, said
 from gateway_server.guardrails.vault import Vault
 
 #: For each kind of part that grows: its text's field, and the field of deltas that carries it.
@@ -59,17 +61,24 @@ class _Channel:
         return bool(self._replaced)
 
     def feed(self, text: str) -> str:
-        """What may be passed on now that ``text`` has come; raises BlockedError."""
-        fed = self._guard.feed(text)
-        return fed if isinstance(fed, str) else self.pass_on(fed)
+        """What may be passed on now that ``text`` has come; raises BlockedError with all of that."""
+        passed: list[str] = []
+        for start in range(0, len(text), STEP):
+            try:
+                fed = self._guard.feed(text[start : start + STEP])
+            except BlockedError as blocked:
+                blocked.parts = [*passed, *blocked.parts]
+                raise
+            passed.append(fed if isinstance(fed, str) else self._pass_on(fed))
+        return "".join(passed)
 
     def close(self) -> str:
         """The rest; raises BlockedError."""
         closed = self._guard.close()
-        return closed if isinstance(closed, str) else self.pass_on(closed)
+        return closed if isinstance(closed, str) else self._pass_on(closed)
 
-    def pass_on(self, parts: Sequence[Part]) -> str:
-        """What is passed on of the text; remembers where it is not the model's own."""
+    def _pass_on(self, parts: Sequence[Part]) -> str:
+        """The same as text; remembers where it is not the model's own."""
         for part in parts:
             source = part.source if isinstance(part, Replaced) else part
             if isinstance(part, Replaced):
@@ -119,6 +128,44 @@ class AnswerGuard:
         """Whether nothing more of the answer can be passed on."""
         return len(self._stopped) >= self._choices
 
+    @property
+    def waiting_characters(self) -> int:
+        """How much waits, roughly, for a part to end: parts behind it, and its citations."""
+        citations = sum(
+            citation.ByteSize()
+            for channel in self._channels.values()
+            if channel is not None
+            for citation in channel.citations
+        )
+        return citations + sum(event.ByteSize() for events in self._waiting.values() for event in events)
+
+    @property
+    def rule_at_work(self) -> int:
+        """The index of the rule that is looking right now; the first when none is."""
+        return next((index for index, tally in enumerate(self.tallies) if tally.is_looking), 0)
+
+    def give_up(self, index: int) -> None:
+        """A rule does not come back from a look. Raises GUARDRAIL_FAILED unless it can be done without."""
+        tally = self.tallies[index]
+        tally.has_looked = True
+        try:
+            tally.fail("timeout")
+        except GatewayError:
+            self._has_failed = True
+            raise
+
+    def copy(self) -> "AnswerGuard":
+        """Another that has got as far, with books of its own."""
+        # What rules are made of never changes, and is not copied.
+        memo: dict[int, object] = {id(self._vault): self._vault}
+        for rule in (tally.rule for tally in self.tallies):
+            memo[id(rule)] = rule
+            memo[id(rule.detector)] = rule.detector
+            for field in fields(rule.detector):
+                part = getattr(rule.detector, field.name)
+                memo[id(part)] = part
+        return deepcopy(self, memo)
+
     def apply(self, answer: ChatCompletion) -> None:
         """Changes a whole answer as the rules want. Raises GUARDRAIL_FAILED."""
         for choice in answer.choices:
@@ -157,7 +204,7 @@ class AnswerGuard:
                 try:
                     passed += _delta(place, channel, channel.close())
                 except BlockedError as blocked:
-                    passed += _delta(place, channel, channel.pass_on(blocked.parts))
+                    passed += _delta(place, channel, said(blocked.parts))
                     self._forget(choice_index)
             passed += self._resume(choice_index)
         return passed
@@ -245,7 +292,7 @@ class AnswerGuard:
             try:
                 text = channel.feed(getattr(delta, channel.delta))
             except BlockedError as blocked:
-                yield from _delta(delta, channel, channel.pass_on(blocked.parts))
+                yield from _delta(delta, channel, said(blocked.parts))
                 yield from self._stop_choice(delta.choice_index)
                 return
             if text or delta.logprobs:
@@ -261,7 +308,7 @@ class AnswerGuard:
         try:
             yield from _delta(place, channel, channel.close())
         except BlockedError as blocked:
-            yield from _delta(place, channel, channel.pass_on(blocked.parts))
+            yield from _delta(place, channel, said(blocked.parts))
             self._channels[choice_index, part_index] = None
             yield from self._stop_choice(choice_index)
             return
@@ -297,7 +344,7 @@ class AnswerGuard:
         try:
             setattr(content, field, channel.feed(getattr(content, field)))
         except BlockedError as blocked:
-            setattr(content, field, channel.pass_on(blocked.parts))
+            setattr(content, field, said(blocked.parts))
             raise _StoppedError(is_passed_on=True) from None
         return channel
 
@@ -309,7 +356,7 @@ class AnswerGuard:
         try:
             setattr(content, field, getattr(content, field) + channel.close())
         except BlockedError as blocked:
-            setattr(content, field, getattr(content, field) + channel.pass_on(blocked.parts))
+            setattr(content, field, getattr(content, field) + said(blocked.parts))
             raise _StoppedError(is_passed_on=True) from None
         if kind == "text":
             part.text.citations.extend(

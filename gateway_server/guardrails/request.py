@@ -16,13 +16,11 @@ from gateway_server.guardrails.rules import (
     Tally,
     guardrail_blocked,
 )
-from gateway_server.guardrails.text_guard import BlockedError, TextGuard, said
+from gateway_server.guardrails.text_guard import STEP, BlockedError, TextGuard, said
 from gateway_server.guardrails.vault import Vault
 
 Request = CreateChatCompletionRequest | CountTokensRequest | CreateEmbeddingsRequest
 
-#: How many characters are looked at between two looks at the clock.
-_STEP: Final = 16_384
 #: How much of one step a text detector sees again in the next.
 _OVERLAP: Final = 1_000
 #: Documents of these media types are not text, whatever their bytes look like.
@@ -210,9 +208,9 @@ class RequestGuard:
         guard = JsonGuard(open_text) if slot.is_json else open_text("")
         pieces: list[str] = []
         try:
-            for start in range(0, len(slot.text), _STEP):
+            for start in range(0, len(slot.text), STEP):
                 self._require_time()
-                fed = guard.feed(slot.text[start : start + _STEP])
+                fed = guard.feed(slot.text[start : start + STEP])
                 pieces.append(fed if isinstance(fed, str) else said(fed))
             closed = guard.close()
             pieces.append(closed if isinstance(closed, str) else said(closed))
@@ -231,9 +229,9 @@ class RequestGuard:
             groups.setdefault((slot.group, slot.is_retrieved), []).append(slot.text)
         for (_, is_retrieved), texts in groups.items():
             text = "\n".join(texts)
-            for start in range(0, max(len(text) - _OVERLAP, 1), _STEP - _OVERLAP):
+            for start in range(0, max(len(text) - _OVERLAP, 1), STEP - _OVERLAP):
                 if not self._judge_text(
-                    tally, detector, text[start : start + _STEP], is_retrieved=is_retrieved
+                    tally, detector, text[start : start + STEP], is_retrieved=is_retrieved
                 ):
                     return
 

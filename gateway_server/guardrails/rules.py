@@ -136,6 +136,8 @@ class Tally:
     seconds: float = 0.0
     #: Whether there was anything for it to look at.
     has_looked: bool = False
+    #: Whether it is looking right now, for whoever waits for it.
+    is_looking: bool = False
     #: Why it could not run: ``timeout``, ``error``; empty when it could.
     failure: str = ""
 

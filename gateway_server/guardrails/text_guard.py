@@ -5,12 +5,16 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Final
 
 from gateway_server.guardrails.detectors import Patterns, Personal, SpanDetector, TextDetector, placeholder_of
 from gateway_server.guardrails.machines import SentenceMachine, SpanMachine
 from gateway_server.guardrails.pii import Found, Piece
 from gateway_server.guardrails.rules import BLOCK, LOG, REDACT, CheckTimeoutError, Tally
 from gateway_server.guardrails.vault import Restorer, Vault
+
+#: How many characters are looked at in one go, between two looks at the clock.
+STEP: Final = 16_384
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +102,7 @@ class _RuleStage(_Stage):
 
     def _run(self, text: str, *, is_last: bool) -> list[_Step]:
         tally = self.tally
-        tally.has_looked = True
+        tally.has_looked = tally.is_looking = True
         started_at = time.perf_counter()
         unseen = self.held + text if self.holds else text
         try:
@@ -115,6 +119,8 @@ class _RuleStage(_Stage):
                 return steps
             noted: list[_Step] = [step for step in steps if isinstance(step, Noted)]
             return [text, *noted] if text else noted
+        finally:
+            tally.is_looking = False
         self._is_let_go = True
         return [unseen] if unseen else []
 

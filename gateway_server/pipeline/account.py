@@ -18,12 +18,11 @@ from aigateway.v1.routing_pb2 import Attempt, GuardrailResult, ServedBy
 from aigateway.v1.usage_pb2 import Cost, TokenUsage
 from gateway_server.call import CallContext, RateLimit
 from gateway_server.errors import CODE_BY_REASON, GatewayError, deadline_exceeded, reason_name
-from gateway_server.guardrails.answer import AnswerGuard
 from gateway_server.limits.budgets import Budgets, Hold
 from gateway_server.limits.checks import applies
 from gateway_server.limits.limiter import Claim, Grant, RateLimiter
 from gateway_server.metrics import Metrics
-from gateway_server.pipeline.guarding import CallGuard
+from gateway_server.pipeline.guarding import AnswerChecks, CallGuard
 from gateway_server.providers.base import Target
 from gateway_server.providers.failures import error_of_transport
 from gateway_server.providers.transport.errors import TransportError, TransportErrorKind
@@ -93,7 +92,7 @@ class AttemptAccount:
         self.served_by = ServedBy(provider=target.provider)
         self.usage: TokenUsage | None = None
         #: What guards its answer.
-        self.guard: AnswerGuard | None = None
+        self.guard: AnswerChecks | None = None
         self.cost: Cost | None = None
         self.code: int = code_pb2.OK
         self.reason = ""

@@ -13,11 +13,10 @@ from aigateway.v1.chat_service_pb2 import (
 from aigateway.v1.usage_pb2 import TokenUsage, UsageState
 from gateway_server.call import CallContext
 from gateway_server.errors import feature_not_supported
-from gateway_server.guardrails.answer import AnswerGuard
 from gateway_server.pipeline.account import Accounts, CallAccount
 from gateway_server.pipeline.draining import Draining, Listener
 from gateway_server.pipeline.failover import Failover, Prepare, Try, Turn
-from gateway_server.pipeline.guarding import CallGuard, Guardrails
+from gateway_server.pipeline.guarding import AnswerChecks, CallGuard, Guardrails
 from gateway_server.pipeline.media import CallMedia
 from gateway_server.pipeline.relay import ChatRelay
 from gateway_server.pipeline.upstream import Upstream, first_token_within, read_error_body
@@ -157,7 +156,8 @@ class ChatPipeline:
             attempt.usage = reported or _counted_usage(request, answer_characters(answer))
             attempt.take_served_by(answer.served_by)
             attempt.guard = guard.answer(choices=len(answer.choices))
-            await guard.apply(attempt.guard, answer)
+            if attempt.guard is not None:
+                await attempt.guard.apply(answer)
         return answer
 
     def _relay(
@@ -168,7 +168,7 @@ class ChatPipeline:
         account: CallAccount,
         listener: Listener,
         *,
-        guard: AnswerGuard | None,
+        guard: AnswerChecks | None,
     ) -> ChatRelay:
         """What passes one try's answer on."""
 

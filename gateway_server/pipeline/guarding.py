@@ -1,11 +1,18 @@
 """The guardrails of one call: which profiles apply, what they did to its request, and to its answer."""
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from copy import deepcopy
+from math import inf
 from typing import Final, TypeVar
 
-from aigateway.v1.chat_service_pb2 import ChatCompletion, CountTokensRequest, CreateChatCompletionRequest
+from aigateway.v1.chat_service_pb2 import (
+    ChatCompletion,
+    ChatEvent,
+    CountTokensRequest,
+    CreateChatCompletionRequest,
+)
 from aigateway.v1.embeddings_service_pb2 import CreateEmbeddingsRequest
 from aigateway.v1.error_reason_pb2 import ErrorReason
 from aigateway.v1.routing_pb2 import GatewayOptions, GuardrailResult
@@ -15,6 +22,7 @@ from gateway_server.guardrails.answer import AnswerGuard
 from gateway_server.guardrails.book import ProfileBook
 from gateway_server.guardrails.request import RequestGuard, slots_of
 from gateway_server.guardrails.rules import LOG, Profile, Tally
+from gateway_server.guardrails.text_guard import STEP
 from gateway_server.guardrails.vault import Vault
 from gateway_server.resource_names import guardrail_profile_name, parse_guardrail_profile
 from gateway_server.storage.guardrail_profiles import DEFAULT
@@ -37,7 +45,7 @@ _RETRY_AFTER_SECONDS: Final = 1.0
 class _Lane:
     """A thread that checks one text after another, and those who wait for it."""
 
-    def __init__(self, name: str, *, most_waiting: int) -> None:
+    def __init__(self, name: str, *, most_waiting: float = inf) -> None:
         self._name = name
         self._most_waiting = most_waiting
         self._turn = asyncio.Lock()
@@ -79,15 +87,34 @@ class _Lane:
         return ThreadPoolExecutor(1, thread_name_prefix=self._name)
 
 
+class _Lanes:
+    """Lanes for texts that would hold up the event loop; long ones have one of their own."""
+
+    def __init__(self, short: _Lane, long: _Lane) -> None:
+        self._short = short
+        self._long = long
+
+    def of(self, characters: int) -> _Lane:
+        """The lane of texts of this length."""
+        return self._long if characters > _LONG_CHARACTERS else self._short
+
+    def close(self) -> None:
+        """Waits for no check that is under way."""
+        self._short.close()
+        self._long.close()
+
+
 class Guardrails:
     """Opens the guardrails of calls. Its owner closes it."""
 
     def __init__(self, book: ProfileBook) -> None:
         self.book = book
-        self._lanes = (
-            _Lane("guardrails", most_waiting=256),
-            _Lane("guardrails, long texts", most_waiting=32),
+        self._request_lanes = _Lanes(
+            _Lane("guardrails, requests", most_waiting=256),
+            _Lane("guardrails, long requests", most_waiting=32),
         )
+        # Whose answer has begun is not turned away: no more wait than there are calls.
+        self._answer_lanes = _Lanes(_Lane("guardrails, answers"), _Lane("guardrails, long answers"))
 
     def open(self, principal: Principal, options: GatewayOptions) -> "CallGuard":
         """The guardrails of one call: its tenant's or key's, and those that the request adds.
@@ -101,25 +128,111 @@ class Guardrails:
             if name not in self.book:
                 raise invalid_request(field, f"{name} does not exist")
         own = principal.guardrail_profile or DEFAULT_PROFILE
-        return CallGuard(self.book.get([own, *options.guardrail_profiles]), self._lanes)
+        return self._open([own, *options.guardrail_profiles])
 
     def try_out(self, name: str) -> "CallGuard":
         """The guardrails of one profile alone."""
-        return CallGuard(self.book.get([name]), self._lanes)
+        return self._open([name])
 
     def close(self) -> None:
         """Waits for no check that is under way."""
-        for lane in self._lanes:
-            lane.close()
+        self._request_lanes.close()
+        self._answer_lanes.close()
+
+    def _open(self, names: Iterable[str]) -> "CallGuard":
+        return CallGuard(
+            self.book.get(names), request_lanes=self._request_lanes, answer_lanes=self._answer_lanes
+        )
+
+
+class AnswerChecks:
+    """Guards one answer, whole or streamed: long texts off the event loop, one after another."""
+
+    def __init__(self, guard: AnswerGuard, lanes: _Lanes) -> None:
+        self._guard = guard
+        self._lanes = lanes
+
+    @property
+    def tallies(self) -> Sequence[Tally]:
+        """What the rules have done so far."""
+        return self._guard.tallies
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether nothing more of the answer can be passed on."""
+        return self._guard.is_stopped
+
+    async def apply(self, answer: ChatCompletion) -> None:
+        """Changes a whole answer as the rules want. Raises GUARDRAIL_FAILED."""
+
+        def apply(guard: AnswerGuard) -> ChatCompletion:
+            guarded = ChatCompletion()
+            guarded.CopyFrom(answer)
+            guard.apply(guarded)
+            return guarded
+
+        characters = answer_characters(answer)
+        if characters <= _INLINE_CHARACTERS:
+            self._guard.apply(answer)
+        else:
+            answer.CopyFrom(await self._run(apply, characters))
+
+    async def feed(self, events: list[ChatEvent], characters: int) -> list[ChatEvent]:
+        """What may be passed on of a stream now that ``events`` with so many characters have come.
+
+        Changes the events. Raises GUARDRAIL_FAILED.
+        """
+        if any(event.HasField("part_end") or event.HasField("choice_end") for event in events):
+            characters += self._guard.waiting_characters
+        if characters <= _INLINE_CHARACTERS:
+            return self._guard.feed(events)
+        return await self._run(lambda guard: guard.feed(deepcopy(events)), characters)
+
+    async def cut(self) -> list[ChatEvent]:
+        """The rest of the texts of a stream that has broken off: see AnswerGuard.cut."""
+        characters = self._guard.waiting_characters
+        if characters <= _INLINE_CHARACTERS:
+            return self._guard.cut()
+        return await self._run(AnswerGuard.cut, characters)
+
+    async def _run(self, work: Callable[[AnswerGuard], T], characters: int) -> T:
+        """What ``work`` gives with the guard, in a thread; without a rule that hangs, where that may be."""
+        while True:
+            try:
+                return await self._run_in_thread(work, characters)
+            except _HangsError as hangs:
+                self._guard.give_up(hangs.index)
+
+    async def _run_in_thread(self, work: Callable[[AnswerGuard], T], characters: int) -> T:
+        # A thread that hangs cannot be stopped, so all that it works on is its own.
+        guard = self._guard
+
+        def check() -> T:
+            nonlocal guard
+            guard = guard.copy()
+            return work(guard)
+
+        looks = -(-characters // STEP)
+        limit = looks * sum(tally.rule.timeout for tally in self.tallies if not tally.failure)
+        try:
+            done = await self._lanes.of(characters).run(check, limit + _GRACE_SECONDS)
+        except TimeoutError:
+            raise _HangsError(guard.rule_at_work) from None
+        except GatewayError:
+            self._guard = guard
+            raise
+        self._guard = guard
+        return done
 
 
 class CallGuard:
     """The guardrails of one call."""
 
-    def __init__(self, profiles: Iterable[Profile], lanes: tuple[_Lane, _Lane]) -> None:
+    def __init__(self, profiles: Iterable[Profile], *, request_lanes: _Lanes, answer_lanes: _Lanes) -> None:
         """The first profile is the caller's own: it alone says whether what is masked comes back."""
         profiles = list(profiles)
-        self._lanes = lanes
+        self._request_lanes = request_lanes
+        self._answer_lanes = answer_lanes
         self._input_rules = [rule for profile in profiles for rule in profile.input_rules]
         self._output_rules = [rule for profile in profiles for rule in profile.output_rules]
         self._window = min((profile.window for profile in profiles if profile.window), default=0)
@@ -141,7 +254,7 @@ class CallGuard:
         hanging: set[int] = set()
         while True:
             try:
-                return await self._check_in_thread(request, self._lanes[length > _LONG_CHARACTERS], hanging)
+                return await self._check_in_thread(request, self._request_lanes.of(length), hanging)
             except _HangsError as hangs:
                 hanging.add(hangs.index)  # and once more without that rule, where that may be
 
@@ -153,28 +266,19 @@ class CallGuard:
         if self._vault is not None or any(rule.action != LOG for rule in self._output_rules):
             raise feature_not_supported("logprobs beside guardrails that change answers", model=request.model)
 
-    def answer(self, *, choices: int) -> AnswerGuard | None:
+    def answer(self, *, choices: int) -> "AnswerChecks | None":
         """What guards one try at an answer; None where nothing is to be done."""
         if not (self._output_rules or self._vault):
             return None
-        return AnswerGuard(
+        guard = AnswerGuard(
             [Tally(rule) for rule in self._output_rules],
             window=self._window,
             vault=self._vault,
             choices=choices,
         )
+        return AnswerChecks(guard, self._answer_lanes)
 
-    async def apply(self, guard: AnswerGuard | None, answer: ChatCompletion) -> None:
-        """Guards a whole answer. Raises GUARDRAIL_FAILED."""
-        if guard is None:
-            return
-        if answer_characters(answer) <= _INLINE_CHARACTERS:
-            guard.apply(answer)
-        else:
-            # No limit of time: each look has that of its rule, and the answer its own size.
-            await asyncio.to_thread(guard.apply, answer)
-
-    def results(self, answer: AnswerGuard | None, *, passes: bool = True) -> list[GuardrailResult]:
+    def results(self, answer: AnswerChecks | None, *, passes: bool = True) -> list[GuardrailResult]:
         """What each rule did that had anything to look at; ``answer`` guards the answer that serves.
 
         Without ``passes`` only of rules that found something, or could not run.

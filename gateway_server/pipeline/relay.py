@@ -7,7 +7,7 @@ from aigateway.v1.chat_service_pb2 import ChatCompletionChunk, ChatEvent, Stream
 from aigateway.v1.usage_pb2 import TokenUsage
 from gateway_server.clock import Clock
 from gateway_server.errors import GatewayError
-from gateway_server.guardrails.answer import AnswerGuard
+from gateway_server.pipeline.guarding import AnswerChecks
 from gateway_server.providers.base import ChatStreamParser
 from gateway_server.providers.transport import HttpResponse, TransportError
 from gateway_server.streaming.merge import merge_deltas
@@ -30,7 +30,7 @@ class ChatRelay:
         introduce: Callable[[StreamStart], None],
         flush_seconds: float,
         clock: Clock,
-        guard: AnswerGuard | None = None,
+        guard: AnswerChecks | None = None,
     ) -> None:
         self._parser = parser
         self._emit = emit
@@ -41,6 +41,7 @@ class ChatRelay:
         self.guard = guard
         self._pending: list[ChatEvent] = []
         self._introduced = False
+        self._has_begun = False
         self._written = 0  # characters
 
     @property
@@ -64,14 +65,13 @@ class ChatRelay:
         What had arrived before a failure is still passed on before the failure is raised.
         """
         due_at: float | None = None
+        self._on_first_content = on_first_content
         try:
             async for data in response.chunks():
-                self._read(data)
+                await self._read(data)
                 if not self._parser.has_content:
                     continue
-                if due_at is None:
-                    on_first_content()
-                else:
+                if due_at is not None:
                     await self._gather(response, due_at)
                 if self.is_stopped:
                     return [*self._take(), ChatEvent(end=StreamEnd())]
@@ -79,13 +79,12 @@ class ChatRelay:
                     continue
                 await self._flush()
                 due_at = self._clock.monotonic() + self._flush_seconds
-            self._read_end()
+            await self._read_end()
         except (GatewayError, TransportError):
             if self._parser.has_content:
-                if due_at is None:
-                    on_first_content()
+                self._begin()
                 if self.guard is not None:
-                    self._pending += self.guard.cut()
+                    self._pending += await self.guard.cut()
                 await self._flush()
             raise
         return self._take()
@@ -95,23 +94,32 @@ class ChatRelay:
         wait = due_at - self._clock.monotonic()
         if wait > 0 and response.reads_ahead and not response.is_ended:
             await asyncio.sleep(wait)
-            self._read(response.take_available())
+            await self._read(response.take_available())
 
-    def _read(self, data: bytes) -> None:
-        self._pend(self._parser.feed(data))
+    async def _read(self, data: bytes) -> None:
+        await self._pend(self._parser.feed(data))
         # A failure within these bytes comes now, not with the next, which may be long in coming.
         if not self.is_stopped:
-            self._pend(self._parser.feed(b""))
+            await self._pend(self._parser.feed(b""))
 
-    def _pend(self, events: list[ChatEvent]) -> None:
-        if self.guard is not None:
-            self._written += event_characters(events)
+    async def _pend(self, events: list[ChatEvent]) -> None:
+        if self._parser.has_content:
+            self._begin()
+        if self.guard is not None and events:
+            characters = event_characters(events)
+            self._written += characters
             # What came together is guarded together: a look costs as much for a word as for a line.
-            events = self.guard.feed(merge_deltas(events))
+            events = await self.guard.feed(merge_deltas(events), characters)
         self._pending += events
 
-    def _read_end(self) -> None:
-        self._pend(self._parser.close())
+    def _begin(self) -> None:
+        """The first content is here, and what takes time from now on is not the provider's."""
+        if not self._has_begun:
+            self._has_begun = True
+            self._on_first_content()
+
+    async def _read_end(self) -> None:
+        await self._pend(self._parser.close())
         if not (self._pending and self._pending[-1].HasField("end")):
             self._parser.close()  # raises what the answer lacks
 

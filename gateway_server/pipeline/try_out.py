@@ -24,11 +24,12 @@ async def try_guardrails(
     part = ContentPart(text=TextPart(text=request.text))
     if request.stage == GuardrailStage.GUARDRAIL_STAGE_OUTPUT:
         answer = ChatCompletion(choices=[Choice(message=Message(role=Role.ROLE_ASSISTANT, parts=[part]))])
-        answer_guard = guard.answer(choices=1)
-        await guard.apply(answer_guard, answer)
+        checks = guard.answer(choices=1)
+        if checks is not None:
+            await checks.apply(answer)
         (choice,) = answer.choices
         return TestGuardrailProfileResponse(
-            results=guard.results(answer_guard),
+            results=guard.results(checks),
             text="".join(each.text.text for each in choice.message.parts),
             blocked=choice.finish.reason == FinishReason.FINISH_REASON_GUARDRAIL,
         )

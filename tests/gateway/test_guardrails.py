@@ -6,6 +6,7 @@ import asyncio
 import json
 import threading
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import httpx
@@ -39,7 +40,7 @@ from aigateway.v1.guardrail_profile_pb2 import (
 from aigateway.v1.routing_pb2 import GatewayOptions, GuardrailAction, GuardrailResult
 from gateway_server.guardrails.first_profiles import first_profiles
 from gateway_server.guardrails.pii import PiiScanner
-from tests.gateway.callers import Caller
+from tests.gateway.callers import Caller, CallUnderWay
 from tests.support.gateway import Gateway, client_of, free_port, new_user, running_gateway
 from tests.support.text_models import WordModels
 from tests.support.upstream import (
@@ -54,6 +55,7 @@ from tests.support.upstream import (
     text_chunk,
     usage_chunk,
 )
+from tests.support.wire import to_sse
 
 LOG, REDACT, BLOCK, ERROR = (
     GuardrailAction.GUARDRAIL_ACTION_LOG,
@@ -424,6 +426,74 @@ async def test_a_stream_whose_check_fails_shows_nothing_of_what_waited(
     assert told(record.guardrail_results) == [("pii", "ERROR", {})]
 
 
+@BOTH
+@pytest.mark.parametrize("fail_open", [True, False])
+@pytest.mark.parametrize("cause", ["timeout", "hangs"])
+async def test_a_check_of_a_long_answer_that_takes_too_long_follows_its_policy(
+    guarded: Gateway,
+    upstream: Upstream,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    cause: str,
+    fail_open: bool,
+    streams: bool,
+) -> None:
+    released, feed = threading.Event(), PiiScanner.feed
+
+    def slow(scanner: PiiScanner, text: str) -> Any:
+        if len(text) > 1_000:
+            released.wait(30 if cause == "hangs" else 0.15)
+        return feed(scanner, text)
+
+    masks = pii()
+    masks.fail_open = fail_open
+    masks.timeout.CopyFrom(Duration(nanos=100_000_000))
+    words = rule("words", REDACT, pattern=PatternDetector(words=["forbidden"]))
+    words.timeout.CopyFrom(Duration(seconds=1))
+    said = ["All is well. ", f"SSN {SECRET} {'word ' * 1_500}forbidden. ", "And forbidden. "]
+    upstream.script = talking(*said, then=end) if streams else echoing("".join(said))
+    async with await key_with(guarded, GuardrailProfile(output_rules=[masks, words])) as client:
+        monkeypatch.setattr(PiiScanner, "feed", slow)
+        outcome = await Caller(client, streams=streams).call()
+    released.set()
+
+    record = await guarded.ledger.wait_one(outcome.end_user_id)
+    if fail_open:
+        assert outcome.answer is not None
+        assert text_of(outcome.answer) == "".join(said).replace("forbidden", "[WORD_REDACTED]")
+        assert told(record.guardrail_results) == [("pii", "ERROR", {}), ("words", "REDACT", {"word": 2})]
+    else:
+        assert outcome.failure is not None
+        assert outcome.failure.reason == "GUARDRAIL_FAILED"
+        assert outcome.failure.metadata["cause"] == "timeout"
+        assert "219" not in str(outcome.events)
+        assert told(record.guardrail_results) == [("pii", "ERROR", {})]
+
+
+async def test_who_leaves_while_a_long_delta_is_checked_leaves_the_provider_too(
+    guarded: Gateway, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    released, is_checking, feed = threading.Event(), threading.Event(), PiiScanner.feed
+
+    def hanging(scanner: PiiScanner, text: str) -> Any:
+        is_checking.set()
+        released.wait(30)
+        return feed(scanner, text)
+
+    upstream.script = talking("word " * 2_000)
+    async with await key_with(guarded, GuardrailProfile(output_rules=[pii()])) as client:
+        monkeypatch.setattr(PiiScanner, "feed", hanging)
+        call = CallUnderWay(client, streams=True)
+        await asyncio.to_thread(is_checking.wait, 10)
+        call.rpc.cancel()
+        await asyncio.wait_for((await upstream.next()).gone(), 5)
+        monkeypatch.undo()
+        # The thread that hangs is nobody's burden.
+        upstream.script = talking("word " * 2_000, then=end)
+        assert (await Caller(client, streams=True).call()).failure is None
+    released.set()
+
+
 async def test_a_rule_that_must_run_runs_though_another_hangs(
     guarded: Gateway, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -489,9 +559,9 @@ async def test_a_made_up_signature_hides_nothing(guarded: Gateway, upstream: Ups
     assert not upstream.exchanges
 
 
-async def test_a_long_text_leaves_the_event_loop(
-    guarded: Gateway, client: AsyncClient, upstream: Upstream
-) -> None:
+@asynccontextmanager
+async def watched_lags() -> AsyncIterator[list[float]]:
+    """How many seconds late the event loop came to what was due, again and again."""
     lags: list[float] = []
 
     async def watch() -> None:
@@ -502,15 +572,67 @@ async def test_a_long_text_leaves_the_event_loop(
             lags.append(loop.time() - before - 0.001)
 
     watching = asyncio.create_task(watch())
-    text = ("Call +1 415 555 2671 about order 4111 1111 1111 1111, a@b.io. " * 330)[:20_000]
-    for _ in range(10):
-        outcome = await Caller(client, streams=False).call(text)
-        assert outcome.failure is None
-        assert "4111" not in (await upstream.next()).body.decode()
+    yield lags
     watching.cancel()
     lags.sort()
+
+
+async def end(exchange: Exchange) -> None:
+    """Ends an answer that has talked."""
+    await exchange.send(to_sse([chunk(finish_reason="stop"), usage_chunk()]))
+    await exchange.finish()
+
+
+DENSE = "Call +1 415 555 2671 about order 4111 1111 1111 1111, a@b.io. "
+
+
+async def test_a_long_text_leaves_the_event_loop(
+    guarded: Gateway, client: AsyncClient, upstream: Upstream
+) -> None:
+    async with watched_lags() as lags:
+        for _ in range(10):
+            outcome = await Caller(client, streams=False).call((DENSE * 330)[:20_000])
+            assert outcome.failure is None
+            assert "4111" not in (await upstream.next()).body.decode()
     # Generous, since the machines of tests are shared; bench measures it.
     assert lags[len(lags) * 99 // 100] < 0.1
+
+
+async def test_long_deltas_of_a_stream_leave_the_event_loop(
+    client: AsyncClient, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = (20_000, 200_000, 5_000, 100_000, 50_000)
+    upstream.script = talking(*(DENSE * (size // len(DENSE)) for size in sizes), then=end)
+
+    async def worst_lag() -> float:
+        async with watched_lags() as lags:
+            outcome = await Caller(client, streams=True).call()
+        assert outcome.failure is None
+        assert outcome.answer is not None
+        text = text_of(outcome.answer)
+        assert text.startswith("Call [PHONE_REDACTED] about order [CREDIT_CARD_REDACTED], [EMAIL_REDACTED]. ")
+        assert "4111 1111" not in text
+        return lags[-1]
+
+    off_loop = min([await worst_lag() for _ in range(3)])
+    monkeypatch.setattr("gateway_server.pipeline.guarding._INLINE_CHARACTERS", 1_000_000)
+    on_loop = await worst_lag()
+    # By comparison, since the machines of tests are shared: what is not guarded takes its time too.
+    assert off_loop < on_loop / 2
+
+
+async def test_short_deltas_stay_on_the_event_loop(
+    client: AsyncClient, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refuse(*_: object) -> None:
+        raise AssertionError("left the event loop")
+
+    monkeypatch.setattr("gateway_server.pipeline.guarding._Lane.run", refuse)
+    upstream.script = talking(*["Call +1 415 555 2671. "] * 100, then=end)
+    outcome = await Caller(client, streams=True).call()
+    assert outcome.failure is None
+    assert outcome.answer is not None
+    assert text_of(outcome.answer) == "Call [PHONE_REDACTED]. " * 100
 
 
 texts = st.lists(
@@ -617,6 +739,21 @@ async def test_a_masked_stream_folds_into_the_masked_answer(
     for part in answer.choices[0].message.parts:
         if part.HasField("tool_call"):
             json.loads(part.tool_call.arguments)
+
+
+@given(case=answers(), most_inline=st.integers(0, 8))
+@LAW
+async def test_it_does_not_matter_what_of_a_stream_leaves_the_event_loop(
+    masking: AsyncClient,
+    blocking: AsyncClient,
+    upstream: Upstream,
+    case: tuple[dict[str, Any], list[dict[str, Any]]],
+    most_inline: int,
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("gateway_server.pipeline.guarding._INLINE_CHARACTERS", most_inline)
+        await compare(masking, upstream, case)
+        await compare(blocking, upstream, case)
 
 
 @given(case=answers())
