@@ -24,6 +24,7 @@ from aigateway.v1.chat_service_pb2 import (
 )
 from aigateway.v1.content_pb2 import Citation, ContentPart
 from gateway_server.errors import GatewayError
+from gateway_server.guardrails.detectors import Personal
 from gateway_server.guardrails.json_guard import JsonGuard
 from gateway_server.guardrails.rules import BLOCK, Tally
 from gateway_server.guardrails.text_guard import STEP, BlockedError, Part, Replaced, TextGuard, said
@@ -170,6 +171,8 @@ class AnswerGuard:
         """Changes a whole answer as the rules want. Raises GUARDRAIL_FAILED."""
         for choice in answer.choices:
             for index, part in enumerate(choice.message.parts):
+                if self._is_clean(part):
+                    continue
                 try:
                     channel = self._open(part)
                     if channel is not None:
@@ -178,6 +181,18 @@ class AnswerGuard:
                     del choice.message.parts[index + stopped.is_passed_on :]
                     _stop(choice)
                     break
+
+    def _is_clean(self, part: ContentPart) -> bool:
+        """Whether nothing can be found in a whole text, where that is quick to tell."""
+        if self._vault or not part.HasField("text") or part.text.citations:
+            return False
+        for tally in self.tallies:
+            detector = tally.rule.detector
+            if tally.failure or not isinstance(detector, Personal) or detector.may_find(part.text.text):
+                return False
+        for tally in self.tallies:
+            tally.has_looked = True
+        return True
 
     def feed(self, events: Iterable[ChatEvent]) -> list[ChatEvent]:
         """What may be passed on of a stream now that ``events`` have come. Raises GUARDRAIL_FAILED."""
