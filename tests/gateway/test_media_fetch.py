@@ -108,7 +108,7 @@ async def fetching(
         shared_internet[1].network,
         media_fetch=True,
         media_fetch_max_bytes=100_000,
-        media_fetch_timeout=0.5,
+        media_fetch_timeout=1.5,
         target_breaker=True,
     ) as gateway:
         await add_providers(gateway, provider_of_all)
@@ -319,8 +319,8 @@ async def redirect_to_metadata(host: MediaHost, writer: asyncio.StreamWriter) ->
         (answer(PDF), "has a server that gives no media type of a document part"),
         (answer(b"x" * 100_001, "application/pdf"), "exceeds the limit of 100000 bytes for fetched media"),
         (endless("application/pdf"), "exceeds the limit of 100000 bytes for fetched media"),
-        (endless("application/pdf", pause=0.05), "could not be fetched within 0.5 s"),
-        (silent, "could not be fetched within 0.5 s"),
+        (endless("application/pdf", pause=0.05), "could not be fetched within 1.5 s"),
+        (silent, "could not be fetched within 1.5 s"),
         (
             answer(PDF, "application/pdf", headers={"content-encoding": "gzip"}),
             "has a server that encodes what it sends, unasked",

@@ -3,9 +3,9 @@
 import asyncio
 import socket
 import ssl
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 import httpx
 
@@ -153,6 +153,7 @@ class MediaFetcher:
                 # The certificate is verified against this name, not against the address.
                 "sni_hostname": uri.host,
                 "timeout": httpx.Timeout(None, connect=self._limits.connect_seconds).as_dict(),
+                "trace": _HandshakeWatch().on_event,
             },
         )
         async with self._network.open_transport() as transport:
@@ -161,6 +162,23 @@ class MediaFetcher:
                 return await _read(response, kind, allowance)
             finally:
                 await response.aclose()
+
+
+class _HandshakeWatch:
+    """Closes a connection whose handshake came to nothing.
+
+    httpcore 1.0.9 does so only for errors: who is cancelled meanwhile would leave it open.
+    """
+
+    def __init__(self) -> None:
+        self._connection: Any = None
+
+    async def on_event(self, name: str, info: Mapping[str, Any]) -> None:
+        """Of httpcore's extension "trace"."""
+        if name == "connection.connect_tcp.complete":
+            self._connection = info["return_value"]
+        elif name == "connection.start_tls.failed" and self._connection is not None:
+            await self._connection.aclose()
 
 
 async def _read(response: httpx.Response, kind: MediaKind, allowance: Allowance) -> FetchedMedia:

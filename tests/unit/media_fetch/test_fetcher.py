@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -259,6 +261,35 @@ async def test_who_waits_can_leave(host: MediaHost, internet: Internet) -> None:
     await asyncio.wait([task])
     assert task.cancelled()
     await host.left()
+
+
+async def test_who_leaves_during_the_handshake_leaves_no_connection(
+    host: MediaHost, internet: Internet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    came, left = asyncio.Event(), asyncio.Event()
+
+    async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        came.set()
+        with suppress(ConnectionError):
+            while await reader.read(65_536):
+                pass
+        left.set()
+        writer.close()
+
+    async with await asyncio.start_server(say_nothing, "127.0.0.1", 0) as server:
+        monkeypatch.setattr(host, "port", server.sockets[0].getsockname()[1])
+        fetching = asyncio.create_task(fetch(internet))
+        await came.wait()
+        await asyncio.sleep(0.05)
+        gc.disable()  # what was only forgotten would be found by it
+        try:
+            fetching.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await fetching
+            async with asyncio.timeout(2):
+                await left.wait()
+        finally:
+            gc.enable()
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "br", "deflate", "gzip, identity"])
