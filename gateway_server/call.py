@@ -1,15 +1,14 @@
 """What is known of one call while it is served, from the front door to the ledger."""
 
 from dataclasses import dataclass, field
-from typing import Literal, Self
+from typing import Literal, NamedTuple, Self
 
 from aigateway.v1.permission_pb2 import Scope
 from aigateway.v1.tenant_pb2 import RateLimits
 from gateway_server.clock import Clock
 
 
-@dataclass(frozen=True, slots=True)
-class RateLimit:
+class RateLimit(NamedTuple):
     """How much and how fast ``owner``, a resource name, may be used; None does not limit.
 
     ``model`` is the name or glob of the models that it is for, empty when it is for all calls.
@@ -46,8 +45,7 @@ class RateLimit:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class BudgetLimit:
+class BudgetLimit(NamedTuple):
     """What a tenant, or one of its keys, may spend in each calendar day or month of ``time_zone``.
 
     ``api_key_id`` is empty for the tenant's own.

@@ -1,7 +1,6 @@
 """Which limits apply to a caller, from what its tenant and its key say."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Literal
 
 from aigateway.v1.api_key_pb2 import ApiKey
@@ -17,8 +16,7 @@ def rate_limits(tenant: Tenant, api_key: ApiKey) -> tuple[RateLimit, ...]:
     """
     own = RateLimit.of(api_key.name, api_key.rate_limits_override)
     shared = RateLimit.of(tenant.name, tenant.rate_limits)
-    shared = replace(
-        shared,
+    shared = shared._replace(
         requests_per_minute=None if own.requests_per_minute is not None else shared.requests_per_minute,
         tokens_per_minute=None if own.tokens_per_minute is not None else shared.tokens_per_minute,
         max_concurrent_requests=(

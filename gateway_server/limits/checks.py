@@ -15,6 +15,9 @@ REQUESTS: Final = LimitKind.LIMIT_KIND_REQUESTS_PER_MINUTE
 TOKENS: Final = LimitKind.LIMIT_KIND_TOKENS_PER_MINUTE
 CONCURRENT: Final = LimitKind.LIMIT_KIND_CONCURRENT_REQUESTS
 
+#: Kinds that callers are told what is left of, by the word that their clients know.
+_TOLD: Final = {REQUESTS: "requests", TOKENS: "tokens"}
+
 #: Microseconds in which a limit of a minute is used up or free again.
 MINUTE: Final = 60_000_000
 
@@ -120,15 +123,17 @@ def refused(refusal: Refusal, *, degraded: bool) -> GatewayError:
 
 def describe_remaining(checks: Sequence[Check], remaining: Sequence[int]) -> list[tuple[str, str]]:
     """Trailing metadata with what is left of the tightest limit of each kind, by names that clients know."""
+    tightest: dict[str, tuple[int, int]] = {}
+    for check, rest in zip(checks, remaining, strict=True):
+        name = _TOLD.get(check.kind)
+        if name and (name not in tightest or (rest, check.limit) < tightest[name]):
+            tightest[name] = rest, check.limit
     found = []
-    for kind, name in ((REQUESTS, "requests"), (TOKENS, "tokens")):
-        left = [
-            (rest, check.limit) for check, rest in zip(checks, remaining, strict=True) if check.kind == kind
+    for name, (rest, limit) in tightest.items():
+        reset = -(-(limit - rest) * MINUTE // limit) / 1_000_000 if limit else 0
+        found += [
+            (f"x-ratelimit-limit-{name}", str(limit)),
+            (f"x-ratelimit-remaining-{name}", str(rest)),
+            (f"x-ratelimit-reset-{name}", f"{reset:.3f}s"),
         ]
-        if left:
-            rest, limit = min(left)
-            found.append((f"x-ratelimit-limit-{name}", str(limit)))
-            found.append((f"x-ratelimit-remaining-{name}", str(rest)))
-            reset = -(-(limit - rest) * MINUTE // limit) / 1_000_000 if limit else 0
-            found.append((f"x-ratelimit-reset-{name}", f"{reset:.3f}s"))
     return found

@@ -6,7 +6,7 @@ them lock windows in the order of their keys.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 
 from sqlalchemy import (
     BigInteger,
@@ -44,8 +44,7 @@ _SHARE_OF_ROOM: Final = 4
 _FORGOTTEN_AT_ONCE: Final = 500
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class WindowKey:
+class WindowKey(NamedTuple):
     """One day or month of one budget. ``api_key_id`` is empty for the tenant's own; ``start_time`` is in
     microseconds since the epoch.
     """

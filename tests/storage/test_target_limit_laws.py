@@ -6,7 +6,7 @@ import asyncio
 import random
 import uuid
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import pytest
 from hypothesis import given, settings
@@ -112,7 +112,7 @@ async def test_a_refusal_takes_nothing_and_waiting_as_long_as_it_says_is_enough(
 
 async def test_what_a_call_did_at_its_target_is_counted_there() -> None:
     caller = caller_of(SetClock())
-    tenant, target = claims_of(replace(TENANT, tokens_per_minute=None), PROVIDER, MODEL)
+    tenant, target = claims_of(TENANT._replace(tokens_per_minute=None), PROVIDER, MODEL)
     for number, requests in enumerate((0, 1, 3)):
         _, grant = await caller.admit([tenant, target], 500, str(number))
         grant.settle(20 * requests, requests=requests)
@@ -151,9 +151,9 @@ class Names:
 def names() -> Names:
     one = uuid.uuid4().hex
     return Names(
-        replace(TENANT, owner=f"tenants/{one}"),
-        replace(PROVIDER, owner=f"providers/{one}"),
-        replace(MODEL, owner=f"providers/{one}/models/m"),
+        TENANT._replace(owner=f"tenants/{one}"),
+        PROVIDER._replace(owner=f"providers/{one}"),
+        MODEL._replace(owner=f"providers/{one}/models/m"),
     )
 
 
@@ -182,7 +182,7 @@ async def test_in_redis_the_tenants_refusal_touches_nothing_that_is_others_too(
 ) -> None:
     caller = caller_of(SystemClock(), shared)
     tenant, target = names.claims
-    nobody = Claim(tenant.group, (replace(names.tenant, requests_per_minute=0),))
+    nobody = Claim(tenant.group, (names.tenant._replace(requests_per_minute=0),))
     for _ in range(20):
         assert (await caller.refusal([nobody, target], 10)).metadata["owner"] == names.tenant.owner
     assert set((await caller.used(target)).values()) == {0}
@@ -199,7 +199,7 @@ async def test_in_redis_a_refusal_tells_the_longest_wait_of_tenant_and_target(
     assert error.metadata["owner"] == names.tenant.owner
     assert error.retry_after is not None
     assert 29 < error.retry_after <= 30  # until 450 of 900 are free; the provider has them in 21 s
-    slower = Claim(names.provider.owner, (replace(names.provider, tokens_per_minute=600),), is_told=False)
+    slower = Claim(names.provider.owner, (names.provider._replace(tokens_per_minute=600),), is_told=False)
     error = await caller.refusal([tenant, slower], 450)
     assert error.metadata["owner"] == names.provider.owner
     assert error.retry_after is not None
@@ -212,8 +212,8 @@ async def test_in_redis_as_in_memory(shared: RedisLimits, names: Names, seed: in
     draw = random.Random(seed)
     plain = caller_of(SetClock())
     caller = caller_of(SystemClock(), shared)
-    coarse = replace(names.tenant, requests_per_minute=None)
-    target = (replace(names.provider, requests_per_minute=None), names.model)
+    coarse = names.tenant._replace(requests_per_minute=None)
+    target = (names.provider._replace(requests_per_minute=None), names.model)
     under_way: list[tuple[list[Grant], list[Grant]]] = []
     for number in range(60):
         if under_way and draw.random() < 0.4:

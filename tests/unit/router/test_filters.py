@@ -117,7 +117,7 @@ def test_the_request_says_which_providers_it_takes(options: GatewayOptions, is_l
 
 def test_no_price_under_a_budget() -> None:
     strict = BudgetLimit("acme", "", "day", 10**9, "UTC")
-    lax = replace(strict, api_key_id="k", allow_unpriced_models=True)
+    lax = strict._replace(api_key_id="k", allow_unpriced_models=True)
     unpriced, priced = candidate(), candidate(price=Price(input_nanos_per_million=1))
     by_strict, by_lax = replace(ANYBODY, budgets=(lax, strict)), replace(ANYBODY, budgets=(lax,))
     assert forbids(unpriced, facts(), by_strict, route=None) == kind(
