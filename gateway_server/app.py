@@ -22,7 +22,8 @@ from gateway_server.bootstrap import Bootstrap
 from gateway_server.clock import SystemClock
 from gateway_server.errors import GatewayError
 from gateway_server.guardrails.book import ProfileBook
-from gateway_server.guardrails.detectors import TextModels
+from gateway_server.guardrails.detectors import EntityModel, TextModels
+from gateway_server.guardrails.ner.pool import EntityPool
 from gateway_server.guardrails.score_cache import CachedModels
 from gateway_server.guardrails.text.models import load_models
 from gateway_server.ids import new_id
@@ -288,7 +289,9 @@ async def _start(
     accounts = Accounts(
         ledger=ledger, metrics=metrics, limiter=limiter, budgets=budgets, expectation=expectation
     )
-    guardrails = Guardrails(await _profiles(base, feed))
+    entity_model = EntityPool(settings.ner_model, processes=settings.ner_processes)
+    stack.push_async_callback(asyncio.to_thread, entity_model.close)
+    guardrails = Guardrails(await _profiles(base, feed, entity_model))
     stack.callback(guardrails.close)
     media_fetcher = await _media_fetcher(settings, media_network)
     chat = ChatPipeline(
@@ -388,10 +391,10 @@ async def _end_process(ledger: Ledger, settlements: Settlements, journal: Journa
     await asyncio.to_thread(journal.close, delete=not left)
 
 
-async def _profiles(base: _Base, feed: ChangeFeed) -> ProfileBook:
+async def _profiles(base: _Base, feed: ChangeFeed, entity_model: EntityModel) -> ProfileBook:
     """The guardrail profiles, followed as they change."""
     models: Callable[[], TextModels] = cache(lambda: CachedModels(load_models()))
-    book = ProfileBook(GuardrailProfileRepository(base.store, base.clock).list_all, models)
+    book = ProfileBook(GuardrailProfileRepository(base.store, base.clock).list_all, models, entity_model)
     await book.refresh()
     feed.subscribe(book.on_changes)
     return book
@@ -428,7 +431,7 @@ def _admin(base: _Base, feed: ChangeFeed, router: Router, guardrails: Guardrails
             validate_provider=base.credentials.validate,
             check_provider=base.checker.check,
             target_states=lambda: list_target_states(router.health, base.clock),
-            validate_guardrail_profile=guardrails.book.compile,
+            validate_guardrail_profile=guardrails.book.validate,
             try_guardrails=partial(try_guardrails, guardrails),
         )
     )

@@ -154,6 +154,15 @@ class Settings(BaseSettings):
     media_fetch_timeout: float = Field(
         10, gt=0, description="Time to fetch the media of one call, all of them together, in seconds."
     )
+    ner_model: str = Field(
+        "en_core_web_sm",
+        min_length=1,
+        description="spaCy model that finds PERSON and LOCATION where a guardrail asks for them: the name of "
+        "its package, or its folder with a / in it.",
+    )
+    ner_processes: int = Field(
+        1, ge=1, le=64, description="Processes that hold that model, once a guardrail asks for it."
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="What is logged.")
     log_format: Literal["text", "json"] = Field("text", description="How it is logged.")
     demo: bool = Field(default=True, description="Set up the demo provider at the first start.")

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from blockbuster import BlockBuster
 
-from tests.support import loopback
+from tests.support import entity_models, loopback
 from tests.support.absent import ABSENT_PREFIX
 from tests.support.services import SERVICES
 from tests.support.shared import SHARED_HINT, find_shared_dir
@@ -72,6 +72,12 @@ def no_blocking_calls() -> Iterator[None]:
     guard.activate()
     yield
     guard.deactivate()
+
+
+@pytest.fixture(scope="session")
+def rule_model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The folder of a spaCy pipeline that finds a few persons and places by rules."""
+    return entity_models.write_rules(tmp_path_factory.mktemp("spacy") / "rules")
 
 
 def pytest_report_header() -> str:

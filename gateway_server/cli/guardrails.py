@@ -102,6 +102,9 @@ def score(
     processes: Annotated[
         int, typer.Option(min=0, help="How many processes work.", show_default="one for each CPU")
     ] = 0,
+    ner_model: Annotated[
+        str, typer.Option(help="spaCy model that finds persons and places too, by its name or folder.")
+    ] = "",
 ) -> None:
     """Scores texts by the models and recognizers that come with the gateway; needs none to run."""
     from gateway_server.guardrails.scoring import score_lines
@@ -113,7 +116,8 @@ def score(
             sys.stdin.buffer if is_input else source.open("rb") as lines,
             sys.stdout if is_output else target.open("w", encoding="utf-8") as scores,
         ):
-            for scored in score_lines((line for line in lines if line.strip()), processes=processes):
+            texts = (line for line in lines if line.strip())
+            for scored in score_lines(texts, processes=processes, ner_model=ner_model):
                 scores.write(scored + "\n")
                 count += 1
     except ValueError as error:

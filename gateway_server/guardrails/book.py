@@ -7,8 +7,8 @@ from typing import Final
 
 from aigateway.v1.guardrail_profile_pb2 import GuardrailProfile
 from gateway_server.errors import GatewayError
-from gateway_server.guardrails.detectors import TextModels
-from gateway_server.guardrails.rules import Profile, compile_profile, guardrail_failed
+from gateway_server.guardrails.detectors import EntityModel, TextModels
+from gateway_server.guardrails.rules import Profile, compile_profile, guardrail_failed, require_models
 from gateway_server.storage.changes import Changes
 
 _LOG: Final = logging.getLogger(__name__)
@@ -19,9 +19,13 @@ Load = Callable[[], Awaitable[Iterable[GuardrailProfile]]]
 class ProfileBook:
     """Profiles by name. What a process changes is in effect at once, what others change when polled."""
 
-    def __init__(self, load: Load, models: Callable[[], TextModels]) -> None:
+    def __init__(
+        self, load: Load, models: Callable[[], TextModels], entity_model: EntityModel | None = None
+    ) -> None:
+        """Without a model of entities, no profile can ask for persons and places."""
         self._load = load
         self._models = models
+        self._entity_model = entity_model
         self._profiles: Mapping[str, Profile] = {}
         self._etags: dict[str, str] = {}
 
@@ -41,7 +45,12 @@ class ProfileBook:
     async def compile(self, profile: GuardrailProfile) -> Profile:
         """The profile made ready. Raises INVALID_REQUEST that names the field which cannot work."""
         # In a thread: many patterns take a while, and so do parts that are read when first asked for.
-        return await asyncio.to_thread(compile_profile, profile, self._models)
+        return await asyncio.to_thread(compile_profile, profile, self._models, self._entity_model)
+
+    async def validate(self, profile: GuardrailProfile) -> None:
+        """What a profile must be to be written. Raises INVALID_REQUEST that names the field at fault."""
+        compiled = await self.compile(profile)
+        await asyncio.to_thread(require_models, compiled)
 
     async def refresh(self) -> None:
         """Reads all profiles again; those that have not changed are kept. Raises STORE_UNAVAILABLE."""

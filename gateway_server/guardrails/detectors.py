@@ -4,6 +4,7 @@ import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from re import _parser as sre_parser  # type: ignore[attr-defined]
 from typing import Final, Protocol
 
@@ -21,6 +22,8 @@ from gateway_server.guardrails.machines import (
     loosened,
     seen_of,
 )
+from gateway_server.guardrails.ner import model as ner
+from gateway_server.guardrails.ner.scanner import EntityScanner
 from gateway_server.guardrails.pii import (
     DEFAULT_ENTITY_TYPES,
     RECOGNIZERS,
@@ -91,6 +94,22 @@ class TextModels(Protocol):
         ...
 
 
+class EntityModel(Protocol):
+    """What finds persons and places, beside this thread."""
+
+    def start(self) -> None:
+        """Gets ready; waits for nothing."""
+        ...
+
+    def why_unusable(self) -> str:
+        """Why nothing can be found, empty when it can; may wait for the model to be loaded."""
+        ...
+
+    def find(self, texts: Sequence[str], timeout: float) -> Sequence[ner.Entities]:
+        """What each text names. Raises TimeoutError after ``timeout`` seconds, ModelError."""
+        ...
+
+
 def placeholder_of(kind: str) -> str:
     """What a value's placeholder says it was: ``SSN`` of ``US_SSN``."""
     return _PLACEHOLDERS.get(kind, kind.upper())
@@ -103,27 +122,35 @@ class Personal:
     recognizers: tuple[Recognizer, ...]
     min_score: float
     allowed_values: frozenset[str]
+    #: Of ``ner.ENTITY_TYPES`` those that are looked for, what finds them, and how many seconds it has.
+    entity_types: frozenset[str] = frozenset()
+    entity_model: EntityModel | None = None
+    timeout: float = 0.0
     default_roles: Roles = ALL_ROLES
 
     def may_find(self, text: str) -> bool:
         """False where nothing can be found, which is quicker to tell than what is."""
+        if self.entity_model is not None:
+            return True
         worth = worth_of(self.recognizers)
         return worth is None or not text.isascii() or worth.search(text) is not None
 
     def open(self, context: str, window: int) -> Sequence[SpanMachine]:
         """Machines to be run one after another on one text; ``context`` stands before it.
 
-        At most ``window`` characters are held back, 0 for the default.
+        At most ``window`` characters are held back, 0 for the default; and a sentence where a model is asked.
         """
-        return (
-            PiiScanner(
-                self.recognizers,
-                min_score=self.min_score,
-                allowed_values=self.allowed_values,
-                context=context,
-                window=window or WINDOW,
-            ),
+        scanner = PiiScanner(
+            self.recognizers,
+            min_score=self.min_score,
+            allowed_values=self.allowed_values,
+            context=context,
+            window=window or WINDOW,
         )
+        if self.entity_model is None:
+            return (scanner,)
+        find = partial(self.entity_model.find, timeout=self.timeout)
+        return (EntityScanner(scanner, find, self.entity_types, self.allowed_values),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,13 +231,22 @@ Detector = SpanDetector | TextDetector
 
 
 def compile_detector(
-    rule: GuardrailRule, field: str, models: Callable[[], TextModels], budget: PatternBudget
+    rule: GuardrailRule,
+    field: str,
+    models: Callable[[], TextModels],
+    budget: PatternBudget,
+    *,
+    timeout: float,
+    entity_model: EntityModel | None,
 ) -> Detector:
-    """Makes a rule's detector. Raises INVALID_REQUEST that names the field below ``field``."""
+    """Makes a rule's detector, which may take ``timeout`` seconds for a look.
+
+    Raises INVALID_REQUEST that names the field below ``field``.
+    """
     kind = rule.WhichOneof("detector")
     match kind:
         case "pii":
-            return _personal(rule.pii, f"{field}.pii")
+            return _personal(rule.pii, f"{field}.pii", timeout, entity_model)
         case "pattern":
             return _patterns(rule.pattern, f"{field}.pattern", budget)
         case "prompt_injection":
@@ -234,11 +270,23 @@ def compile_detector(
             raise invalid_request(field, "has no detector")
 
 
-def _personal(detector: PiiDetector, field: str) -> Personal:
+def _personal(
+    detector: PiiDetector, field: str, timeout: float, entity_model: EntityModel | None
+) -> Personal:
     if detector.language_code not in ("", "en"):
         raise invalid_request(f"{field}.language_code", "only en is built; most kinds are of no language")
-    recognizers = []
+    min_score = detector.min_score if detector.HasField("min_score") else DEFAULT_PII_MIN_SCORE
+    recognizers: list[Recognizer] = []
+    entity_types: set[str] = set()
     for index, entity_type in enumerate(detector.entity_types or DEFAULT_ENTITY_TYPES):
+        if entity_type in ner.ENTITY_TYPES and entity_model is not None:
+            if min_score > ner.SCORE:
+                raise invalid_request(
+                    f"{field}.min_score", f"{entity_type} is found with a score of {ner.SCORE}, which is less"
+                )
+            entity_types.add(entity_type)
+            entity_model.start()
+            continue
         recognizer = RECOGNIZERS.get(entity_type) or find_recognizer(entity_type)
         if recognizer is None:
             raise invalid_request(
@@ -247,8 +295,11 @@ def _personal(detector: PiiDetector, field: str) -> Personal:
         recognizers.append(recognizer)
     return Personal(
         recognizers=tuple(recognizers),
-        min_score=detector.min_score if detector.HasField("min_score") else DEFAULT_PII_MIN_SCORE,
+        min_score=min_score,
         allowed_values=frozenset(detector.allowed_values),
+        entity_types=frozenset(entity_types),
+        entity_model=entity_model if entity_types else None,
+        timeout=timeout,
     )
 
 

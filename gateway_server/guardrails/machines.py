@@ -33,7 +33,7 @@ class SpanMachine(Protocol):
 #: How many characters from a place on tell whether something is found there.
 REACH: Final = 64
 
-_SURROGATES: Final = re.compile(r"[\ud800-\udfff]")
+SURROGATES: Final = re.compile(r"[\ud800-\udfff]")
 #: How much of a text is looked at in one go.
 _CHUNK: Final = 16_384
 #: How much of it is asked for at once, at first: RE2 may look to the end of that for every match.
@@ -96,7 +96,7 @@ class PatternMachine:
         pieces: list[Piece] = []
         if self._decided >= end:
             return pieces
-        text = _SURROGATES.sub("\ufffd", self._text)
+        text = SURROGATES.sub("\ufffd", self._text)
         place, room = self._decided, _ROOM
         done = place
         while place < end:
@@ -321,13 +321,20 @@ def _fold_one(character: str) -> str:
 _SENTENCE_END: Final = re.compile(r"[.!?\u2026]+[\"')\]\u201d\u2019]*(?=\s)|[\u3002\uff01\uff1f]+|\n+")
 #: A sentence that gets longer than this is cut at a space, or anywhere.
 LONGEST_SENTENCE: Final = 400
+_SPACE: Final = re.compile(" ")
 
 
 @dataclass(slots=True)
 class SentenceMachine:
-    """Cuts a text into sentences; every cutting gives the same."""
+    """Cuts a text into sentences; every cutting gives the same.
+
+    ``ends`` is what they end with, and may ask for the character that follows. One that gets too long is cut
+    after the last of ``breaks``, or the last space.
+    """
 
     held: str = ""
+    ends: re.Pattern[str] = _SENTENCE_END
+    breaks: re.Pattern[str] = _SPACE
 
     def feed(self, text: str) -> list[str]:
         """The sentences that are complete now that ``text`` has come."""
@@ -336,12 +343,12 @@ class SentenceMachine:
         start = 0
         while True:
             view = self.held[start : start + LONGEST_SENTENCE]
-            end = _SENTENCE_END.search(view)
+            end = self.ends.search(view)
             # At the end of what is known, an end may still grow.
             if end is not None and (end.end() < len(view) or len(view) == LONGEST_SENTENCE):
                 length = end.end()
             elif len(view) == LONGEST_SENTENCE:
-                length = view.rfind(" ") + 1 or LONGEST_SENTENCE
+                length = self._break(view)
             else:
                 break
             sentences.append(view[:length])
@@ -353,3 +360,9 @@ class SentenceMachine:
         """The rest: the text has ended."""
         rest, self.held = self.held, ""
         return [rest] if rest else []
+
+    def _break(self, view: str) -> int:
+        place = 0
+        for found in self.breaks.finditer(view):
+            place = found.end()
+        return place or view.rfind(" ") + 1 or LONGEST_SENTENCE

@@ -4,6 +4,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final
 
 from aigateway.v1.error_reason_pb2 import ErrorReason
@@ -13,6 +14,7 @@ from gateway_server.errors import GatewayError, invalid_request
 from gateway_server.guardrails.detectors import (
     Attack,
     Detector,
+    EntityModel,
     PatternBudget,
     Patterns,
     Personal,
@@ -56,6 +58,11 @@ class Rule:
         )
         object.__setattr__(self, "passed", passed)
 
+    @property
+    def waits(self) -> bool:
+        """Whether it waits for other processes, which no event loop should."""
+        return isinstance(self.detector, Personal) and self.detector.entity_model is not None
+
 
 @dataclass(frozen=True, slots=True)
 class Profile:
@@ -69,8 +76,15 @@ class Profile:
     is_reversible: bool = False
 
 
-def compile_profile(profile: GuardrailProfile, models: Callable[[], TextModels]) -> Profile:
-    """Raises INVALID_REQUEST that names the field which cannot work."""
+def compile_profile(
+    profile: GuardrailProfile,
+    models: Callable[[], TextModels],
+    entity_model: EntityModel | None = None,
+) -> Profile:
+    """Raises INVALID_REQUEST that names the field which cannot work.
+
+    That a model of entities cannot be used is told by its rules, when they run: see ``require_models``.
+    """
     window = profile.stream_holdback_characters
     if window and window < MIN_WINDOW:
         raise invalid_request(
@@ -78,11 +92,13 @@ def compile_profile(profile: GuardrailProfile, models: Callable[[], TextModels])
             f"must be 0 or at least {MIN_WINDOW}: the longest values need as much",
         )
     input_stage, output_stage = GuardrailStage.GUARDRAIL_STAGE_INPUT, GuardrailStage.GUARDRAIL_STAGE_OUTPUT
-    budget = PatternBudget()
+    compile_rules = partial(
+        _compile_rules, profile, models=models, entity_model=entity_model, budget=PatternBudget()
+    )
     compiled = Profile(
         name=profile.name,
-        input_rules=_compile_rules(profile, profile.input_rules, input_stage, models, budget),
-        output_rules=_compile_rules(profile, profile.output_rules, output_stage, models, budget),
+        input_rules=compile_rules(profile.input_rules, input_stage),
+        output_rules=compile_rules(profile.output_rules, output_stage),
         window=window,
         is_reversible=profile.reversible_redaction,
     )
@@ -95,11 +111,27 @@ def compile_profile(profile: GuardrailProfile, models: Callable[[], TextModels])
     return compiled
 
 
+def require_models(profile: Profile) -> None:
+    """Raises INVALID_REQUEST for a rule whose model of entities cannot be used; waits for it to be loaded."""
+    for side, rules in (("input_rules", profile.input_rules), ("output_rules", profile.output_rules)):
+        for index, rule in enumerate(rules):
+            detector = rule.detector
+            if isinstance(detector, Personal) and detector.entity_model is not None:
+                why = detector.entity_model.why_unusable()
+                if why:
+                    kinds = " and ".join(sorted(detector.entity_types))
+                    raise invalid_request(
+                        f"guardrail_profile.{side}[{index}].pii.entity_types", f"cannot find {kinds}: {why}"
+                    )
+
+
 def _compile_rules(
     profile: GuardrailProfile,
     rules: Sequence[GuardrailRule],
     stage: GuardrailStage.ValueType,
+    *,
     models: Callable[[], TextModels],
+    entity_model: EntityModel | None,
     budget: PatternBudget,
 ) -> tuple[Rule, ...]:
     side = "input_rules" if stage == GuardrailStage.GUARDRAIL_STAGE_INPUT else "output_rules"
@@ -108,7 +140,8 @@ def _compile_rules(
         path = f"guardrail_profile.{side}[{index}]"
         if any(rule.rule_id == other.rule_id for other in compiled):
             raise invalid_request(f"{path}.rule_id", f"{rule.rule_id} is there twice")
-        detector = compile_detector(rule, path, models, budget)
+        timeout = rule.timeout.ToNanoseconds() / 1e9 if rule.HasField("timeout") else DEFAULT_TIMEOUT
+        detector = compile_detector(rule, path, models, budget, timeout=timeout, entity_model=entity_model)
         if rule.action == REDACT and not isinstance(detector, Personal | Patterns):
             raise invalid_request(f"{path}.action", "only pii and pattern find what can be masked")
         compiled.append(
@@ -120,7 +153,7 @@ def _compile_rules(
                 detector=detector,
                 roles=frozenset(rule.roles) or detector.default_roles,
                 fail_open=rule.fail_open,
-                timeout=rule.timeout.ToNanoseconds() / 1e9 if rule.HasField("timeout") else DEFAULT_TIMEOUT,
+                timeout=timeout,
             )
         )
     return tuple(compiled)

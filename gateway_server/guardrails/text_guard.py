@@ -110,7 +110,7 @@ class _RuleStage(_Stage):
             tally.spend(started_at)
         except _StopError:
             raise
-        except CheckTimeoutError:
+        except (CheckTimeoutError, TimeoutError):
             tally.fail("timeout")
         except Exception as error:  # noqa: BLE001 -- whatever a detector does, the rule's policy decides
             tally.fail_by(error)

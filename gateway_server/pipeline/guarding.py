@@ -21,7 +21,7 @@ from gateway_server.errors import GatewayError, feature_not_supported, invalid_r
 from gateway_server.guardrails.answer import AnswerGuard
 from gateway_server.guardrails.book import ProfileBook
 from gateway_server.guardrails.request import RequestGuard, slots_of
-from gateway_server.guardrails.rules import LOG, Profile, Tally
+from gateway_server.guardrails.rules import LOG, Profile, Rule, Tally
 from gateway_server.guardrails.text_guard import STEP
 from gateway_server.guardrails.vault import Vault
 from gateway_server.resource_names import guardrail_profile_name, parse_guardrail_profile
@@ -37,20 +37,23 @@ DEFAULT_PROFILE: Final = guardrail_profile_name(DEFAULT)
 #: their own, so that nobody waits behind them.
 _INLINE_CHARACTERS: Final = 4_096
 _LONG_CHARACTERS: Final = 200_000
+#: How many checks of each kind may wait for other processes at the same time.
+_WAITING_THREADS: Final = 16
 #: How much longer than its time-outs a check may take before nobody waits for it any more, in seconds.
 _GRACE_SECONDS: Final = 0.5
 _RETRY_AFTER_SECONDS: Final = 1.0
 
 
 class _Lane:
-    """A thread that checks one text after another, and those who wait for it."""
+    """A thread that checks one text after another, or several, and those who wait for a turn."""
 
-    def __init__(self, name: str, *, most_waiting: float = inf) -> None:
+    def __init__(self, name: str, *, threads: int = 1, most_waiting: float = inf) -> None:
         self._name = name
+        self._threads = threads
         self._most_waiting = most_waiting
-        self._turn = asyncio.Lock()
+        self._turns = asyncio.Semaphore(threads)
         self._waiting = 0
-        self._thread = self._new_thread()
+        self._executor = self._new_executor()
 
     async def run(self, check: Callable[[], T], limit: float) -> T:
         """What ``check`` gives. Raises TimeoutError when it takes longer than ``limit`` seconds by itself.
@@ -66,42 +69,53 @@ class _Lane:
             )
         self._waiting += 1
         try:
-            async with self._turn:
-                done = asyncio.get_running_loop().run_in_executor(self._thread, check)
+            async with self._turns:
+                done = asyncio.get_running_loop().run_in_executor(self._executor, check)
                 try:
                     async with asyncio.timeout(limit):
                         return await done
                 except (TimeoutError, asyncio.CancelledError):
                     # It may go on for ever; the next gets a thread that does not.
-                    self._thread.shutdown(wait=False)
-                    self._thread = self._new_thread()
+                    self._executor.shutdown(wait=False)
+                    self._executor = self._new_executor()
                     raise
         finally:
             self._waiting -= 1
 
     def close(self) -> None:
         """Waits for nothing that is under way."""
-        self._thread.shutdown(wait=False, cancel_futures=True)
+        self._executor.shutdown(wait=False, cancel_futures=True)
 
-    def _new_thread(self) -> ThreadPoolExecutor:
-        return ThreadPoolExecutor(1, thread_name_prefix=self._name)
+    def _new_executor(self) -> ThreadPoolExecutor:
+        return ThreadPoolExecutor(self._threads, thread_name_prefix=self._name)
 
 
 class _Lanes:
-    """Lanes for texts that would hold up the event loop; long ones have one of their own."""
+    """Lanes for texts that would hold up the event loop.
 
-    def __init__(self, short: _Lane, long: _Lane) -> None:
+    Long ones have one of their own, and so do those whose rules wait for other processes.
+    """
+
+    def __init__(self, short: _Lane, long: _Lane, waiting: _Lane) -> None:
         self._short = short
         self._long = long
+        self._waiting = waiting
 
-    def of(self, characters: int) -> _Lane:
-        """The lane of texts of this length."""
+    def of(self, rules: Iterable[Rule], characters: int, *, ends: bool = False) -> _Lane | None:
+        """The lane for so much text under these rules; None: the event loop has the time for it.
+
+        ``ends`` tells that a text ends, so that what was held of it is looked at too.
+        """
+        if any(rule.waits for rule in rules):
+            return self._waiting if characters or ends else None
+        if characters <= _INLINE_CHARACTERS:
+            return None
         return self._long if characters > _LONG_CHARACTERS else self._short
 
     def close(self) -> None:
         """Waits for no check that is under way."""
-        self._short.close()
-        self._long.close()
+        for lane in (self._short, self._long, self._waiting):
+            lane.close()
 
 
 class Guardrails:
@@ -112,9 +126,14 @@ class Guardrails:
         self._request_lanes = _Lanes(
             _Lane("guardrails, requests", most_waiting=256),
             _Lane("guardrails, long requests", most_waiting=32),
+            _Lane("guardrails, waiting requests", threads=_WAITING_THREADS, most_waiting=256),
         )
         # Whose answer has begun is not turned away: no more wait than there are calls.
-        self._answer_lanes = _Lanes(_Lane("guardrails, answers"), _Lane("guardrails, long answers"))
+        self._answer_lanes = _Lanes(
+            _Lane("guardrails, answers"),
+            _Lane("guardrails, long answers"),
+            _Lane("guardrails, waiting answers", threads=_WAITING_THREADS),
+        )
 
     def open(self, principal: Principal, options: GatewayOptions) -> "CallGuard":
         """The guardrails of one call: its tenant's or key's, and those that the request adds.
@@ -172,38 +191,43 @@ class AnswerChecks:
             return guarded
 
         characters = answer_characters(answer)
-        if characters <= _INLINE_CHARACTERS:
+        if (lane := self._lane_for(characters)) is None:
             self._guard.apply(answer)
         else:
-            answer.CopyFrom(await self._run(apply, characters))
+            answer.CopyFrom(await self._run(apply, lane, characters))
 
     async def feed(self, events: list[ChatEvent], characters: int) -> list[ChatEvent]:
         """What may be passed on of a stream now that ``events`` with so many characters have come.
 
         Changes the events. Raises GUARDRAIL_FAILED.
         """
-        if any(event.HasField("part_end") or event.HasField("choice_end") for event in events):
+        ends = any(event.HasField("part_end") or event.HasField("choice_end") for event in events)
+        if ends:
             characters += self._guard.waiting_characters
-        if characters <= _INLINE_CHARACTERS:
+        if (lane := self._lane_for(characters, ends=ends)) is None:
             return self._guard.feed(events)
-        return await self._run(lambda guard: guard.feed(deepcopy(events)), characters)
+        return await self._run(lambda guard: guard.feed(deepcopy(events)), lane, characters)
 
     async def cut(self) -> list[ChatEvent]:
         """The rest of the texts of a stream that has broken off: see AnswerGuard.cut."""
         characters = self._guard.waiting_characters
-        if characters <= _INLINE_CHARACTERS:
+        if (lane := self._lane_for(characters, ends=True)) is None:
             return self._guard.cut()
-        return await self._run(AnswerGuard.cut, characters)
+        return await self._run(AnswerGuard.cut, lane, characters)
 
-    async def _run(self, work: Callable[[AnswerGuard], T], characters: int) -> T:
+    def _lane_for(self, characters: int, *, ends: bool = False) -> _Lane | None:
+        rules = (tally.rule for tally in self.tallies if not tally.failure)
+        return self._lanes.of(rules, characters, ends=ends)
+
+    async def _run(self, work: Callable[[AnswerGuard], T], lane: _Lane, characters: int) -> T:
         """What ``work`` gives with the guard, in a thread; without a rule that hangs, where that may be."""
         while True:
             try:
-                return await self._run_in_thread(work, characters)
+                return await self._run_in_thread(work, lane, characters)
             except _HangsError as hangs:
                 self._guard.give_up(hangs.index)
 
-    async def _run_in_thread(self, work: Callable[[AnswerGuard], T], characters: int) -> T:
+    async def _run_in_thread(self, work: Callable[[AnswerGuard], T], lane: _Lane, characters: int) -> T:
         # A thread that hangs cannot be stopped, so all that it works on is its own.
         guard = self._guard
 
@@ -212,10 +236,10 @@ class AnswerChecks:
             guard = guard.copy()
             return work(guard)
 
-        looks = -(-characters // STEP)
+        looks = 1 + characters // STEP
         limit = looks * sum(tally.rule.timeout for tally in self.tallies if not tally.failure)
         try:
-            done = await self._lanes.of(characters).run(check, limit + _GRACE_SECONDS)
+            done = await lane.run(check, limit + _GRACE_SECONDS)
         except TimeoutError:
             raise _HangsError(guard.rule_at_work) from None
         except GatewayError:
@@ -246,7 +270,8 @@ class CallGuard:
             return request
         texts = slots_of(request)
         length = sum(len(slot.text) for slot in texts)
-        if length <= _INLINE_CHARACTERS:
+        lane = self._request_lanes.of(self._input_rules, length)
+        if lane is None:
             self._inputs.append([Tally(rule) for rule in self._input_rules])
             RequestGuard(self._inputs[-1], self._vault).apply(request, texts)
             return request
@@ -254,7 +279,7 @@ class CallGuard:
         hanging: set[int] = set()
         while True:
             try:
-                return await self._check_in_thread(request, self._request_lanes.of(length), hanging)
+                return await self._check_in_thread(request, lane, hanging)
             except _HangsError as hangs:
                 hanging.add(hangs.index)  # and once more without that rule, where that may be
 

@@ -99,3 +99,20 @@ async def test_a_line_that_is_no_text_is_told(run: Run, tmp_path: Path) -> None:
     failed = await run("guardrails", "score", "--input", str(source), "--output", str(tmp_path / "out"))
     assert failed.code != 0
     assert 'is not of the form {"text": "..."}' in failed.err
+
+
+async def test_persons_and_places_are_scored_by_a_spacy_model(
+    run: Run, tmp_path: Path, rule_model: str
+) -> None:
+    source, target = tmp_path / "texts.jsonl", tmp_path / "scores.jsonl"
+    source.write_text(json.dumps({"text": "Ada Lovelace (ada@acme.io) left Berlin."}) + "\n")
+    files = ("--input", str(source), "--output", str(target))
+    scored = await run("guardrails", "score", *files, "--ner-model", rule_model, "--processes", "2")
+    assert scored.code == 0, scored.err
+    scores = json.loads(target.read_text())
+    assert scores["redacted"] == "[PERSON_REDACTED] ([EMAIL_REDACTED]) left [LOCATION_REDACTED]."
+    assert scores["pii"][0] == {"start": 0, "end": 12, "type": "PERSON", "score": 0.85}
+
+    failed = await run("guardrails", "score", *files, "--ner-model", "en_x")
+    assert failed.code != 0
+    assert "python -m spacy download en_x" in failed.err

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Final
+from typing import Final, Protocol
 
 from gateway_server.guardrails.pii.blocks import (
     PLAIN_NUMBER,
@@ -251,7 +251,15 @@ class PiiScanner:
         return [match for match in chosen if raw[match.start : match.end] not in self._allowed]
 
 
-def scan(scanner: PiiScanner, text: str) -> list[Piece]:
+class _Scanner(Protocol):
+    """What takes a text apart: this one, or one around it."""
+
+    def feed(self, text: str) -> list[Piece]: ...
+
+    def close(self) -> list[Piece]: ...
+
+
+def scan(scanner: _Scanner, text: str) -> list[Piece]:
     """The whole of ``text`` taken apart by a fresh scanner."""
     return [*scanner.feed(text), *scanner.close()]
 

@@ -152,7 +152,7 @@ async def gateway(tmp_path: Path) -> AsyncIterator[Gateway]:
                         clock=clock,
                         validate_provider=validate_provider,
                         check_provider=check_provider,
-                        validate_guardrail_profile=guardrails.book.compile,
+                        validate_guardrail_profile=guardrails.book.validate,
                         try_guardrails=partial(try_guardrails, guardrails),
                     )
                 ),

@@ -66,7 +66,8 @@ class GuardrailProfile(_message.Message):
     """Changes with every write. Send it back to write only if nobody else did."""
     stream_holdback_characters: _builtins.int
     """The most characters of a stream to hold back while a match could still
-    grow. 0 means the gateway's default.
+    grow. 0 means the gateway's default. Rules that judge sentences, or look
+    for PERSON or LOCATION, hold back a sentence all the same.
     """
     reversible_redaction: _builtins.bool
     """Replace personal data by numbered placeholders on the way in, and put it
@@ -207,7 +208,8 @@ class PiiDetector(_message.Message):
     @_builtins.property
     def entity_types(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Kinds to find, for example "EMAIL_ADDRESS". Empty means US_SSN,
-        CREDIT_CARD, EMAIL_ADDRESS and PHONE_NUMBER.
+        CREDIT_CARD, EMAIL_ADDRESS and PHONE_NUMBER. PERSON and LOCATION need a
+        spaCy model where the gateway runs; without it they are refused.
         """
 
     @_builtins.property

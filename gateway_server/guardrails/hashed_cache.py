@@ -1,0 +1,39 @@
+"""What texts were found to be, remembered by their hashes alone; any thread may ask."""
+
+from collections import OrderedDict
+from hashlib import blake2b
+from threading import Lock
+from typing import Final, Generic, TypeVar
+
+T = TypeVar("T")
+
+_DIGEST_BYTES: Final = 16
+
+
+class HashedCache(Generic[T]):
+    """The last ``size`` results of a pure function of a text."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._results: OrderedDict[bytes, T] = OrderedDict()
+        self._lock = Lock()
+
+    def get(self, text: str) -> T | None:
+        """The result for this text, None when it is not remembered."""
+        key = _key_of(text)
+        with self._lock:
+            result = self._results.get(key)
+            if result is not None:
+                self._results.move_to_end(key)
+            return result
+
+    def put(self, text: str, result: T) -> None:
+        """Remembers a result, and forgets the one that was asked for the longest ago."""
+        with self._lock:
+            self._results[_key_of(text)] = result
+            if len(self._results) > self._size:
+                self._results.popitem(last=False)
+
+
+def _key_of(text: str) -> bytes:
+    return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=_DIGEST_BYTES).digest()
