@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -37,6 +38,7 @@ from aigateway.v1.guardrail_profile_pb2 import (
     PiiDetector,
     PromptInjectionDetector,
 )
+from aigateway.v1.route_pb2 import RetryPolicy, Route, RouteTarget
 from aigateway.v1.routing_pb2 import GatewayOptions, GuardrailAction, GuardrailResult
 from gateway_server.guardrails.first_profiles import first_profiles
 from gateway_server.guardrails.pii import PiiScanner
@@ -468,6 +470,25 @@ async def test_a_check_of_a_long_answer_that_takes_too_long_follows_its_policy(
         assert outcome.failure.metadata["cause"] == "timeout"
         assert "219" not in "".join(event.part_delta.text for event in outcome.events)
         assert told(record.guardrail_results) == [("pii", "ERROR", {})]
+
+
+async def test_the_time_that_a_check_takes_is_not_the_providers(
+    guarded: Gateway, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    feed = PiiScanner.feed
+
+    def slow(scanner: PiiScanner, text: str) -> Any:
+        time.sleep(0.8)
+        return feed(scanner, text)
+
+    policy = RetryPolicy(first_token_timeout=Duration(nanos=500_000_000))
+    target = RouteTarget(model=f"providers/vllm/models/{MODEL}")
+    route = await guarded.client.admin.routes.create(Route(targets=[target], retry_policy=policy))
+    upstream.script = talking("word " * 1_500, then=end)
+    async with await key_with(guarded, GuardrailProfile(output_rules=[pii()])) as client:
+        monkeypatch.setattr(PiiScanner, "feed", slow)
+        outcome = await Caller(client, streams=True).call(model=route.name.rpartition("/")[2])
+    assert outcome.failure is None
 
 
 async def test_who_leaves_while_a_long_delta_is_checked_leaves_the_provider_too(
