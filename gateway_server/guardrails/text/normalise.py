@@ -79,17 +79,18 @@ _INVISIBLE: Final = (
 _TAG_RUN: Final = re.compile("[\U000e0020-\U000e007e]{3,}")
 #: Halves of pairs that have lost the other, and characters that stand for whole phrases.
 _LEFT_OUT: Final = re.compile("[\ud800-\udfff\ufdf0-\ufdff\u3300-\u33ff]")
-_SPACES: Final = re.compile(r"[^\S\n]{2,}|[^\S\n ]")
-_LINES: Final = re.compile(r" ?\n[\s]*")
+_FOREIGN: Final = re.compile(r"[^\x00-\x7f]+")
+_FOREIGN_WORD: Final = re.compile(r"(?<!\w)\w*[^\W\x00-\x7f]\w*")
 _LEET_WORD: Final = re.compile(
     r"(?<![a-z0-9@$!|+€£(])(?=[a-z]{0,16}[0134578@$!|+€£])(?=[0-9@$!|+€£(]{0,8}[a-z])[a-z0-9@$!|+€£(]{2,20}"
 )
 _LEET_TOKEN: Final = re.compile(r"[a-z0-9@$!|+€£(]{2,}")
 _SPACED: Final = re.compile(r"(?<![^\W_])(?:[^\W\d_](?:[ .\-_*~/|,]{1,3}|\n)){5,}[^\W\d_](?![^\W_])")
 #: What every text contains in which the slower patterns find anything; RE2 tells it in a tenth of the time.
-_LONG_WORD: Final = r"[A-Za-z0-9+/_-]{4}(?:[A-Za-z0-9+/_-]|[\r\n]{1,2}){12}"
+_LONG_WORD: Final = r"[A-Za-z0-9+/_-]{4}(?:[A-Za-z0-9+/_-]|[\r\n]{1,2}){12,}"
 _LISTED: Final = r"(?:(?:0x|\\x)?[0-9A-Fa-f]{2}[ ,:]?){10}|(?:[01]{8} ?){8}|(?:[0-9]{2,3}[ ,]{1,2}){9}"
 _APART: Final = r"(?:\pL(?:[ .\-_*~/|,]{1,3}|\n)){5}|(?:\S {1,3}){7}"
+_LEET_SUSPECT: Final = r"[a-z0-9@$!|+€£(]*(?:[a-z][0134578@$|€£]|[0134578@$|€£][a-z])[a-z0-9@$!|+€£(]*"
 _SET_APART: Final = re.compile(r"(?<!\S)(?:\S {1,3}){7,}\S(?!\S)")
 _BASE64: Final = re.compile(
     r"(?<![A-Za-z0-9+/_=-])[A-Za-z0-9+/_-]{4}(?:[A-Za-z0-9+/_-]|[\r\n]{1,2}(?=\S)){12,}={0,2}"
@@ -99,6 +100,7 @@ _HEX: Final = re.compile(r"(?<![0-9A-Za-z])(?:(?:0x|\\x)?[0-9A-Fa-f]{2}[ ,:]?){1
 _DECIMALS: Final = re.compile(r"(?<!\d)(?:\d{2,3}[ ,]{1,2}){9,}\d{2,3}(?!\d)")
 _BITS: Final = re.compile(r"(?<!\d)(?:[01]{8} ?){8,}")
 _PERCENT: Final = re.compile(r"(?:%[0-9A-Fa-f]{2}|[^\s%]){0,400}%[0-9A-Fa-f]{2}[^\s%]{0,40}")
+_PERCENTS: Final = r"(?:%[0-9A-Fa-f]{2}[^\s%]*){3}"
 _ESCAPES: Final = re.compile(r"\\u([0-9A-Fa-f]{4})|\\x([0-9A-Fa-f]{2})|&#x([0-9A-Fa-f]{2,5});|&#(\d{2,6});")
 _NOT_HEX: Final = re.compile(r"0x|\\x|[ ,:]")
 
@@ -116,6 +118,8 @@ _REVERSED_WORDS: Final = frozenset(word[::-1] for word in _TELLING.split()) - {
     "yas",
 }
 _WORD: Final = re.compile(r"[a-z]{3,14}")
+_TURNED_WORD: Final = rf"\b(?:{'|'.join(sorted(_ROT13_WORDS | _REVERSED_WORDS))})\b"
+_TURNED_WORDS: Final = rf"(?s){_TURNED_WORD}.*?{_TURNED_WORD}"
 _TELLING_WORDS: Final = frozenset(_TELLING.split())
 
 
@@ -156,17 +160,23 @@ class Pattern(Protocol):
     def search(self, text: str) -> object:
         """A match, or None."""
 
+    def finditer(self, text: str) -> Iterator["re2._Match[str]"]:
+        """All matches that do not overlap, from left to right."""
+
 
 def normalise(text: str) -> str:
     """The text in lower case, with plain letters for disguised ones and single spaces; lines stay apart."""
     if not text.isascii():
         # NFKC would make eighteen megabytes of one.
-        text = unicodedata.normalize("NFKC", _LEFT_OUT.sub(" ", text)).translate(_plain_letters())
-        text = _replace_homoglyphs(text.lower())
-    text = _SPACES.sub(" ", _join_letters(text.lower()))
-    if "\n" in text:
-        text = _LINES.sub("\n", text)
-    return _replace_leet(text).strip()
+        text = unicodedata.normalize("NFKC", _LEFT_OUT.sub(" ", text))
+        text = _replace_homoglyphs(_FOREIGN.sub(_plain_run, text).lower())
+    text = _join_letters(text.lower())
+    lines = (" ".join(line.split()) for line in text.split("\n"))
+    return _replace_leet("\n".join(filter(None, lines)))
+
+
+def _plain_run(match: re.Match[str]) -> str:
+    return match[0].translate(_plain_letters())
 
 
 def views(text: str) -> list[str]:
@@ -190,22 +200,20 @@ def views(text: str) -> list[str]:
 
 
 def _replace_homoglyphs(text: str) -> str:
-    if not any(ord(each) >= 0x180 for each in set(text)):
+    foreign = "".join(_FOREIGN.findall(text))
+    if not any(each.isalnum() and each >= "\u0180" for each in foreign):
         return text
     letters = sum(map(text.count, "abcdefghijklmnopqrstuvwxyz"))
-    foreign = sum(each.isalpha() and each > "\u0250" for each in text)
-    mostly_latin = letters > 2 * foreign
+    mostly_latin = letters > 2 * sum(each.isalpha() and each > "\u0250" for each in foreign)
 
     def plain(match: re.Match[str]) -> str:
         word = match[0]
-        if word.isascii():
-            return word
         latin = any("a" <= each <= "z" for each in word)
         if latin or (mostly_latin and all(each in _TWINS for each in word)):
             return word.translate(_HOMOGLYPHS)
         return word
 
-    return re.sub(r"\w+", plain, text)
+    return _FOREIGN_WORD.sub(plain, text)
 
 
 @cache
@@ -282,7 +290,10 @@ def _replace_leet(text: str) -> str:
     if _count(text, "0134578@$|€£") < 3:
         return text
     found = 0
-    for match in _LEET_WORD.finditer(text, 0, 65536):
+    for token in _gate(_LEET_SUSPECT).finditer(text[:65536]):
+        match = _LEET_WORD.match(token[0])
+        if match is None:
+            continue
         plain = match[0].translate(_LEET)
         found += plain.isalpha() and (len(match[0]) > 3 or plain in _TELLING_WORDS) and plain in _vocabulary()
         if found >= 2:
@@ -303,7 +314,7 @@ def _decode(text: str, plain: str) -> Iterator[str]:
         yield "".join(runs).translate(_TAGS)
     if "\\u" in text or "\\x" in text or "&#" in text:
         yield _ESCAPES.sub(_unescape, text[:MAX_DECODED_CHARACTERS])
-    if text.count("%", 0, MAX_DECODED_CHARACTERS) >= 3:
+    if "%" in text and _gate(_PERCENTS).search(text[:MAX_DECODED_CHARACTERS]):
         for match in _PERCENT.finditer(text, 0, MAX_DECODED_CHARACTERS):
             if match[0].count("%") >= 3:
                 yield unquote(match[0], errors="replace").replace("+", " ")
@@ -320,17 +331,22 @@ def _unescape(match: re.Match[str]) -> str:
 
 def _decode_numbers(text: str) -> Iterator[str]:
     ascii_text = text if text.isascii() else text.encode("ascii", "replace").decode()
-    if _gate(_LONG_WORD).search(ascii_text):
-        yield from _decode_words_of_digits(text)
+    yield from _decode_long_words(text, ascii_text)
     if _gate(_LISTED).search(ascii_text):
         yield from _decode_lists_of_digits(text)
 
 
-def _decode_words_of_digits(text: str) -> Iterator[str]:
-    for match in _BASE64.finditer(text, 0, MAX_DECODED_CHARACTERS * 2):
+def _decode_long_words(text: str, ascii_text: str) -> Iterator[str]:
+    """What words of 16 and more characters say in base64 or base32; both texts are of one length."""
+    long_words = [
+        each.start() for each in _gate(_LONG_WORD).finditer(ascii_text[: MAX_DECODED_CHARACTERS * 2])
+    ]
+    for match in filter(None, (_BASE64.match(text, start) for start in long_words)):
         digits = re.sub(r"[^A-Za-z0-9+/]", "", match[0].replace("-", "+").replace("_", "/"))
         digits = digits[: len(digits) - (len(digits) % 4 == 1)]
         yield from _readable(base64.b64decode(digits + "=" * (-len(digits) % 4)))
+    if not _gate(r"[A-Z2-7]{24}").search(ascii_text):
+        return
     for match in _BASE32.finditer(text, 0, MAX_DECODED_CHARACTERS):
         digits = match[0].rstrip("=")
         try:
@@ -353,9 +369,10 @@ def _decode_lists_of_digits(text: str) -> Iterator[str]:
 def _readable(data: bytes) -> Iterator[str]:
     """The bytes as text, if they are one: nearly all of its characters printed, most of them letters."""
     text = data.decode("utf-8", "replace")
-    if len(text) < 8:
+    broken = text.count("\ufffd")
+    if len(text) < 8 or broken > 0.05 * len(text):
         return
-    printed = sum(each.isprintable() or each in "\n\t" for each in text) - text.count("\ufffd")
+    printed = sum(each.isprintable() or each in "\n\t" for each in text) - broken
     letters = sum(each.isalpha() or each == " " for each in text)
     if printed >= 0.95 * len(text) and letters >= 0.6 * len(text):
         yield text
@@ -363,6 +380,8 @@ def _readable(data: bytes) -> Iterator[str]:
 
 def _decode_words(text: str) -> Iterator[str]:
     part = text[:MAX_DECODED_CHARACTERS]
+    if not _gate(_TURNED_WORDS).search(part):
+        return
     words = set(_WORD.findall(part))
     if len(words & _ROT13_WORDS) >= 2:
         yield codecs.encode(part, "rot13")
