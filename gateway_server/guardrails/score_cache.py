@@ -1,34 +1,22 @@
 """Scores of texts that were judged before: a conversation comes again with each of its turns."""
 
-from collections.abc import Callable, Mapping
-from typing import TypeVar
+from collections.abc import Mapping
 
 from gateway_server.guardrails.detectors import AttackScores, TextModels
-from gateway_server.guardrails.hashed_cache import HashedCache
-
-T = TypeVar("T")
+from gateway_server.guardrails.remembered import Remembered
 
 
 class CachedModels:
     """Judges like ``models`` and remembers the last texts by their hashes alone; any thread may ask."""
 
     def __init__(self, models: TextModels, *, size: int = 8_192) -> None:
-        self._models = models
-        self._attacks = HashedCache[AttackScores](size)
-        self._moderations = HashedCache[Mapping[str, float]](size)
+        self._attack = Remembered(models.attack, size)
+        self._moderation = Remembered(models.moderation, size)
 
     def attack(self, text: str) -> AttackScores:
         """See TextModels."""
-        return _judge(text, self._models.attack, self._attacks)
+        return self._attack.judge(text)
 
     def moderation(self, text: str) -> Mapping[str, float]:
         """See TextModels."""
-        return _judge(text, self._models.moderation, self._moderations)
-
-
-def _judge(text: str, judge: Callable[[str], T], cache: HashedCache[T]) -> T:
-    result = cache.get(text)
-    if result is None:
-        result = judge(text)
-        cache.put(text, result)
-    return result
+        return self._moderation.judge(text)

@@ -101,10 +101,10 @@ def _is_hidden(text: Text) -> bool:
 
 
 def _first_windows(place: int, text: Text, chunks: Sequence[Chunk]) -> set[tuple[int, int]]:
-    widest = (0, len(chunks[0].starts) - 1)
+    widest = (0, len(chunks[0].firsts) - 1)
     if text.attack:
         return set() if _is_hidden(text) else {widest}
-    windows = [(number, window) for number, chunk in enumerate(chunks) for window in range(len(chunk.starts))]
+    windows = [(number, window) for number, chunk in enumerate(chunks) for window in range(len(chunk.firsts))]
     return {widest, *random.Random(place).sample(windows, min(5, len(windows)))}
 
 
@@ -143,7 +143,7 @@ def _look_again(
     elif _is_hidden(text):
         windows[place] = {(number, window)}
     else:
-        windows[place] = {(number, window), (0, len(chunks[0].starts) - 1)}
+        windows[place] = {(number, window), (0, len(chunks[0].firsts) - 1)}
 
 
 def train_kind(corpus: AttackCorpus, keep: Sequence[int], attack: Weights) -> Weights:

@@ -1,6 +1,7 @@
 """Fits linear heads on windows of texts, and finds the windows that matter."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,12 +10,13 @@ from scipy.optimize import minimize
 
 from gateway_server.guardrails.text.features import (
     DIMENSIONS,
-    LENGTHS_AT,
     NOTHING,
+    ROWS,
     Chunk,
     Concepts,
     chunk_texts,
-    length_classes,
+    find_features,
+    length_features,
     read_chunk,
     scales,
 )
@@ -33,26 +35,15 @@ def read_text(text: str, concepts: Concepts, limit: int = MAX_CHUNKS) -> list[Ch
     chunks: list[Chunk] = []
     for view in views(text):
         for part in chunk_texts(view):
-            chunks.append(_small(read_chunk(part, concepts)))
+            chunks.append(_small(find_features(read_chunk(part), concepts)))
             if len(chunks) >= limit:
                 return chunks
     return chunks
 
 
 def _small(chunk: Chunk) -> Chunk:
-    def small(ids: NDArray[np.int64]) -> NDArray[np.int64]:
-        return ids.astype(np.int32)
-
-    return Chunk(
-        chunk.length,
-        tuple(map(small, chunk.chars)),
-        small(chunk.word_starts),
-        tuple(map(small, chunk.words)),
-        small(chunk.concept_starts),
-        tuple(map(small, chunk.concepts)),
-        small(chunk.starts),
-        small(chunk.ends),
-    )
+    """The same in half the memory."""
+    return replace(chunk, ids=chunk.ids.astype(np.int32), bounds=chunk.bounds.astype(np.int32))
 
 
 class RowCache:
@@ -76,22 +67,17 @@ class RowCache:
 
 def window_row(chunk: Chunk, window: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
     """The features of one window and their values, as window_scores weighs them."""
-    start, end = int(chunk.starts[window]), int(chunk.ends[window])
-    one = Chunk(
-        chunk.length, chunk.chars, chunk.word_starts, chunk.words, chunk.concept_starts, chunk.concepts,
-        chunk.starts[window : window + 1], chunk.ends[window : window + 1],
-    )  # fmt: skip
-    by_block = scales(one)
-    words = np.searchsorted(chunk.word_starts, (start, end))
-    places = np.searchsorted(chunk.concept_starts, (start, end))
-    ids, values = [], []
-    spans = ((chunk.chars, start, end), (chunk.words, *words), (chunk.concepts, *places))
-    for (blocks, begin, stop), scale in zip(spans, by_block, strict=True):
-        for block in blocks:
-            part = block[begin:stop]
-            ids.append(part)
-            values.append(np.full(len(part), scale[0], dtype=np.float32))
-    ids.append(np.array([LENGTHS_AT + int(length_classes(np.array([end - start]))[0])], dtype=np.int32))
+    begins, ends = chunk.bounds[:, chunk.firsts[window]], chunk.bounds[:, chunk.lasts[window]]
+    sizes = (ends - begins)[:, None]
+    by_block = scales(sizes)[:, 0]
+    ids, values, at = [], [], 0
+    for block, (rows, length) in enumerate(zip(ROWS, chunk.lengths, strict=True)):
+        block_ids = chunk.ids[at : at + rows * length].reshape(rows, length)
+        part = block_ids[:, begins[block] : ends[block]].ravel()
+        ids.append(part)
+        values.append(np.full(len(part), by_block[block], dtype=np.float32))
+        at += rows * length
+    ids.append(length_features(sizes[0]))
     values.append(np.ones(1, dtype=np.float32))
     unique, inverse = np.unique(np.concatenate(ids), return_inverse=True)
     summed = np.bincount(inverse, weights=np.concatenate(values)).astype(np.float32)

@@ -188,7 +188,7 @@ def _any_harm(labels: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _first_windows(corpus: ModerationCorpus, place: int, *, harmless: bool) -> set[tuple[int, int]]:
-    count = len(corpus.chunks[place][0].starts)
+    count = len(corpus.chunks[place][0].firsts)
     windows = {(0, count - 1)}
     if harmless and count > 3:
         rng = random.Random(place)

@@ -1,12 +1,13 @@
 """Hashed features of a text, and its overlapping windows: the same arrays for training and for scoring.
 
 Three blocks: character n-grams, word n-grams, and n-grams of concepts (classes of words that mean the same,
-with all other words left out). All of it is numpy over whole chunks; nothing loops over characters.
+with all other words left out). All of it is numpy over whole chunks; nothing loops over characters, and the
+calls are as few as can be: each costs as much as a hundred characters do.
 """
 
 import sys
 import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Final, TypeAlias
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 Codes: TypeAlias = NDArray[np.uint32]
 Hashes: TypeAlias = NDArray[np.uint64]
 Ids: TypeAlias = NDArray[np.int64]
+Bits: TypeAlias = NDArray[np.uint8]
 
 CHAR_BITS: Final = 18
 WORD_BITS: Final = 18
@@ -34,22 +36,28 @@ LENGTHS_AT: Final = CONCEPTS_AT + CONCEPT_TABLE
 NOTHING: Final = LENGTHS_AT + LENGTH_CLASSES
 DIMENSIONS: Final = NOTHING + 1
 
+#: How many n-grams begin at each character, word and concept.
+ROWS: Final = (3, 3, 5)
+
 #: Texts are read in chunks of this many characters, which overlap.
 CHUNK: Final = 4096
 OVERLAP: Final = 512
 
-_CHAR_ORDERS: Final = (3, 4, 5)
-_CHAR_WEIGHT: Final = 0.6
-_WORD_WEIGHT: Final = 1.0
-_CONCEPT_WEIGHT: Final = 1.0
+_SHORTEST_GRAM: Final = 3
+_CHAR_ROWS, _WORD_ROWS, _CONCEPT_ROWS = ROWS
 _SHORTEST_SEGMENT: Final = 24
 _LONGEST_SEGMENT: Final = 160
 #: Windows of so many segments, one beginning every so many.
 _SCALES: Final = ((1, 1), (2, 1), (4, 2), (10, 4), (30, 10))
+_LENGTHS: Final = np.array((24, 48, 96, 192, 384, 768, 1536))
+#: The sum of each block is multiplied by its weight over the root of three times its size and so much.
+_BLOCK_WEIGHTS: Final = np.array([[0.6], [1.0], [1.0]], dtype=np.float32)
+_BLOCK_FLOORS: Final = np.array([[30], [6], [6]], dtype=np.float32)
 
 #: What stands again within so many words, or so many concepts, does not count.
 _WORD_DISTANCE: Final = 25
 _CONCEPT_DISTANCE: Final = 4
+_GAPS: Final = np.array((2, 4, 8, 16))
 
 _MASK: Final = (1 << 64) - 1
 _BASE: Final = 0x9E3779B97F4A7C15
@@ -58,38 +66,67 @@ _MIX: Final = np.uint64(0xD6E8FEB86659FD93)
 _SPREAD: Final = np.uint64(0xC2B2AE3D27D4EB4F)
 _PAIR: Final = np.uint64(0xFF51AFD7ED558CCD)
 _TRIPLE: Final = np.uint64(0xC4CEB9FE1A85EC53)
-_STEM_LENGTHS: Final = (2, 3, 4, 5, 6, 7)
+_CONCEPT: Final = np.uint64(256)
+_GAP_SALTS: Final = np.arange(1, len(_GAPS) + 2, dtype=np.uint64) * _SPREAD
+_ORDER_SALTS: Final = np.arange(_SHORTEST_GRAM, _SHORTEST_GRAM + _CHAR_ROWS, dtype=np.uint64)[:, None]
 
-_SLOTS: Final = 1 << 16
-_SHIFTS: Final = (np.uint64(48), np.uint64(32), np.uint64(16))
+#: Longest first: the first that is found counts.
+_STEMS: Final = np.array((7, 6, 5, 4, 3, 2))[:, None]
+_STEM_SALTS: Final = (_STEMS.astype(np.uint64) + np.uint64(1)) * np.uint64(0xA24BAED4963EE407)
+_FILTER_BITS: Final = 20
 _ID_BITS: Final = 20
-_PLACE_BITS: Final = 12
+#: One more than CHUNK needs, so that no two ids are as near as a distance.
+_PLACE_BITS: Final = 13
 
-_OTHER, _LETTER, _IDEOGRAPH = 0, 1, 2
+#: What a character is, bit by bit: a letter or digit; one that is a word of its own; white space; the end of
+#: a sentence before white space; the end of one whatever follows.
+_LETTER, _IDEOGRAPH, _SPACE, _STOP, _FULL_STOP = 1, 2, 4, 8, 16
+_WRITTEN: Final = _LETTER | _IDEOGRAPH
 _CLASSIFIED: Final = 0x20000
 
 
 @dataclass(frozen=True, slots=True)
 class Concepts:
-    """Hashes of words, beginnings of words and pairs of words, each in one of its slots, with its concept."""
+    """Hashes of words, beginnings of words and pairs of words in ascending order, each with its concept."""
 
     keys: Hashes
-    values: NDArray[np.uint8]
+    values: Bits
+    #: Whether a key may begin with so many bits: most words are told by it to be none.
+    begins: NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """The features of up to CHUNK characters: ids into the row of weights, in the order of the text."""
+    """The features of up to CHUNK characters.
 
-    length: int
-    chars: tuple[Ids, ...]
-    word_starts: Ids
-    words: tuple[Ids, ...]
-    concept_starts: Ids
-    concepts: tuple[Ids, ...]
-    #: Begin and end of each window, in characters.
-    starts: Ids
-    ends: Ids
+    ``ids`` are places in the row of weights, block after block: for characters, words and concepts as many
+    rows as ``ROWS`` says, in the order of the text. Windows consist of whole segments of the text.
+    """
+
+    ids: Ids
+    #: Where each segment begins and the last one ends, counted in characters, words and concepts:
+    #: (3, segments + 1).
+    bounds: Ids
+    #: The first segment of each window, and the one behind its last.
+    firsts: Ids
+    lasts: Ids
+
+    @property
+    def lengths(self) -> tuple[int, int, int]:
+        """How many characters, words and concepts there are."""
+        characters, words, concepts = self.bounds[:, -1].tolist()
+        return characters, words, concepts
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What is read of a chunk, whatever it is read for: its characters, words and segments."""
+
+    #: As in Chunk, of the first two blocks.
+    ids: Ids
+    bounds: Ids
+    #: Hashes that concepts are found by, (8, words): of a word with its next, of itself, of its beginnings.
+    keys: Hashes
 
 
 def _powers(base: int, count: int) -> Hashes:
@@ -100,78 +137,87 @@ def _powers(base: int, count: int) -> Hashes:
     return np.array(powers, dtype=np.uint64)
 
 
+@dataclass(frozen=True, slots=True)
+class _Tables:
+    powers: Hashes
+    inverses: Hashes
+    #: For each character its bits and its hash.
+    bits: Bits
+    hashes: Hashes
+
+
 @cache
-def _tables() -> tuple[Hashes, Hashes, NDArray[np.uint8]]:
-    classes = np.zeros(_CLASSIFIED, dtype=np.uint8)
+def _tables() -> _Tables:
+    bits = np.zeros(_CLASSIFIED, dtype=np.uint8)
     for code in range(0x80, _CLASSIFIED):
         character = chr(code)
         if 0x3040 <= code < 0xA000 or 0xF900 <= code < 0xFB00:
-            classes[code] = _IDEOGRAPH if character.isalnum() else _OTHER
+            bits[code] = _IDEOGRAPH if character.isalnum() else 0
         elif character.isalnum() or unicodedata.category(character) in {"Mn", "Mc"}:
-            classes[code] = _LETTER
+            bits[code] = _LETTER
     for character in "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789":
-        classes[ord(character)] = _LETTER
+        bits[ord(character)] = _LETTER
+    bits[:33] |= _SPACE
+    for character in "\n.!?;:\u3002\uff01\uff1f\u0964\u061f":
+        bits[ord(character)] |= _STOP if " " < character < "\u3000" else _FULL_STOP
     size = CHUNK + 16
-    return _powers(_BASE, size), _powers(_BASE_INVERSE, size), classes
+    hashes = _hash_codes(np.arange(_CLASSIFIED, dtype=np.uint32))
+    return _Tables(_powers(_BASE, size), _powers(_BASE_INVERSE, size), bits, hashes)
 
 
 def _encode(text: str) -> Codes:
-    # Digits say little more than that they are digits.
     encoding = "utf-32-le" if sys.byteorder == "little" else "utf-32-be"
-    codes = np.frombuffer(text.encode(encoding, "surrogatepass"), dtype=np.uint32)
-    return np.where((codes >= 48) & (codes <= 57), np.uint32(48), codes)
+    return np.frombuffer(text.encode(encoding, "surrogatepass"), dtype=np.uint32)
 
 
-def _mixed(codes: Codes) -> Hashes:
+def _hash_codes(codes: Codes) -> Hashes:
+    # Digits say little more than that they are digits.
+    codes = np.where((codes >= 48) & (codes <= 57), np.uint32(48), codes)
     mixed = (codes.astype(np.uint64) + np.uint64(1)) * _MIX
     return mixed ^ (mixed >> np.uint64(29))
 
 
-def _to_ids(hashes: Hashes, bits: int, offset: int) -> Ids:
-    spread = (hashes ^ (hashes >> np.uint64(31))) * _SPREAD
-    return (spread >> np.uint64(64 - bits)).astype(np.int64) + offset
-
-
-def _word_spans(codes: Codes, classes: NDArray[np.uint8]) -> tuple[Ids, Ids, Ids]:
-    """Begin and end of each word, and the end of the run of letters that it is in."""
-    kinds = classes[np.minimum(codes, _CLASSIFIED - 1)]
-    alone = kinds == _IDEOGRAPH
-    written = kinds > _OTHER
-    before = np.empty_like(written)
-    before[0] = False
-    before[1:] = written[:-1] & ~alone[:-1]
-    starts = np.flatnonzero(written & (~before | alone))
-    after = np.empty_like(written)
-    after[-1] = False
-    after[:-1] = written[1:] & ~alone[1:]
-    ends = np.flatnonzero(written & (~after | alone)) + 1
-    run_ends = np.flatnonzero(written & ~np.append(written[1:], False)) + 1
-    return starts, ends, run_ends[np.searchsorted(run_ends, starts, side="right")] if len(starts) else ends
-
-
-def _hash_words(text: str) -> tuple[Hashes, Ids, Ids]:
-    powers, _, classes = _tables()
-    codes = _encode(text)
-    starts, ends, _ = _word_spans(codes, classes)
-    return _running_sums(_mixed(codes) * powers[: len(codes)]), starts, ends
-
-
-def _running_sums(values: Hashes) -> Hashes:
-    sums = np.zeros(len(values) + 1, dtype=np.uint64)
-    np.cumsum(values, out=sums[1:])
+def _running_hash(codes: Codes) -> Hashes:
+    """Sums of which two give the hash of what stands between them, see _span_hashes."""
+    tables = _tables()
+    known = tables.hashes.take(codes, mode="clip") if codes.max() < _CLASSIFIED else _hash_codes(codes)
+    known *= tables.powers[: len(codes)]
+    sums = np.zeros(len(codes) + 1, dtype=np.uint64)
+    np.add.accumulate(known, out=sums[1:])
     return sums
 
 
 def _span_hashes(sums: Hashes, starts: Ids, ends: Ids) -> Hashes:
-    return (sums[ends] - sums[starts]) * _tables()[1][starts]
+    return (sums.take(ends) - sums.take(starts)) * _tables().inverses.take(starts)
 
 
-def _stem_salt(length: int) -> np.uint64:
-    return np.uint64((0xA24BAED4963EE407 * (length + 1)) & _MASK)
+def _to_ids(hashes: Hashes, bits: int, offset: int) -> Ids:
+    """Places in a table of two to the power of ``bits``; the hashes are used up."""
+    hashes ^= hashes >> np.uint64(31)
+    hashes *= _SPREAD
+    hashes >>= np.uint64(64 - bits)
+    ids: Ids = hashes.view(np.int64)
+    ids += offset
+    return ids
 
 
-_STEMS: Final = np.array(_STEM_LENGTHS[::-1])
-_STEM_SALTS: Final = np.array([_stem_salt(length) for length in _STEM_LENGTHS[::-1]])
+def _word_spans(bits: Bits) -> tuple[Ids, Ids, Ids]:
+    """Begin and end of each word, and the end of the run of letters that it is in."""
+    kinds = bits & np.uint8(_WRITTEN)
+    has_ideographs = bool((kinds & _IDEOGRAPH).any())
+    change = kinds[1:] != kinds[:-1]
+    if has_ideographs:
+        change |= kinds[1:] == _IDEOGRAPH
+    places = change.nonzero()[0]
+    cuts = np.empty(len(places) + 2, dtype=np.int64)
+    cuts[0], cuts[-1] = 0, len(bits)
+    np.add(places, 1, out=cuts[1:-1])
+    written = kinds.take(cuts[:-1]).nonzero()[0]
+    starts, ends = cuts.take(written), cuts.take(written + 1)
+    if not has_ideographs:
+        return starts, ends, ends
+    run_ends = np.flatnonzero((kinds > 0) & ~np.append(kinds[1:] > 0, False)) + 1
+    return starts, ends, run_ends[np.searchsorted(run_ends, starts, side="right")]
 
 
 def make_concepts(lexicon: Mapping[str, str]) -> Concepts:
@@ -179,91 +225,131 @@ def make_concepts(lexicon: Mapping[str, str]) -> Concepts:
     entries: dict[int, int] = {}
     for value, words in enumerate(lexicon.values(), start=1):
         for entry in words.split():
-            text = entry.rstrip("*").replace("_", " ")
-            sums, starts, ends = _hash_words(text)
-            hashes = _span_hashes(sums, starts, ends)
-            unspaced = " " not in text and ord(text[0]) >= 0x3040
-            if (unspaced and len(text) > 1) or entry.endswith("*"):
-                length = min(len(text), _STEM_LENGTHS[-1])
-                key = _span_hashes(sums, np.array([0]), np.array([length]))[0] ^ _stem_salt(length)
-            elif len(hashes) == 1 or unspaced:
-                key = hashes[0]
-            else:
-                key = (hashes[:1] * _PAIR + hashes[1:2])[0]
-            entries.setdefault(int(key), value)
-    keys, values = np.zeros(_SLOTS, dtype=np.uint64), np.zeros(_SLOTS, dtype=np.uint8)
-    for key, value in entries.items():
-        slots = [key >> int(shift) & (_SLOTS - 1) for shift in _SHIFTS]
-        slot = next(slot for slot in slots if not values[slot])
-        keys[slot], values[slot] = key, value
-    return Concepts(keys, values)
+            entries.setdefault(_key(entry), value)
+    keys = np.array(sorted(entries), dtype=np.uint64)
+    begins = np.zeros(1 << _FILTER_BITS, dtype=np.bool_)
+    begins[keys >> np.uint64(64 - _FILTER_BITS)] = True
+    return Concepts(keys, np.array([entries[int(key)] for key in keys], dtype=np.uint8), begins)
 
 
-def _look_up(concepts: Concepts, hashes: Hashes) -> NDArray[np.uint8]:
-    found = np.zeros(hashes.shape, dtype=np.uint8)
-    for shift in _SHIFTS:
-        places = (hashes >> shift & np.uint64(_SLOTS - 1)).astype(np.int64)
-        found += concepts.values[places] * (concepts.keys[places] == hashes)
-    return found
+def _key(entry: str) -> int:
+    text = entry.rstrip("*").replace("_", " ")
+    codes = _encode(text)
+    sums = _running_hash(codes)
+    starts, ends, _ = _word_spans(_tables().bits.take(codes, mode="clip"))
+    hashes = _span_hashes(sums, starts, ends)
+    unspaced = " " not in text and ord(text[0]) >= 0x3040
+    if (unspaced and len(text) > 1) or entry.endswith("*"):
+        length = min(len(text), int(_STEMS[0, 0]))
+        salt = _STEM_SALTS[_STEMS[:, 0] == length, 0]
+        return int((_span_hashes(sums, np.array([0]), np.array([length])) ^ salt)[0])
+    if len(hashes) == 1 or unspaced:
+        return int(hashes[0])
+    return int((hashes[:1] * _PAIR + hashes[1:2])[0])
 
 
-def _find_concepts(
-    concepts: Concepts, sums: Hashes, spans: tuple[Ids, Ids, Ids], words: Hashes, pairs: Hashes
-) -> NDArray[np.uint8]:
-    starts, _, run_ends = spans
-    keys = np.zeros((2 + len(_STEM_LENGTHS), len(starts)), dtype=np.uint64)
-    keys[0, :-1] = pairs
-    keys[1] = words
-    ends = starts + _STEMS[:, None]
-    fits = ends <= run_ends
-    stems = (sums[np.where(fits, ends, starts)] - sums[starts]) * _tables()[1][starts]
-    keys[2:] = (stems ^ _STEM_SALTS[:, None]) * fits
-    found = _look_up(concepts, keys)
-    # The first in the order of pair, word, longest stem.
-    first: NDArray[np.uint8] = found[(found != 0).argmax(axis=0), np.arange(len(starts))]
-    return first
+def _concept_keys(sums: Hashes, starts: Ids, run_ends: Ids, words: Hashes) -> Hashes:
+    keys = np.zeros((2 + len(_STEMS), len(starts)), dtype=np.uint64)
+    keys[0, :-1] = words[1, :-1]
+    keys[1] = words[0]
+    # Beyond the end of a run, the hash of a whole run meets a salt that fits no stem of its length.
+    stems = sums.take(np.minimum(starts + _STEMS, run_ends))
+    stems -= sums.take(starts)
+    stems *= _tables().inverses.take(starts)
+    np.bitwise_xor(stems, _STEM_SALTS, out=keys[2:])
+    return keys
 
 
-def _without_repeats(blocks: Sequence[Ids], distance: int) -> tuple[Ids, ...]:
-    """The ids, with NOTHING for those that stood there shortly before: a list is no argument."""
-    keys = np.concatenate([
-        (ids + (number << _ID_BITS) << _PLACE_BITS) + np.arange(len(ids)) for number, ids in enumerate(blocks)
-    ])  # fmt: skip
-    keys.sort()
-    same = keys[1:] >> _PLACE_BITS == keys[:-1] >> _PLACE_BITS
-    again = keys[1:][same & (keys[1:] - keys[:-1] <= distance)]
-    block, places = again >> (_ID_BITS + _PLACE_BITS), again & (1 << _PLACE_BITS) - 1
-    for number, ids in enumerate(blocks):
-        ids[places[block == number]] = NOTHING
-    return tuple(blocks)
+def _find_concepts(concepts: Concepts, keys: Hashes) -> tuple[Hashes, Ids]:
+    """The concepts in the order of the text, and at which words they stand."""
+    count = keys.shape[1]
+    flat = keys.ravel()
+    likely = concepts.begins.take((flat >> np.uint64(64 - _FILTER_BITS)).view(np.int64)).nonzero()[0]
+    hashes = flat.take(likely)
+    places = concepts.keys.searchsorted(hashes)
+    values = concepts.values.take(places, mode="clip") * (concepts.keys.take(places, mode="clip") == hashes)
+    found = np.zeros(count, dtype=np.uint8)
+    # What is written last stays: that of a pair, else of the word, else of its longest beginning.
+    true = values.nonzero()[0][::-1]
+    found[likely.take(true) % max(count, 1)] = values.take(true)
+    words = found.nonzero()[0]
+    return found.take(words).astype(np.uint64), words
 
 
-def _concept_ids(values: NDArray[np.uint8], places: Ids) -> tuple[Ids, ...]:
-    ids = values.astype(np.uint64)
-    singles = _to_ids(ids * _MIX, CONCEPT_BITS, CONCEPTS_AT)
-    if len(ids) < 2:
-        return (singles,)
-    gaps = np.digitize(np.diff(places), (2, 4, 8, 16)).astype(np.uint64)
-    pairs = (ids[:-1] * np.uint64(256) + ids[1:]) * _PAIR
-    blocks = [singles, _to_ids(pairs, CONCEPT_BITS, CONCEPTS_AT)]
-    blocks.append(_to_ids(pairs + (gaps + np.uint64(1)) * _SPREAD, CONCEPT_BITS, CONCEPTS_AT))
-    if len(ids) > 2:
-        skips = (ids[:-2] * np.uint64(256) + ids[2:]) * _TRIPLE + np.uint64(7)
-        triples = ((ids[:-2] * np.uint64(256) + ids[1:-1]) * np.uint64(256) + ids[2:]) * _TRIPLE
-        blocks += [_to_ids(skips, CONCEPT_BITS, CONCEPTS_AT), _to_ids(triples, CONCEPT_BITS, CONCEPTS_AT)]
-    return tuple(blocks)
+def _drop_repeats(ids: Ids, distance: int) -> None:
+    """Writes NOTHING where the same id stood in the same row shortly before: a list is no argument."""
+    rows, count = ids.shape
+    keys = ids + (np.arange(rows) << _ID_BITS)[:, None]
+    keys <<= _PLACE_BITS
+    keys += np.arange(count)
+    flat = keys.ravel()
+    flat.sort()
+    later = flat[1:]
+    # Neighbours of one row and id differ by their places alone; of others by more than a distance.
+    again = later[later - flat[:-1] <= distance]
+    ids[again >> (_ID_BITS + _PLACE_BITS), again & (1 << _PLACE_BITS) - 1] = NOTHING
 
 
-_ENDERS: Final = np.zeros(0xFF21, dtype=np.bool_)
-_ENDERS[[ord(each) for each in "\n.!?;:\u3002\uff01\uff1f\u0964\u061f"]] = True
+def _char_ids(sums: Hashes) -> Ids:
+    count = len(sums) - 1
+    grams = np.zeros((_CHAR_ROWS, count), dtype=np.uint64)
+    for row, order in enumerate(range(_SHORTEST_GRAM, _SHORTEST_GRAM + _CHAR_ROWS)):
+        if order <= count:
+            np.subtract(sums[order:], sums[:-order], out=grams[row, : count - order + 1])
+    grams *= _tables().inverses[:count]
+    grams += _ORDER_SALTS
+    ids = _to_ids(grams, CHAR_BITS, 0)
+    _cut_ends(ids, _SHORTEST_GRAM - 1)
+    return ids
 
 
-def _segments(codes: Codes) -> list[int]:
+def _cut_ends(ids: Ids, first: int) -> None:
+    """Writes NOTHING where an n-gram would go beyond the end, in the first row by up to ``first`` places."""
+    for row, reach in enumerate(range(first, first + len(ids))):
+        ids[row, max(ids.shape[1] - reach, 0) :] = NOTHING
+
+
+def _word_hashes(hashes: Hashes) -> Hashes:
+    """Hashes of one, two and three words from each on."""
+    rows = np.zeros((_WORD_ROWS, len(hashes)), dtype=np.uint64)
+    rows[0] = hashes
+    if len(hashes) > 1:
+        pairs = rows[1, :-1]
+        np.multiply(hashes[:-1], _PAIR, out=pairs)
+        pairs += hashes[1:]
+        triples = rows[2, :-2]
+        np.multiply(pairs[:-1], _TRIPLE, out=triples)
+        triples += hashes[2:]
+    return rows
+
+
+def _concept_ids(values: Hashes, words: Ids) -> Ids:
+    """One, two, two with their distance, the first and third of three, and three concepts from each on."""
+    hashes = np.zeros((_CONCEPT_ROWS, len(values)), dtype=np.uint64)
+    np.multiply(values, _MIX, out=hashes[0])
+    if len(values) > 1:
+        shifted = values * _CONCEPT
+        pairs = shifted[:-1] + values[1:]
+        np.multiply(pairs, _PAIR, out=hashes[1, :-1])
+        gaps = _GAPS.searchsorted(words[1:] - words[:-1], side="right")
+        np.add(hashes[1, :-1], _GAP_SALTS.take(gaps), out=hashes[2, :-1])
+        hashes[3, :-2] = (shifted[:-2] + values[2:]) * _TRIPLE + np.uint64(7)
+        hashes[4, :-2] = (pairs[:-1] * _CONCEPT + values[2:]) * _TRIPLE
+    ids = _to_ids(hashes, CONCEPT_BITS, CONCEPTS_AT)
+    ids[1:3, -1:] = NOTHING
+    ids[3:, -2:] = NOTHING
+    return ids
+
+
+def _segments(bits: Bits) -> Ids:
     """Where segments begin, and the end of the last: after sentences, neither very short nor long."""
-    stops = _ENDERS[np.minimum(codes, len(_ENDERS) - 1)]
-    stops[:-1] &= (codes[1:] <= 32) | (codes[:-1] > 0x2FFF) | (codes[:-1] == 10)
+    count = len(bits)
+    stops = (bits & np.uint8(_STOP | _FULL_STOP)).nonzero()[0]
+    ending = (
+        (bits.take(stops) & _FULL_STOP) | (bits.take(stops + 1, mode="clip") & _SPACE) | (stops == count - 1)
+    )
     cuts, begin = [0], 0
-    for place in np.flatnonzero(stops).tolist():
+    for place in stops[ending > 0].tolist():
         end = place + 1
         if end - begin < _SHORTEST_SEGMENT:
             continue
@@ -272,63 +358,57 @@ def _segments(codes: Codes) -> list[int]:
             cuts.append(begin)
         cuts.append(end)
         begin = end
-    while len(codes) - begin > _LONGEST_SEGMENT * 3 // 2:
+    while count - begin > _LONGEST_SEGMENT * 3 // 2:
         begin += _LONGEST_SEGMENT
         cuts.append(begin)
-    if len(codes) - begin < _SHORTEST_SEGMENT and len(cuts) > 1:
+    if count - begin < _SHORTEST_SEGMENT and len(cuts) > 1:
         cuts.pop()
-    if cuts[-1] != len(codes):
-        cuts.append(len(codes))
-    return cuts
+    if cuts[-1] != count:
+        cuts.append(count)
+    return np.array(cuts)
 
 
-def _windows(cuts: Ids) -> tuple[Ids, Ids]:
-    count = len(cuts) - 1
-    starts, ends = [], []
+@cache
+def _windows(count: int) -> tuple[Ids, Ids]:
+    """The first segment of each window of ``count`` segments, and the one behind its last."""
+    firsts, lasts = [], []
     for size, stride in _SCALES:
-        firsts = np.arange(0, max(count - size, 0) + stride, stride)
-        firsts = np.minimum(firsts, max(count - size, 0))
-        starts.append(cuts[firsts])
-        ends.append(cuts[np.minimum(firsts + size, count)])
+        first = np.minimum(np.arange(0, max(count - size, 0) + stride, stride), max(count - size, 0))
+        firsts.append(first)
+        lasts.append(np.minimum(first + size, count))
         if size >= count:
             break
-    return np.concatenate(starts), np.concatenate(ends)
+    return np.concatenate(firsts), np.concatenate(lasts)
 
 
-def read_chunk(text: str, concepts: Concepts) -> Chunk:
-    """The features of at most CHUNK characters of normalised text."""
-    powers, _, classes = _tables()
+def read_chunk(text: str) -> Reading:
+    """Reads at most CHUNK characters of normalised text."""
     codes = _encode(text[:CHUNK] or " ")
-    mixed = _mixed(codes)
-    sums = _running_sums(mixed * powers[: len(codes)])
-
-    chars, gram = [], mixed
-    for order in range(2, max(_CHAR_ORDERS) + 1):
-        if len(codes) < order:
-            break
-        gram = gram[:-1] + mixed[order - 1 :] * powers[order - 1]
-        if order in _CHAR_ORDERS:
-            chars.append(_to_ids(gram + np.uint64(order), CHAR_BITS, 0))
-
-    spans = _word_spans(codes, classes)
-    hashes = _span_hashes(sums, spans[0], spans[1])
-    pairs = hashes[:-1] * _PAIR + hashes[1:]
-    words = [_to_ids(hashes, WORD_BITS, WORDS_AT), _to_ids(pairs, WORD_BITS, WORDS_AT)]
-    if len(hashes) > 2:
-        words.append(_to_ids(pairs[:-1] * _TRIPLE + hashes[2:], WORD_BITS, WORDS_AT))
-    concept_starts: Ids = np.zeros(0, dtype=np.int64)
-    concept_blocks: tuple[Ids, ...] = ()
-    if len(hashes):
-        found = _find_concepts(concepts, sums, spans, hashes, pairs)
-        places = np.flatnonzero(found)
-        concept_starts = spans[0][places]
-        concept_blocks = _concept_ids(found[places], places)
-        concept_blocks = _without_repeats(concept_blocks, _CONCEPT_DISTANCE)
-    starts, ends = _windows(np.array(_segments(codes)))
-    word_blocks = _without_repeats(words, _WORD_DISTANCE)
-    return Chunk(
-        len(codes), tuple(chars), spans[0], word_blocks, concept_starts, concept_blocks, starts, ends
+    bits = _tables().bits.take(codes, mode="clip")
+    sums = _running_hash(codes)
+    starts, ends, run_ends = _word_spans(bits)
+    words = _word_hashes(_span_hashes(sums, starts, ends))
+    keys = _concept_keys(sums, starts, run_ends, words)
+    word_ids = _to_ids(words, WORD_BITS, WORDS_AT)
+    _cut_ends(word_ids, 0)
+    _drop_repeats(word_ids, _WORD_DISTANCE)
+    cuts = _segments(bits)
+    return Reading(
+        np.concatenate((_char_ids(sums).ravel(), word_ids.ravel())),
+        np.array((cuts, starts.searchsorted(cuts))),
+        keys,
     )
+
+
+def find_features(reading: Reading, concepts: Concepts) -> Chunk:
+    """The features of what was read, with one lexicon's concepts."""
+    values, words = _find_concepts(concepts, reading.keys)
+    ids = _concept_ids(values, words)
+    _drop_repeats(ids, _CONCEPT_DISTANCE)
+    bounds = np.empty((len(ROWS), reading.bounds.shape[1]), dtype=np.int64)
+    bounds[:2] = reading.bounds
+    bounds[2] = words.searchsorted(reading.bounds[1])
+    return Chunk(np.concatenate((reading.ids, ids.ravel())), bounds, *_windows(bounds.shape[1] - 1))
 
 
 def chunk_texts(text: str) -> Iterator[str]:
@@ -338,19 +418,14 @@ def chunk_texts(text: str) -> Iterator[str]:
         yield text[start : start + CHUNK]
 
 
-def length_classes(lengths: Ids) -> Ids:
-    """The class of each window's length in characters."""
-    return np.digitize(lengths, (24, 48, 96, 192, 384, 768, 1536))
+def length_features(lengths: Ids) -> Ids:
+    """The feature of each window's length in characters."""
+    return _LENGTHS.searchsorted(lengths, side="right") + LENGTHS_AT
 
 
-def scales(chunk: Chunk) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
-    """By what the sums of each block are multiplied, per window."""
-    lengths = (chunk.ends - chunk.starts).astype(np.float32)
-    words = np.searchsorted(chunk.word_starts, chunk.ends) - np.searchsorted(chunk.word_starts, chunk.starts)
-    places = chunk.concept_starts
-    concepts = np.searchsorted(places, chunk.ends) - np.searchsorted(places, chunk.starts)
-    return (
-        (_CHAR_WEIGHT / np.sqrt(3 * lengths + 30)).astype(np.float32),
-        (_WORD_WEIGHT / np.sqrt(3 * words + 6)).astype(np.float32),
-        (_CONCEPT_WEIGHT / np.sqrt(3 * concepts + 6)).astype(np.float32),
+def scales(sizes: Ids) -> NDArray[np.float32]:
+    """What to multiply the sums of windows by; sizes are (3, windows), in characters, words and concepts."""
+    factors: NDArray[np.float32] = _BLOCK_WEIGHTS / np.sqrt(
+        sizes.astype(np.float32) * np.float32(3) + _BLOCK_FLOORS
     )
+    return factors

@@ -4,7 +4,7 @@ A score of 0.5 is the threshold that ships: about one harmless text in a hundred
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -13,8 +13,16 @@ from typing import Final, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from gateway_server.guardrails.remembered import Remembered
 from gateway_server.guardrails.text.concepts import ATTACK, MODERATION
-from gateway_server.guardrails.text.features import Concepts, chunk_texts, make_concepts, read_chunk
+from gateway_server.guardrails.text.features import (
+    Concepts,
+    Reading,
+    chunk_texts,
+    find_features,
+    make_concepts,
+    read_chunk,
+)
 from gateway_server.guardrails.text.gibberish import gibberish_tail
 from gateway_server.guardrails.text.normalise import normalise, views
 from gateway_server.guardrails.text.plainness import PlainText
@@ -31,6 +39,9 @@ _RULE_SCORE: Final = 0.9
 #: By how much a tail of gibberish raises a score, on the logistic scale.
 _GIBBERISH_WEIGHT: Final = 6.0
 _STEEPNESS: Final = 0.8
+#: So many texts of up to so many characters are read once for all that is asked of them.
+_READINGS: Final = 16
+_LONGEST_READING: Final = 32768
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +61,7 @@ _PLAIN: Final = AttackScores(0.01, 0.01, 0.01)
 class Heads:
     """Weights of linear heads, whole bytes, with what makes scores of them."""
 
+    #: A row for each feature; of one, two, four or eight bytes, which numpy gathers the quickest.
     weights: NDArray[np.int8]
     #: By which the sums of each head are multiplied.
     scales: NDArray[np.float32]
@@ -60,7 +72,7 @@ class Heads:
 class TextModels:
     """Scores texts for attacks and for what should not be written."""
 
-    __slots__ = ("_attack", "_attack_concepts", "_moderation", "_moderation_concepts", "_plain")
+    __slots__ = ("_attack", "_attack_concepts", "_moderation", "_moderation_concepts", "_plain", "_recent")
 
     def __init__(self, attack: Heads, moderation: Heads) -> None:
         self._attack = attack
@@ -68,6 +80,7 @@ class TextModels:
         self._attack_concepts = make_concepts(ATTACK)
         self._moderation_concepts = make_concepts(MODERATION)
         self._plain = PlainText(ATTACK)
+        self._recent = Remembered(_read, _READINGS)
 
     def attack(self, text: str) -> AttackScores:
         """How surely the text, or what is encoded in it, tries to take over a model or to free it."""
@@ -75,7 +88,7 @@ class TextModels:
             return _PLAIN
         best, jailbreak, rule = -math.inf, 0.5, None
         for view in views(text):
-            for scores in _score(view, self._attack, self._attack_concepts):
+            for scores in _score(self._read(view), self._attack, self._attack_concepts):
                 top = int(scores[:, 0].argmax())
                 if scores[top, 0] > best:
                     best, jailbreak = float(scores[top, 0]), _logistic(float(scores[top, 1]))
@@ -89,15 +102,24 @@ class TextModels:
     def moderation(self, text: str) -> Mapping[str, float]:
         """How surely the text is of each category, at its worst place."""
         best = np.full(len(CATEGORIES), -np.inf, dtype=np.float32)
-        for scores in _score(normalise(text), self._moderation, self._moderation_concepts):
+        for scores in _score(self._read(normalise(text)), self._moderation, self._moderation_concepts):
             best = np.maximum(best, category_scores(scores))
         above = (best - self._moderation.thresholds).tolist()
         return {name: _logistic(_STEEPNESS * score) for name, score in zip(CATEGORIES, above, strict=True)}
 
+    def _read(self, plain: str) -> Sequence[Reading]:
+        return self._recent.judge(plain) if len(plain) <= _LONGEST_READING else _read(plain)
 
-def _score(view: str, heads: Heads, concepts: Concepts) -> Iterator[NDArray[np.float32]]:
-    for part in chunk_texts(view):
-        yield window_scores(read_chunk(part, concepts), heads.weights) * heads.scales
+
+def _read(plain: str) -> Sequence[Reading]:
+    return tuple(map(read_chunk, chunk_texts(plain)))
+
+
+def _score(readings: Sequence[Reading], heads: Heads, concepts: Concepts) -> Iterator[NDArray[np.float32]]:
+    """The scores of the windows of each chunk, (windows, heads)."""
+    for reading in readings:
+        scores = window_scores(find_features(reading, concepts), heads.weights)
+        yield scores[:, : len(heads.scales)] * heads.scales
 
 
 def _logistic(value: float) -> float:
@@ -110,13 +132,18 @@ def load_models() -> TextModels:
     with np.load(_FILE, allow_pickle=False) as arrays:
         heads = [
             Heads(
-                _frozen(arrays[f"{name}_weights"]),
+                _frozen(_padded(arrays[f"{name}_weights"])),
                 _frozen(arrays[f"{name}_scales"]),
                 _frozen(arrays[f"{name}_thresholds"]),
             )
             for name in ("attack", "moderation")
         ]
     return TextModels(*heads)
+
+
+def _padded(weights: NDArray[np.int8]) -> NDArray[np.int8]:
+    heads = weights.shape[1]
+    return np.pad(weights, ((0, 0), (0, (1 << (heads - 1).bit_length()) - heads)))
 
 
 def _frozen(array: NDArray[Number]) -> NDArray[Number]:

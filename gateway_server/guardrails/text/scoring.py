@@ -3,35 +3,48 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from gateway_server.guardrails.text.features import LENGTHS_AT, Chunk, Ids, length_classes, scales
+from gateway_server.guardrails.text.features import ROWS, Chunk, length_features, scales
+
+Weights = NDArray[np.int8] | NDArray[np.float32]
 
 
-def _sums(
-    blocks: tuple[Ids, ...], weights: NDArray[np.int8] | NDArray[np.float32], begins: Ids, ends: Ids
-) -> NDArray[np.float32]:
+def window_scores(chunk: Chunk, weights: Weights) -> NDArray[np.float32]:
+    """The score of each window of the chunk for each head, (windows, heads), in units of the weights."""
+    totals = _running_sums(chunk, weights)
+    sums = totals.take(chunk.lasts, axis=1) - totals.take(chunk.firsts, axis=1)
+    sizes = chunk.bounds.take(chunk.lasts, axis=1) - chunk.bounds.take(chunk.firsts, axis=1)
+    scores: NDArray[np.float32] = np.einsum("bwh,bw->wh", sums.astype(np.float32), scales(sizes))
+    scores += weights.take(length_features(sizes[0]), axis=0)
+    return scores
+
+
+def _running_sums(chunk: Chunk, weights: Weights) -> NDArray[np.int32] | NDArray[np.float64]:
+    """The sums of each block up to each segment: (3, segments + 1, heads)."""
     exact = weights.dtype == np.int8
-    count = len(blocks[0]) if blocks else 0
-    total = np.zeros((count + 1, weights.shape[1]), dtype=np.int32 if exact else np.float64)
-    for ids in blocks:
-        total[1 : len(ids) + 1] += weights.take(ids, axis=0)
-    np.cumsum(total, axis=0, out=total)
-    sums: NDArray[np.float32] = total[np.minimum(ends, count)] - total[np.minimum(begins, count)]
-    return sums.astype(np.float32)
-
-
-def window_scores(chunk: Chunk, weights: NDArray[np.int8] | NDArray[np.float32]) -> NDArray[np.float32]:
-    """The score of each window of the chunk for each head, in units of the weights."""
-    by_char, by_word, by_concept = scales(chunk)
-    scores = _sums(chunk.chars, weights, chunk.starts, chunk.ends) * by_char[:, None]
-    begins, ends = (
-        np.searchsorted(chunk.word_starts, chunk.starts),
-        np.searchsorted(chunk.word_starts, chunk.ends),
-    )
-    scores += _sums(chunk.words, weights, begins, ends) * by_word[:, None]
-    places = chunk.concept_starts
-    begins, ends = np.searchsorted(places, chunk.starts), np.searchsorted(places, chunk.ends)
-    scores += _sums(chunk.concepts, weights, begins, ends) * by_concept[:, None]
-    return scores + weights[LENGTHS_AT + length_classes(chunk.ends - chunk.starts)]
+    taken = weights.take(chunk.ids, axis=0)
+    heads = taken.shape[1]
+    lengths = chunk.lengths
+    # The last row is of nothing: a segment may begin behind the last word or concept.
+    sums = np.zeros((sum(lengths) + 1, heads), dtype=np.int16 if exact else np.float64)
+    begins = np.empty((len(ROWS), chunk.bounds.shape[1] - 1), dtype=np.int64)
+    first = at = 0
+    for block, (rows, length) in enumerate(zip(ROWS, lengths, strict=True)):
+        last = first + rows * length
+        np.add.reduce(
+            taken[first:last].reshape(rows, length, heads),
+            axis=0,
+            dtype=sums.dtype,
+            out=sums[at : at + length],
+        )
+        np.add(chunk.bounds[block, :-1], at, out=begins[block])
+        first, at = last, at + length
+    wide = np.int32 if exact else np.float64
+    segments = np.add.reduceat(sums, begins.ravel(), axis=0, dtype=wide).reshape(*begins.shape, heads)
+    # numpy gives an empty sum the value of what stands there.
+    segments[chunk.bounds[:, 1:] == chunk.bounds[:, :-1]] = 0
+    totals = np.zeros((begins.shape[0], begins.shape[1] + 1, heads), dtype=wide)
+    np.add.accumulate(segments, axis=1, out=totals[:, 1:])
+    return totals
 
 
 #: By how much a passage may stand out of a harmless whole and still count fully.
