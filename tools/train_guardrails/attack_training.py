@@ -21,11 +21,13 @@ from tools.train_guardrails.texts import (
     load_plain_texts,
     make_attacks,
     make_benign,
+    make_system_prompts,
 )
 
-GRAMMAR_ATTACKS = 9000
+GRAMMAR_ATTACKS = 10000
 GRAMMAR_BENIGN = 8000
-HIDDEN_ATTACKS = 1500
+GRAMMAR_PROMPTS = 5000
+HIDDEN_ATTACKS = 2500
 PENALTY = 2e-6
 ROUNDS = 2
 #: How much more harmless texts weigh than attacks, all together.
@@ -67,6 +69,7 @@ def build_attack_corpus(data: Path) -> AttackCorpus:
     rng = random.Random(5)
     long = [text for text in texts if text.source in _CARRIERS and len(text.text) > 600 and not text.held_out]
     texts += make_attacks(1, GRAMMAR_ATTACKS) + make_benign(2, GRAMMAR_BENIGN)
+    texts += make_system_prompts(4, GRAMMAR_PROMPTS)
     carriers += [None] * (len(texts) - len(carriers))
     for attack in make_attacks(3, HIDDEN_ATTACKS):
         carrier = rng.choice(long)
@@ -77,7 +80,7 @@ def build_attack_corpus(data: Path) -> AttackCorpus:
 
 
 #: Prompts of systems speak of rules and secrets as attacks do.
-_HARD = frozenset({"bigprompt_system_prompts", "twins_system_prompt"})
+_HARD = frozenset({"bigprompt_system_prompts", "twins_system_prompt", "prompt_guarded"})
 
 
 def _source_weights(texts: Iterable[Text]) -> dict[str, float]:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tools.train_guardrails import attacks, benign, languages
+from tools.train_guardrails import attacks, benign, languages, system_prompts
 from tools.train_guardrails.expansion import expand
 
 #: Sources that never train what ships.
@@ -147,6 +147,18 @@ def make_benign(seed: int, count: int) -> list[Text]:
         if rng.random() < 0.25:
             text += " " + expand(rng, rng.choice(("<trigger>", "<everyday>", "<act_more>")), benign.RULES)
         made[text] = Text(text, attack=False, source="twins_" + name, kind="benign")
+    return list(made.values())
+
+
+def make_system_prompts(seed: int, count: int) -> list[Text]:
+    """Harmless prompts of systems out of our own grammars, and single rules of such."""
+    rng = random.Random(seed)
+    names = list(system_prompts.FAMILIES)
+    made: dict[str, Text] = {}
+    while len(made) < count:
+        name = rng.choices(names, list(system_prompts.FAMILIES.values()))[0]
+        text = expand(rng, f"<{name}>", system_prompts.RULES).strip()
+        made[text] = Text(text, attack=False, source="prompt_" + name, kind="benign")
     return list(made.values())
 
 

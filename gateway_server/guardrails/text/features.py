@@ -77,6 +77,8 @@ _FILTER_BITS: Final = 20
 _ID_BITS: Final = 20
 #: One more than CHUNK needs, so that no two ids are as near as a distance.
 _PLACE_BITS: Final = 13
+_ROW_KEYS: Final = (np.arange(max(ROWS)) << _ID_BITS)[:, None]
+_PLACES: Final = np.arange(CHUNK)
 
 #: What a character is, bit by bit: a letter or digit; one that is a word of its own; white space; the end of
 #: a sentence before white space; the end of one whatever follows.
@@ -279,9 +281,9 @@ def _find_concepts(concepts: Concepts, keys: Hashes) -> tuple[Hashes, Ids]:
 def _drop_repeats(ids: Ids, distance: int) -> None:
     """Writes NOTHING where the same id stood in the same row shortly before: a list is no argument."""
     rows, count = ids.shape
-    keys = ids + (np.arange(rows) << _ID_BITS)[:, None]
+    keys = ids + _ROW_KEYS[:rows]
     keys <<= _PLACE_BITS
-    keys += np.arange(count)
+    keys += _PLACES[:count]
     flat = keys.ravel()
     flat.sort()
     later = flat[1:]

@@ -1,21 +1,35 @@
 """Tails of scraps that an optimiser appends to a request: how much the end of a text looks like one."""
 
 import re
-from typing import Final
+from functools import cache
+from typing import Final, Protocol
+
+import re2
 
 _TAIL: Final = 240
 _LONGEST: Final = 4000
 #: Brackets and marks inside or between words as no prose, and no code that runs, has them.
-_SCRAP: Final = re.compile(
+_SCRAP: Final = (
     r"[a-z][A-Z]|[a-zA-Z][(\[{\\}\])!$*|]{1,3}[a-zA-Z]|[({\[\\]{2,}|\]\(|[})\]]\s?[({\[]|\\\+|\*\*[A-Za-z]+\s"
     r"|--[>A-Za-z]|[=+\\]{2,}\s"
-    r"|[.,;:!?]{2,}(?=[A-Za-z(\[{])|\s[\\|}\])$%^&*+=<>~]+\s|:: |\"\"|``|[a-z]\\n"
+    r"|[.,;:!?]{2,}[A-Za-z(\[{]|\s[\\|}\])$%^&*+=<>~]+\s|:: |\"\"|``|[a-z]\\n"
 )
-_CODE: Final = re.compile(
+_CODE: Final = (
     r"\n[ \t]|[;{]\s*\n|\w+\(\w*\);|</|https?://|^\s*[{\[<]|=>|\n.*\n.*\n"
     r"|\"\s*:\s|\+\+|\w\[\w+\]|; ?}|\b(?:for|if|while) ?\("
 )
 _PROSE: Final = re.compile(r"[A-Za-z]{2,}(?: [A-Za-z']+){4,}")
+
+
+class _Pattern(Protocol):
+    def search(self, text: str) -> object: ...
+    def findall(self, text: str) -> list[str]: ...
+
+
+@cache
+def _compiled(source: str) -> _Pattern:
+    pattern: _Pattern = re2.compile(source)
+    return pattern
 
 
 def gibberish_tail(text: str) -> float:
@@ -23,8 +37,12 @@ def gibberish_tail(text: str) -> float:
     text = text.strip()
     if not 60 <= len(text) <= _LONGEST or _PROSE.match(text[:80].lstrip("\"'#* ")) is None:
         return 0.0
+    # RE2 takes no halves of pairs.
+    text = text.encode("utf-8", "replace").decode()
     tail = text[max(30, len(text) - _TAIL) :]
-    if _CODE.search(text):
+    if _compiled(_CODE).search(text):
         return 0.0
-    scraps = max(len(_SCRAP.findall(part)) / max(len(part), 50) for part in (tail, tail[-120:]) if part)
+    scraps = max(
+        len(_compiled(_SCRAP).findall(part)) / max(len(part), 50) for part in (tail, tail[-120:]) if part
+    )
     return min(1.0, max(0.0, (scraps - 0.03) / 0.05))

@@ -314,11 +314,14 @@ def _decode(text: str, plain: str) -> Iterator[str]:
         yield "".join(runs).translate(_TAGS)
     if "\\u" in text or "\\x" in text or "&#" in text:
         yield _ESCAPES.sub(_unescape, text[:MAX_DECODED_CHARACTERS])
-    if "%" in text and _gate(_PERCENTS).search(text[:MAX_DECODED_CHARACTERS]):
+    ascii_text = text if text.isascii() else text.encode("ascii", "replace").decode()
+    if "%" in text and _gate(_PERCENTS).search(ascii_text[:MAX_DECODED_CHARACTERS]):
         for match in _PERCENT.finditer(text, 0, MAX_DECODED_CHARACTERS):
             if match[0].count("%") >= 3:
                 yield unquote(match[0], errors="replace").replace("+", " ")
-    yield from _decode_numbers(text)
+    yield from _decode_long_words(text, ascii_text)
+    if _gate(_LISTED).search(ascii_text):
+        yield from _decode_lists_of_digits(text)
     yield from _decode_words(plain)
 
 
@@ -327,13 +330,6 @@ def _unescape(match: re.Match[str]) -> str:
         code = int(match[4])
         return html.unescape(f"&#{code};")
     return html.unescape(f"&#x{match[1] or match[2] or match[3]};")
-
-
-def _decode_numbers(text: str) -> Iterator[str]:
-    ascii_text = text if text.isascii() else text.encode("ascii", "replace").decode()
-    yield from _decode_long_words(text, ascii_text)
-    if _gate(_LISTED).search(ascii_text):
-        yield from _decode_lists_of_digits(text)
 
 
 def _decode_long_words(text: str, ascii_text: str) -> Iterator[str]:

@@ -11,6 +11,8 @@ from typing import Final
 #: Longer texts are read closely: something may be hidden in them.
 _LONGEST: Final = 600
 _LONGEST_WORD: Final = 20
+#: By how many letters stems are looked up; none is shorter.
+_FIRST_LETTERS: Final = 3
 #: How many different concepts of attacks are too many, and how many when one is of those below.
 _MANY_CONCEPTS: Final = 3
 _MANY_BESIDE: Final = 2
@@ -37,7 +39,8 @@ class PlainText:
 
     def __init__(self, lexicon: Mapping[str, str]) -> None:
         self._words: dict[str, int] = {}
-        self._stems: dict[str, int] = {}
+        #: By their first letters, the shortest first.
+        self._stems: dict[str, list[tuple[str, int]]] = {}
         self._suspicious = {index for index, name in enumerate(lexicon) if name in _SUSPICIOUS}
         for concept, words in enumerate(lexicon.values()):
             for entry in words.split():
@@ -45,10 +48,11 @@ class PlainText:
                     continue
                 stem = entry.rstrip("*")
                 if stem != entry:
-                    self._stems.setdefault(stem, concept)
+                    self._stems.setdefault(stem[:_FIRST_LETTERS], []).append((stem, concept))
                 else:
                     self._words.setdefault(stem.replace("_", " "), concept)
-        self._lengths = sorted({len(stem) for stem in self._stems})
+        for stems in self._stems.values():
+            stems.sort(key=lambda stem: len(stem[0]))
 
     def is_plain(self, text: str) -> bool:
         """Whether the text is short English prose with few concepts of attacks."""
@@ -72,8 +76,9 @@ class PlainText:
             if found is None:
                 found = self._words.get(f"{before} {word}")
             if found is None:
-                for length in self._lengths:
-                    if (found := self._stems.get(word[:length])) is not None:
+                for stem, concept in self._stems.get(word[:_FIRST_LETTERS], ()):
+                    if word.startswith(stem):
+                        found = concept
                         break
             if found is not None:
                 concepts.add(found)
