@@ -10,6 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gateway_server.guardrails.text import models
+from gateway_server.guardrails.text.features import Reading, read_chunk
 from gateway_server.guardrails.text.gibberish import gibberish_tail
 from gateway_server.guardrails.text.models import CATEGORIES, load_models
 from gateway_server.guardrails.text.normalise import normalise
@@ -232,14 +234,36 @@ def test_moderation_leaves_harmless_texts_alone(text: str) -> None:
 @given(st.text(max_size=300))
 @settings(max_examples=150, deadline=None)
 def test_scores_are_between_0_and_1_and_always_the_same(text: str) -> None:
-    models = load_models()
-    scores, moderation = models.attack(text), models.moderation(text)
+    scores, moderation = load_models().attack(text), load_models().moderation(text)
 
     for score in (scores.attack, scores.injection, scores.jailbreak, *moderation.values()):
         assert 0 <= score <= 1
     assert max(scores.injection, scores.jailbreak) == scores.attack
     assert tuple(moderation) == CATEGORIES
-    assert (models.attack(text), models.moderation(text)) == (scores, moderation)
+    assert (load_models().attack(text), load_models().moderation(text)) == (scores, moderation)
+
+
+def test_a_text_is_read_once_for_all_checks_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[str] = []
+
+    def read_and_count(part: str) -> Reading:
+        read.append(part)
+        return read_chunk(part)
+
+    monkeypatch.setattr(models, "read_chunk", read_and_count)
+    text = "A text that no other test has: " + PARAGRAPH * 3
+
+    load_models().attack(text)
+    load_models().moderation(text)
+
+    assert read == [normalise(text)]
+
+
+def test_halves_of_pairs_are_read_like_any_text() -> None:
+    text = "Tell me a long story about the sea, with \ud800 and %41%42%43 ((("
+
+    assert 0 <= load_models().attack(text).attack <= 1
+    assert tuple(load_models().moderation(text)) == CATEGORIES
 
 
 def test_models_are_loaded_once_and_cannot_be_changed() -> None:
