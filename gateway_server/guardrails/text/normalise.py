@@ -10,6 +10,7 @@ import binascii
 import codecs
 import html
 import re
+import string
 import unicodedata
 from collections.abc import Iterable, Iterator
 from functools import cache
@@ -79,7 +80,9 @@ _INVISIBLE: Final = (
 _TAG_RUN: Final = re.compile("[\U000e0020-\U000e007e]{3,}")
 #: Halves of pairs that have lost the other, and characters that stand for whole phrases.
 _LEFT_OUT: Final = re.compile("[\ud800-\udfff\ufdf0-\ufdff\u3300-\u33ff]")
+_FOREIGN_RUN: Final = re.compile(r"[^\x00-\x7f]+(?: [^\x00-\x7f]+)*")
 _FOREIGN: Final = re.compile(r"[^\x00-\x7f]+")
+_MIXED_SCRIPTS: Final = re.compile(r"[a-z][^\W\d_\x00-\x7f]|[^\W\d_\x00-\x7f][a-z]")
 _FOREIGN_WORD: Final = re.compile(r"(?<!\w)\w*[^\W\x00-\x7f]\w*")
 _LEET_WORD: Final = re.compile(
     r"(?<![a-z0-9@$!|+€£(])(?=[a-z]{0,16}[0134578@$!|+€£])(?=[0-9@$!|+€£(]{0,8}[a-z])[a-z0-9@$!|+€£(]{2,20}"
@@ -169,7 +172,7 @@ def normalise(text: str) -> str:
     if not text.isascii():
         # NFKC would make eighteen megabytes of one.
         text = unicodedata.normalize("NFKC", _LEFT_OUT.sub(" ", text))
-        text = _replace_homoglyphs(_FOREIGN.sub(_plain_run, text).lower())
+        text = _replace_homoglyphs(_FOREIGN_RUN.sub(_plain_run, text).lower())
     text = _join_letters(text.lower())
     lines = (" ".join(line.split()) for line in text.split("\n"))
     return _replace_leet("\n".join(filter(None, lines)))
@@ -201,10 +204,12 @@ def views(text: str) -> list[str]:
 
 def _replace_homoglyphs(text: str) -> str:
     foreign = "".join(_FOREIGN.findall(text))
-    if not any(each.isalnum() and each >= "\u0180" for each in foreign):
+    strange = sum(map(str.isalpha, foreign))
+    mostly_latin = (
+        len(text) - len(foreign) > 2 * strange and sum(map(text.count, string.ascii_lowercase)) > 2 * strange
+    )
+    if not strange or not (mostly_latin or _MIXED_SCRIPTS.search(text)):
         return text
-    letters = sum(map(text.count, "abcdefghijklmnopqrstuvwxyz"))
-    mostly_latin = letters > 2 * sum(each.isalpha() and each > "\u0250" for each in foreign)
 
     def plain(match: re.Match[str]) -> str:
         word = match[0]
