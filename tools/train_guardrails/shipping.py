@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tools.train_guardrails.attack_training import AttackCorpus, train_attack, train_kind
-from tools.train_guardrails.evaluation import SHIPPED_RATE, AttackFigures, ModerationFigures
+from tools.train_guardrails.evaluation import AttackFigures, ModerationFigures
 from tools.train_guardrails.fitting import Weights
 from tools.train_guardrails.moderation_training import ModerationCorpus, train_heads
 
@@ -32,7 +32,7 @@ def train_attack_heads(corpus: AttackCorpus, figures: AttackFigures) -> dict[str
     attack = train_attack(corpus, keep)
     kind = train_kind(corpus, keep, attack)
     weights, scales = quantise([attack, kind])
-    thresholds = np.array([figures.threshold(SHIPPED_RATE)], dtype=np.float32)
+    thresholds = np.array([figures.shipped()], dtype=np.float32)
     return {"attack_weights": weights, "attack_scales": scales, "attack_thresholds": thresholds}
 
 
