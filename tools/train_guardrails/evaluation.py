@@ -54,7 +54,7 @@ BESIDE = frozenset({"docs_security_mentions", PROMPTS})
 MEASURED_RATE = 0.01
 SHIPPED_RATE = 0.006
 #: At most so many prompts of systems may be flagged at the threshold that ships.
-PROMPTS_RATE = 0.02
+PROMPTS_RATE = 0.03
 
 
 @dataclass(slots=True)
