@@ -125,6 +125,14 @@ def _patterns() -> Iterator[tuple[Kind, str]]:
             r"[^.\n]{0,20}\b(?:jailbreak|unfiltered|god|dan|evil) mode\b"
         ),
     )
+    yield (
+        Kind.JAILBREAK,
+        (
+            r"\b(?:all|your|the) (?:content |safety |ethical )?(?:filters|restrictions|guardrails) "
+            r"(?:are|have been) (?:now )?(?:off|disabled|lifted|removed|turned off)\b"
+            r"[^.\n]{0,30}\byou (?:must|will|have to|shall) (?:now |always )?(?:obey|comply|answer)\b"
+        ),
+    )
 
 
 @cache
