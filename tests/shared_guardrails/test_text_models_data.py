@@ -46,6 +46,10 @@ def test_ordinary_texts_are_left_alone(source: str) -> None:
     assert attack_share(source, 0) <= 0.025
 
 
+def test_prompts_of_systems_are_left_alone_where_they_are_read() -> None:
+    assert attack_share("bigprompt_system_prompts", 0) <= 0.05
+
+
 def test_texts_with_trigger_words_are_left_alone() -> None:
     assert attack_share("synthetic_benign_trigger", 0) <= 0.02
 
