@@ -9,9 +9,9 @@ from collections.abc import Iterator, Sequence
 from multiprocessing.context import SpawnContext
 from typing import Final
 
-from gateway_server.guardrails.hashed_cache import HashedCache
 from gateway_server.guardrails.ner.model import Entities, ModelError, why_absent
 from gateway_server.guardrails.ner.worker import serve
+from gateway_server.guardrails.remembered import HashedCache
 
 _LOG: Final = logging.getLogger(__name__)
 
