@@ -6,9 +6,10 @@
  *          --calls N --seconds S --token TEXT
  *
  * --message holds the serialized request. --token is what the first token of an answer contains. A header
- * "authorization" is sent when BENCH_AUTHORIZATION is set. Each caller first makes one call that does not count;
- * then the program writes "ready", waits for a line on stdin, runs until the calls are made or the time is up,
- * and writes one line of JSON: times in microseconds.
+ * "authorization" is sent when BENCH_AUTHORIZATION is set; of several lines, the connections take
+ * one each, in turns. Each caller first makes one call that does not count; then the program writes "ready", waits
+ * for a line on stdin, runs until the calls are made or the time is up, and writes one line of JSON: times in
+ * microseconds.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -67,6 +68,7 @@ typedef struct connection {
     int fd;
     uint32_t next_stream;
     bool greeted; /* the server holds our headers in its table */
+    const char *authorization;
     uint8_t *in;
     size_t in_length;
     uint8_t out[1 << 18];
@@ -84,7 +86,9 @@ static struct {
     int port, callers, connections;
     long calls;
     double seconds;
-    const char *path, *message, *token, *authorization;
+    const char *path, *message, *token;
+    const char *authorizations[MAX_CALLERS];
+    int authorization_count;
 } options = {.callers = 1, .connections = 1, .calls = 1000, .seconds = 10, .token = ""};
 
 static uint8_t message[MAX_REQUEST];
@@ -164,9 +168,9 @@ static size_t render_headers(connection *c, uint8_t *to) {
     } taught[] = {
         {4, NULL, options.path}, {1, NULL, authority}, {0, "te", "trailers"}, {31, NULL, "application/grpc"},
         {58, NULL, "grpc-bench/1"}, {0, "grpc-accept-encoding", "identity, deflate, gzip"},
-        {0, "grpc-timeout", "60S"}, {23, NULL, options.authorization},
+        {0, "grpc-timeout", "60S"}, {23, NULL, c->authorization},
     };
-    int count = options.authorization ? 8 : 7;
+    int count = c->authorization ? 8 : 7;
     size_t length = 0;
     to[length++] = 0x83; /* :method POST */
     to[length++] = 0x86; /* :scheme http */
@@ -543,7 +547,11 @@ static void read_options(int count, char **arguments) {
         case 't': options.token = optarg; break;
         default: exit(2);
         }
-    options.authorization = getenv("BENCH_AUTHORIZATION");
+    char *authorizations = getenv("BENCH_AUTHORIZATION");
+    for (char *line = authorizations ? strtok(authorizations, "\n") : NULL; line; line = strtok(NULL, "\n")) {
+        if (options.authorization_count == MAX_CALLERS) fail("too many authorizations");
+        options.authorizations[options.authorization_count++] = line;
+    }
     if (!options.port || !options.path || !options.message) fail("--port, --path and --message are needed");
     if (options.callers < 1 || options.callers > MAX_CALLERS || options.connections < 1) fail("bad number of callers");
     if (options.calls < 1 || options.calls > 10000000 || options.seconds <= 0 || options.seconds > 3600) fail("bad bounds");
@@ -566,7 +574,12 @@ int main(int count, char **arguments) {
     token_times = malloc(room * sizeof *token_times);
     if (!connections || !total_times || !message_times || !token_times) fail("no memory");
     epoll_fd = epoll_create1(EPOLL_CLOEXEC);
-    for (int i = 0; i < options.connections; i++) open_connection(&connections[i]);
+    for (int i = 0; i < options.connections; i++) {
+        if (options.authorization_count) {
+            connections[i].authorization = options.authorizations[i % options.authorization_count];
+        }
+        open_connection(&connections[i]);
+    }
     for (int i = 0; i < options.callers; i++) {
         connection *c = &connections[i % options.connections];
         callers[i].connection = c;
