@@ -1,7 +1,7 @@
-"""Fills a store with tenants, keys, calls and their sums, by statements that make up the rows in the database.
+"""Fills a store with tenants, keys, calls and their sums, by statements that make up the rows there.
 
-All days are alike but for the keys that are used, so only the first day's sums are made from its calls, by the
-gateway's own code; those of the other days are copies of them, as that code would have made them.
+All days are alike but for the keys that are used, so only the first day's sums are made from its calls, by
+the gateway's own code; those of the other days are copies of them, as that code would have made them.
 """
 
 from dataclasses import dataclass
@@ -22,8 +22,8 @@ TENANTS: Final = 1_000
 
 _ROWS_AT_ONCE: Final = 250_000
 
-#: A call of each number `n`, in the order of time, and `m` of its day. 250 keys at a time make ten calls each;
-#: each key has one tenant, one provider and one model, and one call in 50 fails.
+#: A call of each number `n`, in the order of time, and `m` of its day. 250 keys at a time make ten calls
+#: each; each key has one tenant, one provider and one model, and one call in 50 fails.
 _DAY: Final = "(n / :daily)"
 _M: Final = "(n % :daily)"
 _KEY: Final = f"(({_M} / 2500 * 250 + {_M} % 250 + {_DAY} * :daily_keys) % :keys)"

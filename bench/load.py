@@ -3,6 +3,8 @@
 import json
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -13,7 +15,7 @@ from bench.programs import build_program
 from bench.subjects import Subject
 
 #: What a server puts off, such as writing its ledger, belongs to the calls that caused it.
-_SETTLE_SECONDS: Final = 0.3
+SETTLE_SECONDS: Final = 0.3
 #: For what the calls that open the connections leave behind: one a caller.
 _WARM_UP_SECONDS: Final = 0.1
 #: Callers share connections as the instances of a service do.
@@ -49,13 +51,11 @@ class Sample:
     first_token: Times
 
 
-def measure(
-    subject: Subject, case: Case, upstream_pid: int, *, callers: int, seconds: float, max_calls: int
-) -> Sample:
-    """Keeps `callers` calls under way until the time is up or all calls are made.
-
-    Raises RuntimeError when any call fails: a wrong answer has no speed.
-    """
+@contextmanager
+def ready_callers(
+    subject: Subject, case: Case, *, callers: int, seconds: float, max_calls: int
+) -> Iterator[Child]:
+    """A load client that waits, with a call of each caller behind it, for a line that tells it to go on."""
     with tempfile.NamedTemporaryFile(prefix="aigw-bench-") as message:
         Path(message.name).write_bytes(case.request().SerializeToString())
         command = [
@@ -68,13 +68,24 @@ def measure(
         with Child(command, env=env) as caller:
             if caller.read_line() != "ready":
                 raise RuntimeError("the load client does not start")
-            time.sleep(_WARM_UP_SECONDS)
-            before, upstream_before = cpu_nanoseconds(subject.pid), cpu_nanoseconds(upstream_pid)
-            client_before = cpu_nanoseconds(caller.pid)
-            caller.write_line()
-            found = json.loads(caller.read_line())
-            time.sleep(_SETTLE_SECONDS)
-            after, upstream_after = cpu_nanoseconds(subject.pid), cpu_nanoseconds(upstream_pid)
+            yield caller
+
+
+def measure(
+    subject: Subject, case: Case, upstream_pid: int, *, callers: int, seconds: float, max_calls: int
+) -> Sample:
+    """Keeps `callers` calls under way until the time is up or all calls are made.
+
+    Raises RuntimeError when any call fails: a wrong answer has no speed.
+    """
+    with ready_callers(subject, case, callers=callers, seconds=seconds, max_calls=max_calls) as client:
+        time.sleep(_WARM_UP_SECONDS)
+        before, upstream_before = cpu_nanoseconds(subject.pid), cpu_nanoseconds(upstream_pid)
+        client_before = cpu_nanoseconds(client.pid)
+        client.write_line()
+        found = json.loads(client.read_line())
+        time.sleep(SETTLE_SECONDS)
+        after, upstream_after = cpu_nanoseconds(subject.pid), cpu_nanoseconds(upstream_pid)
     calls = found["calls"]
     if found["failed"] or not calls:
         raise RuntimeError(

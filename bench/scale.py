@@ -1,13 +1,11 @@
 """What a store that holds much costs: questions about usage, and the writing of calls, beside an empty one.
 
     uv run --frozen python -m bench.scale                                  # 200,000 calls of 20,000 keys
-    uv run --frozen python -m bench.scale --calls 10000000 --keys 1000000  # half an hour and 6 GB
+    uv run --frozen python -m bench.scale --calls 10000000 --keys 1000000  # a quarter of an hour and 8 GB
     uv run --frozen python -m bench.scale --postgresql                     # instead of SQLite
-    uv run --frozen python -m bench.scale --database URL                   # that one, kept for the next time
 
-The calls are spread over the 60 days until today, 1,000 tenants and 10 models; sums by hour and day are made
-from them by `rebuild_rollups`. Each time is the median of several runs. At last a gateway is put in front of the
-full store and another in front of an empty one: `bench.full_store`.
+The calls are spread over the 60 days until today, 1,000 tenants and 10 models. Each time is the median of
+several runs. At last gateways are put in front of both stores: `bench.full_store`.
 """
 
 import argparse
@@ -20,11 +18,13 @@ from pathlib import Path
 from statistics import median
 from typing import Final
 
+import asyncpg
 from sqlalchemy import text
 
 from aigateway.v1.routing_pb2 import Attempt
 from aigateway.v1.usage_pb2 import Cost, TokenUsage
-from bench.filling import DAY, DAYS, TENANTS, Filling, fill, find_filling, make_room, rebuild_sums
+from bench.filling import DAY, DAYS, TENANTS, Filling, fill, fill_keys, make_room
+from bench.full_store import Stores, measure_full_store
 from gateway_server.clock import SystemClock
 from gateway_server.ids import new_id
 from gateway_server.storage.api_keys import ApiKeyRepository
@@ -39,6 +39,7 @@ from gateway_server.usage.filter import parse_filter
 from tests.support.services import SERVICES
 
 _RUNS: Final = 9
+_BATCHES: Final = 30
 _BATCH: Final = 100
 
 Rows = list[tuple[str, str]]
@@ -80,19 +81,29 @@ def _calls(filling: Filling) -> list[CallRecord]:
     ]
 
 
-async def _measure_writing(store: Store, filling: Filling, title: str) -> Rows:
-    """What it takes to settle batches of calls of different keys."""
+async def _measure_writing(stores: Stores[Store], filling: Filling) -> Rows:
+    """What it takes to settle batches of calls of different keys, in turns."""
     gateway_id = new_id()
-    await GatewayRepository(store).register(gateway_id)
-    times, cpu = [], []
-    for position in range(1, _RUNS + 1):
-        rows = [rows_of(call) for call in _calls(filling)]
-        began, began_cpu = time.perf_counter(), time.process_time()
-        await Settlements(store).settle(gateway_id, position, rows, thresholds={})
-        times.append(time.perf_counter() - began)
-        cpu.append(time.process_time() - began_cpu)
-    took, used = (median(each) / _BATCH * 1e6 for each in (times, cpu))
-    return [(f"settling a call, {_BATCH} keys in a batch, {title}", f"{took:.0f} us, {used:.0f} us of CPU")]
+    for store in stores:
+        await GatewayRepository(store).register(gateway_id)
+    spent: Stores[list[tuple[float, float]]] = Stores([], [])
+    for position in range(1, _BATCHES + 1):
+        for store, taken in zip(stores, spent, strict=True):
+            rows = [rows_of(call) for call in _calls(filling)]
+            began, began_cpu = time.perf_counter(), time.process_time()
+            await Settlements(store).settle(gateway_id, position, rows, thresholds={})
+            taken.append((time.perf_counter() - began, time.process_time() - began_cpu))
+    found: Rows = []
+    for place, what in enumerate(("until it is written", "of CPU")):
+        empty, full = (median(each[place] for each in taken) / _BATCH * 1e6 for taken in spent)
+        ratio = median(f[place] / e[place] for e, f in zip(*spent, strict=True))
+        found.append(
+            (
+                f"settling a call, {_BATCH} keys in a batch: time {what}",
+                f"{full:.0f} us, {empty:.0f} us in an empty store: {ratio:.2f}",
+            )
+        )
+    return found
 
 
 async def _measure_questions(store: Store, filling: Filling) -> Rows:
@@ -152,37 +163,33 @@ async def _measure_questions(store: Store, filling: Filling) -> Rows:
     return [(name, await _time(ask)) for name, ask in questions]
 
 
-async def _run(url: str, filling: Filling) -> str:
-    await upgrade(url)
-    store = open_store(url)
-    rows: Rows = []
-    before = await find_filling(store)
-    if before is None:
-        rows += await _fill(store, filling)
-    else:
-        filling = before
-    rows += await _measure_writing(store, filling, "in the full one")
-    rows += await _measure_questions(store, filling)
-    lines = [f"{store.dialect}, {filling.calls:,} calls of {filling.keys:,} keys:", ""]
+async def _run(urls: Stores[str], filling: Filling) -> str:
+    for url in urls:
+        await upgrade(url)
+    stores = Stores(*map(open_store, urls))
+    await make_room(stores.empty, filling)
+    await fill_keys(stores.empty, 0)
+    began = time.perf_counter()
+    await fill(stores.full, filling)
+    filled = time.perf_counter()
+    rows = [
+        ("filling it", f"{filled - began:.0f} s"),
+        *await _measure_writing(stores, filling),
+        *await _measure_questions(stores.full, filling),
+    ]
+    lines = [f"{stores.full.dialect}, {filling.calls:,} calls of {filling.keys:,} keys:", ""]
     lines += ["| What | Time |", "| --- | --- |", *(f"| {name} | {found} |" for name, found in rows)]
-    await store.close()
+    for store in stores:
+        await store.close()
     return "\n".join(lines)
 
 
-async def _fill(store: Store, filling: Filling) -> Rows:
-    """What it took, and what it takes to write calls before there are any."""
-    await make_room(store, filling)
-    rows = await _measure_writing(store, filling, "in an empty store")
-    began = time.perf_counter()
-    await fill(store, filling)
-    filled = time.perf_counter()
-    await rebuild_sums(store)
-    rebuilt = time.perf_counter()
-    return [
-        *rows,
-        ("filling it", f"{filled - began:.0f} s"),
-        ("`ai-gateway rebuild-usage`", f"{rebuilt - filled:.0f} s"),
-    ]
+async def _make_database(server: str, name: str) -> str:
+    """A new database of a PostgreSQL, as a URL."""
+    connection = await asyncpg.connect(f"{server}/postgres")
+    await connection.execute(f"CREATE DATABASE {name}")
+    await connection.close()
+    return f"{server}/{name}"
 
 
 def main() -> None:
@@ -191,18 +198,22 @@ def main() -> None:
     parser.add_argument("--calls", type=int, default=200_000)
     parser.add_argument("--keys", type=int, default=20_000)
     parser.add_argument("--postgresql", action="store_true", help="a PostgreSQL of the benchmark's own")
-    parser.add_argument("--database", default="", help="URL of a database to use, filled when it is empty")
+    parser.add_argument("--rounds", type=int, default=9, help="how often calls are measured")
+    parser.add_argument("--seconds", type=float, default=2.0, help="length of each interval of calls")
     arguments = parser.parse_args()
-    filling = Filling(arguments.calls, arguments.keys, end_day=int(time.time()) * 1_000_000 // DAY)
+    end_day = int(time.time()) * 1_000_000 // DAY
+    filling = Filling.of_at_least(arguments.calls, arguments.keys, end_day=end_day)
     with tempfile.TemporaryDirectory() as folder:
-        url = arguments.database or f"sqlite:///{Path(folder) / 'bench.db'}"
-        if arguments.postgresql:
-            url = f"postgresql://postgres@127.0.0.1:{SERVICES.postgresql().port}/postgres"
         try:
-            report = asyncio.run(_run(url, filling))
+            urls = Stores(*(f"sqlite:///{Path(folder) / name}.db" for name in Stores.NAMES))
+            if arguments.postgresql:
+                server = f"postgresql://postgres@127.0.0.1:{SERVICES.postgresql().port}"
+                urls = Stores(*(asyncio.run(_make_database(server, name)) for name in Stores.NAMES))
+            print(asyncio.run(_run(urls, filling)), flush=True)
+            print()
+            print(measure_full_store(urls, rounds=arguments.rounds, seconds=arguments.seconds))
         finally:
             SERVICES.close()
-    print(report)
 
 
 if __name__ == "__main__":

@@ -1,34 +1,20 @@
 """The servers that are measured, each a process of its own: an empty RPC, a bare relay, the gateway."""
 
 import os
-import secrets
-import shutil
-import socket
-import sys
-import tempfile
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 import grpc
-from grpc_health.v1 import health_pb2
 
-from aigateway.v1.admin_service_pb2 import (
-    CreateApiKeyRequest,
-    CreateModelRequest,
-    CreateProviderRequest,
-    CreateTenantRequest,
-)
-from aigateway.v1.admin_service_pb2_grpc import AdminServiceStub
+from aigateway.v1.api_key_pb2 import ApiKey
 from aigateway.v1.chat_service_pb2_grpc import ChatServiceStub
-from aigateway.v1.permission_pb2 import Scope
-from aigateway.v1.tenant_pb2 import Budget, RateLimits
-from bench.bodies import CONFIG, FORMATS
+from aigateway.v1.tenant_pb2 import Tenant
+from bench.bodies import FORMATS
 from bench.cases import CASES, Case, delta_text
 from bench.children import Child, start_module
+from bench.gateways import FAR_BUDGET, FAR_LIMITS, administered, start_gateway
 from bench.programs import build_program
 from tests.support.services import SERVICES
 
@@ -42,16 +28,13 @@ LIMITED: Final = "limited"
 SHARED: Final = "shared"
 NAMES: Final = (EMPTY, RELAY, GATEWAY)
 
-_START_SECONDS: Final = 60.0
-#: Taken for keys where requests are signed, for a word elsewhere.
-_CREDENTIAL: Final = "AKIAIOSFODNN7EXAMPLE:wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
-#: Types of providers whose paths do not stand below ``/v1``.
-_OWN_PATHS: Final = ("bedrock", "google")
-
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """A running server. The authorization is empty where none is needed."""
+    """A running server.
+
+    The authorization is empty where none is needed; of several lines, connections take turns.
+    """
 
     name: str
     pid: int
@@ -77,10 +60,7 @@ def running(names: Sequence[str], *, pin: bool = False, speaks_all: bool = False
     """
     with ExitStack() as stack:
         cpus = _split_cpus(stack) if pin else frozenset()
-        upstream = stack.enter_context(
-            start_module("bench.replay") if speaks_all else Child([str(build_program("upstream"))])
-        )
-        base_url = f"http://127.0.0.1:{int(upstream.read_line())}/v1"
+        upstream, base_url = start_upstream(stack, speaks_all=speaks_all)
         subjects = []
         for name in names:
             match name:
@@ -109,9 +89,17 @@ def running(names: Sequence[str], *, pin: bool = False, speaks_all: bool = False
         yield Bench(upstream.pid, tuple(subjects))
 
 
+def start_upstream(stack: ExitStack, *, speaks_all: bool = False) -> tuple[Child, str]:
+    """The upstream, and where providers find it."""
+    upstream = stack.enter_context(
+        start_module("bench.replay") if speaks_all else Child([str(build_program("upstream"))])
+    )
+    return upstream, f"http://127.0.0.1:{int(upstream.read_line())}/v1"
+
+
 def check_answer(subject: Subject, case: Case) -> None:
     """Makes one call with gRPC's own client; raises AssertionError when the answer is not the upstream's."""
-    metadata = (("authorization", subject.authorization),) if subject.authorization else ()
+    metadata = tuple(("authorization", line) for line in subject.authorization.splitlines()[:1])
     with grpc.insecure_channel(f"127.0.0.1:{subject.port}") as channel:
         stub = ChatServiceStub(channel)
         if case.is_stream:
@@ -165,94 +153,17 @@ def _start_gateway(
     provider_type: str = "vllm",
     stores: Mapping[str, str] | None = None,
 ) -> Subject:
-    """The gateway as an operator runs it, with auth, ledger and metrics, set up through its own API."""
-    state_dir = Path(tempfile.mkdtemp(prefix="aigw-bench-"))
-    stack.callback(shutil.rmtree, state_dir)
-    port, admin_key = _free_port(), f"sk-gw-{secrets.token_urlsafe(32)}"
-    settings = {
-        "AIGW_LISTEN": f"127.0.0.1:{port}",
-        "AIGW_METRICS_LISTEN": f"127.0.0.1:{_free_port()}",
-        "AIGW_STATE_DIR": str(state_dir),
-        "AIGW_ADMIN_KEY": admin_key,
-        "AIGW_LOG_LEVEL": "warning",
-        "AIGW_DEMO": "false",
-        **(stores or {}),
-    }
-    if taken := sorted(name for name in os.environ if name.startswith("AIGW_")):
-        raise RuntimeError(f"the gateway is measured with its own settings: unset {', '.join(taken)}")
-    command = [str(Path(sys.executable).with_name("ai-gateway")), "serve"]
-    child = stack.enter_context(Child(command, env=settings, cpus=cpus))
-    _wait_until_serving(child, port)
-    secret = _set_up(port, admin_key, base_url, limits=limits, guarded=guarded, provider_type=provider_type)
-    return Subject(name, child.pid, port, f"Bearer {secret}")
-
-
-def _set_up(
-    port: int, admin_key: str, base_url: str, *, limits: bool, guarded: bool, provider_type: str
-) -> str:
-    """A provider with its models, with prices, and a tenant with a key: gives the key."""
-    metadata = (("authorization", f"Bearer {admin_key}"),)
-    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
-        admin = AdminServiceStub(channel)
-        provider = CreateProviderRequest(provider_id="bench")
-        provider.provider.provider_type = provider_type
-        provider.provider.base_url = base_url
-        if provider_type in FORMATS.values():
-            provider.provider.credential = _CREDENTIAL
-            provider.provider.config.update(CONFIG.get(provider_type, {}))
-            if provider_type in _OWN_PATHS:
-                provider.provider.base_url = base_url.removesuffix("/v1")
-        parent = admin.CreateProvider(provider, metadata=metadata, timeout=10).name
-        for case in CASES:
-            model = CreateModelRequest(parent=parent, model_id=case.model)
-            model.model.provider_model = case.model
-            model.model.price.input_nanos_per_million = 150_000_000
-            model.model.price.output_nanos_per_million = 600_000_000
-            admin.CreateModel(model, metadata=metadata, timeout=10)
-        tenant = CreateTenantRequest(tenant_id="bench")
-        tenant.tenant.display_name = "Benchmark"
-        if not guarded:
-            tenant.tenant.guardrail_profile = "guardrailProfiles/off"
-        if limits:
-            _limit(tenant.tenant.rate_limits, tenant.tenant.budget)
-        key = CreateApiKeyRequest(
-            parent=admin.CreateTenant(tenant, metadata=metadata, timeout=10).name, api_key_id="bench"
-        )
-        key.api_key.scopes.append(Scope.SCOPE_INFERENCE)
-        if limits:
-            _limit(key.api_key.rate_limits_override, key.api_key.budget)
-        return admin.CreateApiKey(key, metadata=metadata, timeout=10).secret
-
-
-def _limit(rates: RateLimits, budget: Budget) -> None:
-    """Sets every limit, far away."""
-    rates.requests_per_minute = 10_000_000
-    rates.tokens_per_minute = 10_000_000_000
-    rates.max_concurrent_requests = 1_000
-    budget.daily_nanos = budget.monthly_nanos = 10**15
-
-
-def _wait_until_serving(child: Child, port: int) -> None:
-    give_up = time.monotonic() + _START_SECONDS
-    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
-        health = channel.unary_unary(
-            "/grpc.health.v1.Health/Check",
-            request_serializer=health_pb2.HealthCheckRequest.SerializeToString,
-            response_deserializer=health_pb2.HealthCheckResponse.FromString,
-        )
-        while True:
-            try:
-                answer = health(health_pb2.HealthCheckRequest(), timeout=1, wait_for_ready=True)
-                if answer.status == health_pb2.HealthCheckResponse.SERVING:
-                    return
-            except grpc.RpcError:
-                if child.exited or time.monotonic() > give_up:
-                    raise
-            time.sleep(0.05)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A gateway with one tenant that has one key."""
+    gateway = start_gateway(stack, settings=stores, cpus=cpus)
+    tenant, key = Tenant(display_name="Benchmark"), ApiKey()
+    if not guarded:
+        tenant.guardrail_profile = "guardrailProfiles/off"
+    if limits:
+        tenant.rate_limits.CopyFrom(FAR_LIMITS)
+        tenant.budget.CopyFrom(FAR_BUDGET)
+        key.rate_limits_override.CopyFrom(FAR_LIMITS)
+        key.budget.CopyFrom(FAR_BUDGET)
+    with administered(gateway) as admin:
+        admin.add_provider(base_url, provider_type)
+        authorization = admin.add_key(admin.add_tenant("bench", tenant), key)
+    return Subject(name, gateway.pid, gateway.port, authorization)
