@@ -94,12 +94,12 @@ async def _measure_writing(stores: Stores[Store], filling: Filling) -> Rows:
             await Settlements(store).settle(gateway_id, position, rows, thresholds={})
             taken.append((time.perf_counter() - began, time.process_time() - began_cpu))
     found: Rows = []
-    for place, what in enumerate(("until it is written", "of CPU")):
+    for place, what in enumerate(("time", "CPU time")):
         empty, full = (median(each[place] for each in taken) / _BATCH * 1e6 for taken in spent)
         ratio = median(f[place] / e[place] for e, f in zip(*spent, strict=True))
         found.append(
             (
-                f"settling a call, {_BATCH} keys in a batch: time {what}",
+                f"settling a call, {_BATCH} keys in a batch: {what}",
                 f"{full:.0f} us, {empty:.0f} us in an empty store: {ratio:.2f}",
             )
         )
@@ -198,8 +198,8 @@ def main() -> None:
     parser.add_argument("--calls", type=int, default=200_000)
     parser.add_argument("--keys", type=int, default=20_000)
     parser.add_argument("--postgresql", action="store_true", help="a PostgreSQL of the benchmark's own")
-    parser.add_argument("--rounds", type=int, default=9, help="how often calls are measured")
-    parser.add_argument("--seconds", type=float, default=2.0, help="length of each interval of calls")
+    parser.add_argument("--rounds", type=int, default=25, help="how often calls are measured")
+    parser.add_argument("--seconds", type=float, default=0.6, help="length of each interval of calls")
     arguments = parser.parse_args()
     end_day = int(time.time()) * 1_000_000 // DAY
     filling = Filling.of_at_least(arguments.calls, arguments.keys, end_day=end_day)

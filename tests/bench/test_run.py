@@ -8,26 +8,35 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from sqlalchemy import func, select
 
 from aigateway import completion_text
 from bench.bodies import CONFIG, FORMATS, stream_pieces, whole_answer
 from bench.cases import BURST, PACED, UNARY
 from bench.children import cpu_nanoseconds, resident_bytes
+from bench.filling import Filling, fill
 from bench.load import measure
 from bench.subjects import EMPTY, RELAY, running
+from gateway_server.storage.settlement import Settlements
+from gateway_server.storage.tables import api_keys, usage_rollups
+from tests.support.stores import fresh_store
 from tests.support.wire import fold_stream, make_endpoint, make_target
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def run_bench(*arguments: str) -> str:
+def run_module(module: str, *arguments: str, seconds: float = 50) -> str:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("AIGW_")}
-    command = [sys.executable, "-m", "bench", *arguments]
+    command = [sys.executable, "-m", module, *arguments]
     done = subprocess.run(
-        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=50, check=False
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=seconds, check=False
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+def run_bench(*arguments: str) -> str:
+    return run_module("bench", *arguments)
 
 
 def test_a_call_is_counted_and_timed() -> None:
@@ -105,12 +114,40 @@ def test_each_format_says_the_same(provider_type: str) -> None:
 
 
 def test_the_share_of_the_router_is_measured() -> None:
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("AIGW_")}
-    command = [sys.executable, "-m", "bench.router_share", "--rounds", "1", "--seconds", "0.2"]
-    done = subprocess.run(
-        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=50, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    _, _, *rows = done.stdout.splitlines()
+    report = run_module("bench.router_share", "--rounds", "1", "--seconds", "0.2")
+    _, _, *rows = report.splitlines()
     assert len(rows) == 4
     assert all(0 < float(row.split("|")[5].partition("%")[0]) < 15 for row in rows)
+
+
+@pytest.mark.parametrize("backend", ["sqlite", "postgresql"])
+async def test_a_store_is_filled_as_the_gateway_would_have(backend: str, tmp_path: Path) -> None:
+    filling = Filling.of_at_least(6_000, 2_000, end_day=20_000)
+    sums = select(usage_rollups).order_by(*usage_rollups.primary_key)
+    async with fresh_store(backend, tmp_path) as store:
+        await fill(store, filling)
+        async with store.read() as connection:
+            filled = (await connection.execute(sums)).all()
+        assert await Settlements(store).rebuild_rollups() == 6_000
+        async with store.read() as connection:
+            assert (await connection.execute(sums)).all() == filled
+            keys = (await connection.execute(select(func.count()).select_from(api_keys))).scalar_one()
+    assert keys == 2_000
+
+
+@pytest.mark.slow
+def test_calls_on_a_full_store_are_compared_with_those_on_an_empty_one() -> None:
+    arguments = ("--calls", "600", "--keys", "1000", "--rounds", "1", "--seconds", "0.2")
+    report = run_module("bench.scale", *arguments, seconds=300)
+    assert "sqlite, 600 calls of 1,000 keys:" in report
+    for callers in (1, 16, 64):
+        for what in ("CPU, us", "p50, ms", "p99, ms"):
+            assert f"| {callers} | {what} | " in report
+    assert "| | memory at the end, MiB | " in report
+
+
+@pytest.mark.slow
+def test_replicas_are_compared_with_one_gateway_and_stay_within_limits() -> None:
+    report = run_module("bench.replicas", "--rounds", "1", "--seconds", "0.2", "--exhaust", "1", seconds=300)
+    assert "| SQL statements a call | " in report
+    assert "| 600 requests a minute: served | " in report
