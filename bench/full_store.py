@@ -2,7 +2,7 @@
 
 Both have all limits and budgets, on tenants that made calls before and on new keys of theirs. The callers of
 one gateway share 16 keys of 16 tenants, so that each batch of the ledger touches the sums of all of these.
-Ratios are made within a round; many short rounds tell more on a busy machine than few long ones.
+Ratios are made within a round.
 """
 
 import sys

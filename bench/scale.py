@@ -198,8 +198,8 @@ def main() -> None:
     parser.add_argument("--calls", type=int, default=200_000)
     parser.add_argument("--keys", type=int, default=20_000)
     parser.add_argument("--postgresql", action="store_true", help="a PostgreSQL of the benchmark's own")
-    parser.add_argument("--rounds", type=int, default=25, help="how often calls are measured")
-    parser.add_argument("--seconds", type=float, default=0.6, help="length of each interval of calls")
+    parser.add_argument("--rounds", type=int, default=11, help="how often calls are measured")
+    parser.add_argument("--seconds", type=float, default=2.0, help="length of each interval of calls")
     arguments = parser.parse_args()
     end_day = int(time.time()) * 1_000_000 // DAY
     filling = Filling.of_at_least(arguments.calls, arguments.keys, end_day=end_day)

@@ -4,14 +4,19 @@ The functions on a ``Connection`` are steps of somebody else's transaction; the 
 them lock windows in the order of their keys.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, Final, Literal, NamedTuple
 
 from sqlalchemy import (
     BigInteger,
+    BindParameter,
+    Delete,
     FromClause,
     Row,
+    Select,
+    Update,
     bindparam,
     delete,
     func,
@@ -21,11 +26,13 @@ from sqlalchemy import (
     tuple_,
     update,
 )
+from sqlalchemy.dialects.postgresql import Insert as PostgresqlInsert
+from sqlalchemy.dialects.sqlite import Insert as SqliteInsert
 from sqlalchemy.engine import Connection
 from sqlalchemy.sql.elements import ColumnElement
 
 from gateway_server.storage.engine import Store
-from gateway_server.storage.inserts import insert_once
+from gateway_server.storage.inserts import insert_into, insert_once
 from gateway_server.storage.tables import (
     budget_alerts,
     budget_leases,
@@ -42,6 +49,8 @@ _SETTLING_LOCK: Final = 5_005_100_002
 _SHARE_OF_ROOM: Final = 4
 
 _FORGOTTEN_AT_ONCE: Final = 500
+
+_Lock = Literal["none", "shared", "alone"]
 
 
 class WindowKey(NamedTuple):
@@ -125,8 +134,7 @@ class BudgetRepository:
         def give_back(connection: Connection) -> None:
             unsweep_if_swept(connection, gateway_id)
             _lock_windows(connection, leases)
-            for window, row in _own_leases(connection, gateway_id, leases).items():
-                _lower_lease(connection, gateway_id, window, row, to=leases[window])
+            _lower_leases(connection, gateway_id, _own_leases(connection, gateway_id, leases), to=leases)
 
         if leases:
             await self._store.write_batch(give_back)
@@ -202,25 +210,21 @@ def settle_spendings(connection: Connection, gateway_id: str, spendings: Sequenc
     unsweep_if_swept(connection, gateway_id)
     _lock_windows(connection, costs)
     own = _own_leases(connection, gateway_id, leased)
+    returned = {window: min(has, leased[window]) for window, has in own.items()}
     connection.execute(
-        update(budget_windows)
-        .where(_is_bound(budget_windows))
-        .values(
-            spent_nanos=budget_windows.c.spent_nanos + bindparam("spent"),
-            leased_nanos=budget_windows.c.leased_nanos - bindparam("returned"),
-        ),
+        _add_to_windows(),
         [
-            {**_bound(window), "spent": nanos, "returned": min(own.get(window, 0), leased.get(window, 0))}
+            {**_bound(window), "spent": nanos, "leased": -returned.get(window, 0)}
             for window, nanos in sorted(costs.items())
         ],
     )
-    returned = {window: min(has, leased[window]) for window, has in own.items()}
     if returned:
         connection.execute(
-            update(budget_leases)
-            .where(budget_leases.c.gateway_id == gateway_id, _is_bound(budget_leases))
-            .values(leased_nanos=budget_leases.c.leased_nanos - bindparam("returned")),
-            [{**_bound(window), "returned": nanos} for window, nanos in sorted(returned.items())],
+            _add_to_leases(),
+            [
+                {**_bound(window), "gateway": gateway_id, "leased": -nanos}
+                for window, nanos in sorted(returned.items())
+            ],
         )
 
 
@@ -329,42 +333,45 @@ def _extend(
         unsweep(connection, gateway_id)
     rows = _lock_windows(connection, wanted)
     own = _own_leases(connection, gateway_id, wanted)
-    states: dict[WindowKey, WindowState] = {}
-    for window, want in sorted(wanted.items()):
-        unheard = max(own.get(window, 0) - want.leased_nanos, 0)
-        if unheard:
-            _lower_lease(connection, gateway_id, window, own[window], to=want.leased_nanos)
-        row = rows[window]
-        states[window] = WindowState(
-            row.spent_nanos, row.leased_nanos - unheard, own.get(window, 0) - unheard
+    heard = {window: wanted[window].leased_nanos for window in own}
+    unheard = _lower_leases(connection, gateway_id, own, to=heard)
+    states = {
+        window: WindowState(
+            rows[window].spent_nanos,
+            rows[window].leased_nanos - unheard.get(window, 0),
+            own.get(window, 0) - unheard.get(window, 0),
         )
+        for window in wanted
+    }
     if any(
         want.limit_nanos - states[window].spent_nanos - states[window].leased_nanos < want.need_nanos
         for window, want in wanted.items()
     ):
         return states
     processes = _count_living(connection)
-    for window, want in sorted(wanted.items()):
+    granted: dict[WindowKey, int] = {}
+    for window, want in wanted.items():
         state = states[window]
         room = want.limit_nanos - state.spent_nanos - state.leased_nanos
-        granted = max(want.need_nanos, min(want.ahead_nanos, room // (_SHARE_OF_ROOM * processes)))
-        if granted:
-            _raise_lease(connection, gateway_id, window, granted)
+        nanos = max(want.need_nanos, min(want.ahead_nanos, room // (_SHARE_OF_ROOM * processes)))
+        if nanos:
+            granted[window] = nanos
         states[window] = WindowState(
-            state.spent_nanos, state.leased_nanos + granted, state.own_leased_nanos + granted, granted
+            state.spent_nanos, state.leased_nanos + nanos, state.own_leased_nanos + nanos, nanos
         )
+    _raise_leases(connection, gateway_id, granted)
     return states
 
 
 def _count_living(connection: Connection) -> int:
-    statement = select(func.count()).select_from(gateways).where(gateways.c.swept.is_(False))
-    return max(connection.execute(statement).scalar_one(), 1)
+    count: int = connection.execute(_living()).scalar_one()
+    return max(count, 1)
 
 
 def _make_windows(connection: Connection, wants: Iterable[LeaseWant]) -> None:
     """Makes windows that are not there, with what the ledger has of them."""
     wanted = {want.window: want for want in wants}
-    rows = connection.execute(select(budget_windows).where(_among(budget_windows, list(wanted))))
+    rows = connection.execute(_windows(), _bound_among(wanted))
     there = {_key_of(row) for row in rows}
     missing = sorted(wanted.keys() - there)
     if not missing:
@@ -414,24 +421,17 @@ def _unheld(connection: Connection, spendings: Sequence[Spending]) -> list[tuple
     ]
 
 
-def _lock_windows(connection: Connection, windows: Iterable[WindowKey]) -> dict[WindowKey, Row[Any]]:
+def _lock_windows(connection: Connection, windows: Collection[WindowKey]) -> dict[WindowKey, Row[Any]]:
     """The windows, which nobody else changes until the transaction ends."""
-    statement = (
-        select(budget_windows)
-        .where(_among(budget_windows, list(windows)))
-        .order_by(*_key_columns(budget_windows))
-        .with_for_update()
-    )
-    return {_key_of(row): row for row in connection.execute(statement)}
+    rows = connection.execute(_windows(locked=True), _bound_among(windows))
+    return {_key_of(row): row for row in rows}
 
 
 def _own_leases(
-    connection: Connection, gateway_id: str, windows: Iterable[WindowKey]
+    connection: Connection, gateway_id: str, windows: Collection[WindowKey]
 ) -> dict[WindowKey, int]:
-    statement = select(budget_leases).where(
-        budget_leases.c.gateway_id == gateway_id, _among(budget_leases, list(windows))
-    )
-    return {_key_of(row): row.leased_nanos for row in connection.execute(statement)}
+    rows = connection.execute(_leases(), {"gateway": gateway_id, **_bound_among(windows)})
+    return {_key_of(row): row.leased_nanos for row in rows}
 
 
 def _all_leases(connection: Connection, gateway_id: str) -> dict[WindowKey, int]:
@@ -439,28 +439,31 @@ def _all_leases(connection: Connection, gateway_id: str) -> dict[WindowKey, int]
     return {_key_of(row): row.leased_nanos for row in connection.execute(statement)}
 
 
-def _lower_lease(connection: Connection, gateway_id: str, window: WindowKey, leased: int, *, to: int) -> None:
-    returned = leased - to
-    if returned <= 0:
-        return
-    _add(connection, {window: returned}, leased=-1)
-    own = (budget_leases.c.gateway_id == gateway_id) & _is(budget_leases, window)
-    if to:
-        connection.execute(update(budget_leases).where(own).values(leased_nanos=to))
-    else:
-        connection.execute(delete(budget_leases).where(own))
+def _lower_leases(
+    connection: Connection, gateway_id: str, leases: Mapping[WindowKey, int], *, to: Mapping[WindowKey, int]
+) -> dict[WindowKey, int]:
+    """Gives back what leases are higher than they are to be; how much that was of each."""
+    returned = {window: has - to[window] for window, has in leases.items() if has > to[window]}
+    _add(connection, returned, leased=-1)
+    own = [{**_bound(window), "gateway": gateway_id, "leased": -returned[window]} for window in returned]
+    kept = [each for each, window in zip(own, returned, strict=True) if to[window]]
+    if kept:
+        connection.execute(_add_to_leases(), kept)
+    gone = [each for each, window in zip(own, returned, strict=True) if not to[window]]
+    if gone:
+        connection.execute(_delete_leases(), gone)
+    return returned
 
 
-def _raise_lease(connection: Connection, gateway_id: str, window: WindowKey, nanos: int) -> None:
-    _add(connection, {window: nanos}, leased=1)
-    insert = insert_once(budget_leases, connection.dialect.name).values(
-        gateway_id=gateway_id, **_columns(window), leased_nanos=nanos
-    )
-    if connection.execute(insert).rowcount != 1:
+def _raise_leases(connection: Connection, gateway_id: str, granted: Mapping[WindowKey, int]) -> None:
+    _add(connection, granted, leased=1)
+    if granted:
         connection.execute(
-            update(budget_leases)
-            .where(budget_leases.c.gateway_id == gateway_id, _is(budget_leases, window))
-            .values(leased_nanos=budget_leases.c.leased_nanos + nanos)
+            _grant_leases(connection.dialect.name),
+            [
+                {"gateway_id": gateway_id, **_columns(window), "leased_nanos": nanos}
+                for window, nanos in sorted(granted.items())
+            ],
         )
 
 
@@ -470,10 +473,10 @@ def _lock_gateway(connection: Connection, gateway_id: str) -> bool:
 
     Comes before all other locks. Transactions of one process do not wait for each other here.
     """
-    swept = select(gateways.c.swept).where(gateways.c.gateway_id == gateway_id)
-    shared = swept.with_for_update(read=True, key_share=True)
-    if connection.execute(swept).scalar_one_or_none() or connection.execute(shared).scalar_one_or_none():
-        return bool(connection.execute(swept.with_for_update()).scalar_one_or_none())
+    locks: tuple[_Lock, ...] = ("none", "shared") if connection.dialect.name == "postgresql" else ("none",)
+    own = {"gateway": gateway_id}
+    if any(connection.execute(_swept(lock), own).scalar_one_or_none() for lock in locks):
+        return bool(connection.execute(_swept("alone"), own).scalar_one_or_none())
     return False
 
 
@@ -489,17 +492,86 @@ def _add(
     """Adds each window's amount, times the factors, to what is spent and leased."""
     if amounts:
         connection.execute(
-            update(budget_windows)
-            .where(_is_bound(budget_windows))
-            .values(
-                spent_nanos=budget_windows.c.spent_nanos + bindparam("spent"),
-                leased_nanos=budget_windows.c.leased_nanos + bindparam("leased"),
-            ),
+            _add_to_windows(),
             [
                 {**_bound(window), "spent": spent * nanos, "leased": leased * nanos}
                 for window, nanos in sorted(amounts.items())
             ],
         )
+
+
+# Statements that run for every batch and lease are made once: SQLAlchemy takes longer to make them, and to
+# see that it knows them, than the database takes to run them.
+
+
+@cache
+def _windows(*, locked: bool = False) -> Select[Any]:
+    statement = select(budget_windows).where(_is_among(budget_windows))
+    return statement.order_by(*_key_columns(budget_windows)).with_for_update() if locked else statement
+
+
+@cache
+def _leases() -> Select[Any]:
+    """Those of one process on some windows."""
+    return select(budget_leases).where(
+        budget_leases.c.gateway_id == bindparam("gateway"), _is_among(budget_leases)
+    )
+
+
+@cache
+def _living() -> Select[Any]:
+    return select(func.count()).select_from(gateways).where(gateways.c.swept.is_(False))
+
+
+@cache
+def _swept(lock: _Lock) -> Select[Any]:
+    statement = select(gateways.c.swept).where(gateways.c.gateway_id == bindparam("gateway"))
+    match lock:
+        case "none":
+            return statement
+        case "shared":
+            return statement.with_for_update(read=True, key_share=True)
+        case "alone":
+            return statement.with_for_update()
+
+
+@cache
+def _add_to_windows() -> Update:
+    columns = budget_windows.c
+    return (
+        update(budget_windows)
+        .where(_is_bound(budget_windows))
+        .values(
+            spent_nanos=columns.spent_nanos + bindparam("spent"),
+            leased_nanos=columns.leased_nanos + bindparam("leased"),
+        )
+    )
+
+
+@cache
+def _add_to_leases() -> Update:
+    return (
+        update(budget_leases)
+        .where(budget_leases.c.gateway_id == bindparam("gateway"), _is_bound(budget_leases))
+        .values(leased_nanos=budget_leases.c.leased_nanos + bindparam("leased"))
+    )
+
+
+@cache
+def _delete_leases() -> Delete:
+    return delete(budget_leases).where(
+        budget_leases.c.gateway_id == bindparam("gateway"), _is_bound(budget_leases)
+    )
+
+
+@cache
+def _grant_leases(dialect: str) -> SqliteInsert | PostgresqlInsert:
+    """Adds to leases, or makes them."""
+    statement = insert_into(budget_leases, dialect)
+    return statement.on_conflict_do_update(
+        index_elements=list(budget_leases.primary_key),
+        set_={"leased_nanos": budget_leases.c.leased_nanos + statement.excluded.leased_nanos},
+    )
 
 
 def _key_of(row: Row[Any]) -> WindowKey:
@@ -534,17 +606,41 @@ def _is_bound(table: FromClause) -> ColumnElement[bool]:
     )
 
 
+def _is_among(table: FromClause) -> ColumnElement[bool]:
+    """``_among``, of windows that are bound later."""
+    names = ("tenants", "api_keys", "windows")
+    return _is_one_of(table, **{name: bindparam(name, expanding=True) for name in names})
+
+
+def _is_one_of(
+    table: FromClause,
+    tenants: Sequence[str] | BindParameter[Any],
+    api_keys: Sequence[str] | BindParameter[Any],
+    windows: Sequence[tuple[Any, ...]] | BindParameter[Any],
+) -> ColumnElement[bool]:
+    # The first two are there for SQLite: it seeks single values, and reads a whole table for a list of rows.
+    return (
+        table.c.tenant_id.in_(tenants)
+        & table.c.api_key_id.in_(api_keys)
+        & tuple_(*_key_columns(table)).in_(windows)
+    )
+
+
+def _bound_among(windows: Collection[WindowKey]) -> dict[str, Any]:
+    """Windows as parameters of ``_is_among``."""
+    return {
+        "tenants": sorted({window.tenant_id for window in windows}),
+        "api_keys": sorted({window.api_key_id for window in windows}),
+        "windows": [tuple(_columns(window).values()) for window in windows],
+    }
+
+
 def _is(table: FromClause, window: WindowKey) -> ColumnElement[bool]:
     return tuple_(*_key_columns(table)) == tuple_(*_columns(window).values())
 
 
 def _among(table: FromClause, windows: Sequence[WindowKey]) -> ColumnElement[bool]:
-    # The first two are there for SQLite: it seeks single values, and reads a whole table for a list of rows.
-    return (
-        table.c.tenant_id.in_({window.tenant_id for window in windows})
-        & table.c.api_key_id.in_({window.api_key_id for window in windows})
-        & tuple_(*_key_columns(table)).in_([tuple(_columns(window).values()) for window in windows])
-    )
+    return _is_one_of(table, **_bound_among(windows))
 
 
 def _same_window(one: FromClause, other: FromClause) -> ColumnElement[bool]:
