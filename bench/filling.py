@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
-from sqlalchemy import func, select, text
+from sqlalchemy import text
 from sqlalchemy.engine import Connection
 
 from gateway_server.storage.engine import Store
 from gateway_server.storage.retention import PARTITION_DAYS, RetentionRepository
 from gateway_server.storage.rollups import rebuild_day
-from gateway_server.storage.tables import usage_records, usage_rollups
+from gateway_server.storage.tables import usage_rollups
 
 DAY: Final = 86_400_000_000
 DAYS: Final = 60
@@ -203,18 +203,6 @@ def _copied_sums() -> dict[str, str]:
         "start_time": "start_time + :later",
         "api_key_id": f"CASE WHEN api_key_id = '' THEN '' ELSE {key} END",
     }
-
-
-async def find_filling(store: Store) -> Filling | None:
-    """How a store was filled before; None when it was not."""
-    columns = usage_records.c
-    async with store.read() as connection:
-        first_day = (await connection.execute(select(func.min(columns.start_day)))).scalar_one()
-        if first_day is None:
-            return None
-        calls = (await connection.execute(text("SELECT count(*) FROM usage_records"))).scalar_one()
-        keys = (await connection.execute(text("SELECT count(*) FROM api_keys"))).scalar_one()
-    return Filling(calls, keys, first_day + DAYS)
 
 
 async def _analyze(store: Store, *tables: str) -> None:

@@ -187,7 +187,7 @@ async def _run(urls: Stores[str], filling: Filling) -> str:
 async def _make_database(server: str, name: str) -> str:
     """A new database of a PostgreSQL, as a URL."""
     connection = await asyncpg.connect(f"{server}/postgres")
-    await connection.execute(f"CREATE DATABASE {name}")
+    await connection.execute(f'CREATE DATABASE "{name}"')
     await connection.close()
     return f"{server}/{name}"
 

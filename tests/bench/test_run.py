@@ -136,10 +136,12 @@ async def test_a_store_is_filled_as_the_gateway_would_have(backend: str, tmp_pat
 
 
 @pytest.mark.slow
-def test_calls_on_a_full_store_are_compared_with_those_on_an_empty_one() -> None:
-    arguments = ("--calls", "600", "--keys", "1000", "--rounds", "1", "--seconds", "0.2")
+@pytest.mark.parametrize("backend", ["sqlite", "postgresql"])
+def test_calls_on_a_full_store_are_compared_with_those_on_an_empty_one(backend: str) -> None:
+    options = ["--postgresql"] if backend == "postgresql" else []
+    arguments = ("--calls", "600", "--keys", "1000", "--rounds", "1", "--seconds", "0.2", *options)
     report = run_module("bench.scale", *arguments, seconds=300)
-    assert "sqlite, 600 calls of 1,000 keys:" in report
+    assert f"{backend}, 600 calls of 1,000 keys:" in report
     for callers in (1, 16, 64):
         for what in ("CPU, us", "p50, ms", "p99, ms"):
             assert f"| {callers} | {what} | " in report
