@@ -26,7 +26,7 @@ from aigateway.v1.content_pb2 import Citation, ContentPart
 from gateway_server.errors import GatewayError
 from gateway_server.guardrails.detectors import Personal
 from gateway_server.guardrails.json_guard import JsonGuard
-from gateway_server.guardrails.rules import BLOCK, Tally
+from gateway_server.guardrails.rules import BLOCK, LOG, Tally
 from gateway_server.guardrails.text_guard import STEP, BlockedError, Part, Replaced, TextGuard, said
 from gateway_server.guardrails.vault import Vault
 
@@ -186,10 +186,8 @@ class AnswerGuard:
         """Whether nothing can be found in a whole text, where that is quick to tell."""
         if self._vault or not part.HasField("text") or part.text.citations:
             return False
-        for tally in self.tallies:
-            detector = tally.rule.detector
-            if tally.failure or not isinstance(detector, Personal) or detector.may_find(part.text.text):
-                return False
+        if not _is_plain(self.tallies, part.text.text):
+            return False
         for tally in self.tallies:
             tally.has_looked = True
         return True
@@ -398,14 +396,40 @@ class AnswerGuard:
                     self._end(each, channel)
 
     def _guarded(self, citation: Citation) -> Citation:
-        """A citation whose words are guarded; what must be stopped is left out."""
-        for field in ("cited_text", "title"):
-            guard = self._open_text("")
+        """A citation whose words are guarded; what must be stopped is left out.
+
+        Its signature goes where it has such words too: providers write into it what they want back.
+        """
+        is_changed = False
+        for field in ("cited_text", "title", "uri"):
+            guard, source = self._open_text(""), getattr(citation, field)
             try:
-                setattr(citation, field, said([*guard.feed(getattr(citation, field)), *guard.close()]))
+                text = said([*guard.feed(source), *guard.close()])
             except BlockedError:
+                text = ""
+            if text != source:
+                is_changed = True
                 citation.ClearField(field)
+                if text:
+                    setattr(citation, field, text)
+        signature = citation.provider_signature
+        if is_changed or (signature.startswith(b"{") and self._finds(signature.decode(errors="replace"))):
+            citation.ClearField("provider_signature")
         return citation
+
+    def _finds(self, json_text: str) -> bool:
+        """Whether rules that change answers find anything in JSON that cannot be changed by them."""
+        tallies = [tally for tally in self.tallies if tally.rule.action != LOG]
+        if _is_plain(tallies, json_text, is_json=True):
+            return False
+        guard = JsonGuard(lambda context: TextGuard(tallies, context=context, window=self._window))
+        try:
+            for start in range(0, len(json_text), STEP):
+                guard.feed(json_text[start : start + STEP])
+            guard.close()
+        except BlockedError:
+            return True
+        return guard.is_changed
 
     def _open_text(self, context: str) -> TextGuard:
         return TextGuard(self.tallies, context=context, window=self._window, restores_from=self._vault)
@@ -417,6 +441,17 @@ class _StoppedError(Exception):
     def __init__(self, *, is_passed_on: bool) -> None:
         super().__init__()
         self.is_passed_on = is_passed_on
+
+
+def _is_plain(tallies: Iterable[Tally], text: str, *, is_json: bool = False) -> bool:
+    """Whether no rule can find anything in a text, where that is quick to tell."""
+    if is_json and "\\" in text:
+        return False  # there may be more to its strings than can be seen
+    for tally in tallies:
+        detector = tally.rule.detector
+        if tally.failure or not isinstance(detector, Personal) or detector.may_find(text):
+            return False
+    return True
 
 
 def _stop(choice: Choice) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Final, NamedTuple
 
 from aigateway.v1.chat_service_pb2 import CountTokensRequest, CreateChatCompletionRequest, Tool
-from aigateway.v1.content_pb2 import ContentPart, MediaSource, Role
+from aigateway.v1.content_pb2 import Citation, ContentPart, MediaSource, Role
 from aigateway.v1.embeddings_service_pb2 import CreateEmbeddingsRequest
 from gateway_server.guardrails.detectors import Attack, Moderation, Personal
 from gateway_server.guardrails.json_guard import JsonGuard
@@ -112,6 +112,33 @@ def _parts(
         for field in _TEXT_FIELDS.get(kind, ()):
             is_json = field == "block_json"
             yield _field(group, role, content, field, is_json=is_json, is_retrieved=from_outside)
+        if kind == "text":
+            for citation in part.text.citations:
+                yield from _citation(group, role, citation, is_retrieved=from_outside)
+
+
+def _citation(group: int, role: Role.ValueType, citation: Citation, *, is_retrieved: bool) -> Iterator[Slot]:
+    """The words of a citation, and its signature, into which providers write them once more."""
+
+    def slot(field: str) -> Slot:
+        def write(replaced: str) -> None:
+            setattr(citation, field, replaced)
+            citation.ClearField("provider_signature")
+
+        return Slot(group, role, getattr(citation, field), write, is_retrieved=is_retrieved)
+
+    yield slot("cited_text")
+    yield slot("title")
+    if citation.uri:
+        yield slot("uri")
+    signature = citation.provider_signature
+    if signature.startswith(b"{"):
+
+        def drop(_: str) -> None:
+            citation.ClearField("provider_signature")
+
+        text = signature.decode(errors="replace")
+        yield Slot(group, role, text, drop, is_json=True, is_retrieved=is_retrieved)
 
 
 def _media(group: int, role: Role.ValueType, source: MediaSource, *, is_retrieved: bool) -> Iterator[Slot]:

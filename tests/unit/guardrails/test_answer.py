@@ -91,7 +91,15 @@ def with_extras(part: ContentPart, signature: bytes, places: list[tuple[int, int
         length = len(part.text.text)
         for place in places:
             start, end = sorted(each % (length + 1) for each in place)
-            part.text.citations.add(start_index=start, end_index=end, cited_text=f"by {MAIL}", title="t")
+            signature = f'{{"said": "by {MAIL}"}}'.encode() if start % 2 else b'{"place": 1}'
+            part.text.citations.add(
+                start_index=start,
+                end_index=end,
+                cited_text=f"by {MAIL}" if end % 2 else "by nobody",
+                title="t",
+                uri="https://acme.io/",
+                provider_signature=signature,
+            )
     return part
 
 
@@ -326,6 +334,38 @@ def test_places_of_citations_move_with_what_is_masked() -> None:
         "[EMAIL_REDACTED]",
         "about",
     ]
+
+
+WORDY = b'{"kind": "new", "said": "by %s"}' % MAIL.encode()
+
+
+@pytest.mark.parametrize("rule", [MASK, STOP], ids=["redact", "block"])
+@pytest.mark.parametrize(
+    "citation",
+    [
+        Citation(cited_text=f"by {MAIL}", provider_signature=WORDY),
+        Citation(title=MAIL, provider_signature=b"opaque"),
+        Citation(uri=f"https://acme.io/?to={MAIL}", provider_signature=b"opaque"),
+        Citation(title="what only the signature says", provider_signature=WORDY),
+    ],
+    ids=["words", "title", "address", "signature"],
+)
+def test_nothing_of_a_citation_says_what_is_masked(rule: GuardrailRule, citation: Citation) -> None:
+    part = ContentPart(text=TextPart(text="Ask.", citations=[citation]))
+    answer = answer_of([[part]])
+    AnswerGuard(tallies_of(rule)).apply(answer)
+    assert MAIL.encode() not in answer.SerializeToString()
+    [cited] = answer.choices[0].message.parts[0].text.citations
+    assert not cited.provider_signature
+
+
+def test_a_citation_in_which_nothing_is_found_stays_as_it_is() -> None:
+    citation = Citation(
+        cited_text="by nobody", uri="https://acme.io/", provider_signature=b'{"index": "Eo8B"}'
+    )
+    answer = answer_of([[ContentPart(text=TextPart(text=f"Ask {MAIL}", citations=[citation]))]])
+    AnswerGuard(tallies_of(MASK, WORD)).apply(answer)
+    assert list(answer.choices[0].message.parts[0].text.citations) == [citation]
 
 
 def test_a_signature_goes_when_its_text_is_not_the_models_own_any_more() -> None:
