@@ -6,6 +6,7 @@ what comes after the part that is stopped is not to be seen, and which that is c
 before it have ended.
 """
 
+import json
 from collections.abc import Iterable, Iterator, Sequence
 from copy import deepcopy
 from dataclasses import fields
@@ -21,6 +22,7 @@ from aigateway.v1.chat_service_pb2 import (
     PartDelta,
     PartEnd,
     PartStart,
+    StreamEnd,
 )
 from aigateway.v1.content_pb2 import Citation, ContentPart
 from gateway_server.errors import GatewayError
@@ -29,6 +31,7 @@ from gateway_server.guardrails.json_guard import JsonGuard
 from gateway_server.guardrails.rules import BLOCK, LOG, Tally
 from gateway_server.guardrails.text_guard import STEP, BlockedError, Part, Replaced, TextGuard, said
 from gateway_server.guardrails.vault import Vault
+from gateway_server.providers.wire.json_values import from_struct
 
 #: For each kind of part that grows: its text's field, and the field of deltas that carries it.
 _TEXT_FIELDS: Final = {
@@ -122,6 +125,8 @@ class AnswerGuard:
         #: What has come of parts, by choice, while one before them could still be stopped.
         self._waiting: dict[int, list[ChatEvent]] = {}
         self._stopped: set[int] = set()
+        #: Choices whose words are not all the model's own any more, or do not go on.
+        self._changed: set[int] = set()
         self._has_failed = False
 
     @property
@@ -174,13 +179,16 @@ class AnswerGuard:
                 if self._is_clean(part):
                     continue
                 try:
-                    channel = self._open(part)
+                    channel = self._open(part, choice.index)
                     if channel is not None:
-                        self._end(part, channel)
+                        self._end(part, channel, choice.index)
                 except _StoppedError as stopped:
                     del choice.message.parts[index + stopped.is_passed_on :]
                     _stop(choice)
+                    self._changed.add(choice.index)
                     break
+            self._guard_metadata(choice, is_beside_changed=choice.index in self._changed)
+        self._guard_metadata(answer, is_beside_changed=bool(self._changed))
 
     def _is_clean(self, part: ContentPart) -> bool:
         """Whether nothing can be found in a whole text, where that is quick to tell."""
@@ -233,6 +241,10 @@ class AnswerGuard:
             case "choice_end":
                 yield from self._end_choice(event)
                 return
+            case "end":
+                self._guard_metadata(event.end, is_beside_changed=bool(self._changed))
+                yield event
+                return
             case _:
                 yield event
                 return
@@ -256,6 +268,7 @@ class AnswerGuard:
             yield from self._finish(choice_index, open_parts[0])
             yield from self._resume(choice_index)
         if choice_index not in self._stopped:
+            self._guard_metadata(event.choice_end, is_beside_changed=choice_index in self._changed)
             yield event
 
     def _must_wait(self, choice_index: int, part_index: int) -> bool:
@@ -276,6 +289,7 @@ class AnswerGuard:
     def _forget(self, choice_index: int) -> None:
         """Nothing more is passed on of a choice."""
         self._stopped.add(choice_index)
+        self._changed.add(choice_index)
         self._waiting.pop(choice_index, None)
         for part_index in self._open_parts(choice_index):
             del self._channels[choice_index, part_index]
@@ -283,7 +297,7 @@ class AnswerGuard:
     def _start(self, event: ChatEvent, start: PartStart) -> Iterator[ChatEvent]:
         key = (start.choice_index, start.part_index)
         try:
-            self._channels[key] = self._open(start.part)
+            self._channels[key] = self._open(start.part, start.choice_index)
         except _StoppedError as stopped:
             if stopped.is_passed_on:
                 yield event
@@ -326,8 +340,10 @@ class AnswerGuard:
             yield from self._stop_choice(choice_index)
             return
         for citation in channel.citations:
-            yield _event(place, citation=channel.placed(self._guarded(citation)))
-        if channel.signature and not channel.is_changed:
+            yield _event(place, citation=channel.placed(self._guarded(citation, choice_index)))
+        if channel.is_changed:
+            self._changed.add(choice_index)
+        elif channel.signature:
             yield _event(place, provider_signature=channel.signature)
 
     def _stop_choice(self, choice_index: int) -> Iterator[ChatEvent]:
@@ -336,11 +352,11 @@ class AnswerGuard:
         self._forget(choice_index)
         yield ChatEvent(choice_end=ChoiceEnd(choice_index=choice_index, finish=_STOPPED))
 
-    def _open(self, part: ContentPart) -> _Channel | None:
+    def _open(self, part: ContentPart, choice_index: int) -> _Channel | None:
         """Guards what is known of a part; gives the channel of a part that grows. Raises _StoppedError."""
         kind = part.WhichOneof("kind") or ""
         if kind not in _TEXT_FIELDS:
-            self._guard_whole(part, kind)
+            self._guard_whole(part, kind, choice_index)
             return None
         field, delta = _TEXT_FIELDS[kind]
         content = getattr(part, kind)
@@ -361,7 +377,7 @@ class AnswerGuard:
             raise _StoppedError(is_passed_on=True) from None
         return channel
 
-    def _end(self, part: ContentPart, channel: _Channel) -> None:
+    def _end(self, part: ContentPart, channel: _Channel, choice_index: int) -> None:
         """Puts in what a whole part has to say at its end. Raises _StoppedError."""
         kind = part.WhichOneof("kind") or ""
         field, _ = _TEXT_FIELDS[kind]
@@ -373,12 +389,14 @@ class AnswerGuard:
             raise _StoppedError(is_passed_on=True) from None
         if kind == "text":
             part.text.citations.extend(
-                channel.placed(self._guarded(citation)) for citation in channel.citations
+                channel.placed(self._guarded(citation, choice_index)) for citation in channel.citations
             )
-        if channel.signature and not channel.is_changed:
+        if channel.is_changed:
+            self._changed.add(choice_index)
+        elif channel.signature:
             part.provider_signature = channel.signature
 
-    def _guard_whole(self, part: ContentPart, kind: str) -> None:
+    def _guard_whole(self, part: ContentPart, kind: str, choice_index: int) -> None:
         """Guards a part that does not grow. Raises _StoppedError."""
         try:
             if kind == "provider":
@@ -386,16 +404,17 @@ class AnswerGuard:
                 block_json = guard.feed(part.provider.block_json) + guard.close()
                 part.provider.block_json = block_json
                 if guard.is_changed:
+                    self._changed.add(choice_index)
                     part.ClearField("provider_signature")
         except BlockedError:
             raise _StoppedError(is_passed_on=False) from None
         if kind == "tool_result":
             for each in part.tool_result.parts:
-                channel = self._open(each)
+                channel = self._open(each, choice_index)
                 if channel is not None:
-                    self._end(each, channel)
+                    self._end(each, channel, choice_index)
 
-    def _guarded(self, citation: Citation) -> Citation:
+    def _guarded(self, citation: Citation, choice_index: int) -> Citation:
         """A citation whose words are guarded; what must be stopped is left out.
 
         Its signature goes where it has such words too: providers write into it what they want back.
@@ -409,6 +428,7 @@ class AnswerGuard:
                 text = ""
             if text != source:
                 is_changed = True
+                self._changed.add(choice_index)
                 citation.ClearField(field)
                 if text:
                     setattr(citation, field, text)
@@ -416,6 +436,19 @@ class AnswerGuard:
         if is_changed or (signature.startswith(b"{") and self._finds(signature.decode(errors="replace"))):
             citation.ClearField("provider_signature")
         return citation
+
+    def _guard_metadata(
+        self, message: ChatCompletion | Choice | ChoiceEnd | StreamEnd, *, is_beside_changed: bool
+    ) -> None:
+        """Leaves out what a provider reports where it says, or may say, what was taken out.
+
+        Beside changed words it goes whatever it says: a piece of them may tell nothing by itself.
+        """
+        if message.HasField("provider_metadata") and (
+            is_beside_changed
+            or self._finds(json.dumps(from_struct(message.provider_metadata), ensure_ascii=False))
+        ):
+            message.ClearField("provider_metadata")
 
     def _finds(self, json_text: str) -> bool:
         """Whether rules that change answers find anything in JSON that cannot be changed by them."""

@@ -1,8 +1,9 @@
 """A guarded stream folds into the guarded answer, whatever kinds of parts it has and however it is cut."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import permutations
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -60,7 +61,7 @@ WORD = GuardrailRule(action=LOG, pattern=PatternDetector(words=["word"]))
 MAIL = "jo@acme.io"
 
 #: Each kind of part that grows: its field, the part with a text, the delta with a text.
-GROWING = {
+GROWING: dict[str, Callable[[str], ContentPart]] = {
     "text": lambda text: ContentPart(text=TextPart(text=text)),
     "reasoning": lambda text: ContentPart(reasoning=ReasoningPart(text=text)),
     "refusal": lambda text: ContentPart(refusal=RefusalPart(text=text)),
@@ -110,6 +111,11 @@ grown = st.builds(
     st.sampled_from([b"", b"signed"]),
     st.lists(st.tuples(st.integers(0, 99), st.integers(0, 99)), max_size=2),
 )
+metadata = st.none() | st.builds(
+    lambda text, number: {"grounding": {"segments": [{"text": text}], "n": number}},
+    words,
+    st.sampled_from([0.5, 219169994]),
+)
 whole = st.builds(
     lambda text: ContentPart(provider=ProviderPart(provider_type="p", block_json=f'{{"a": "{text}"}}')),
     st.sampled_from([MAIL, "fine", "HATE"]),
@@ -123,12 +129,17 @@ arguments = said.map(lambda text: json.dumps({"note": text, "n": 219169994})) | 
 answers = st.lists(st.lists(grown | whole, max_size=4), min_size=1, max_size=3)
 
 
-def answer_of(choices: list[list[ContentPart]]) -> ChatCompletion:
+def answer_of(choices: list[list[ContentPart]], metadata: Sequence[Any] = ()) -> ChatCompletion:
+    """An answer; ``metadata`` is what its provider reports beside the choices, and beside the answer."""
     answer = ChatCompletion()
     for index, parts in enumerate(choices):
         message = Message(role=Role.ROLE_ASSISTANT, parts=parts)
         finish = Finish(reason=FinishReason.FINISH_REASON_STOP)
         answer.choices.append(Choice(index=index, message=message, finish=finish))
+    metadata_of = [answer.provider_metadata, *(choice.provider_metadata for choice in answer.choices)]
+    for struct, reported in zip(metadata_of, metadata, strict=False):
+        if reported is not None:
+            struct.update(reported)
     return answer
 
 
@@ -139,7 +150,10 @@ def events_of(answer: ChatCompletion, size: int) -> Iterator[ChatEvent]:
     for turn in range(max(map(len, queues))):
         for queue in queues:
             yield from queue[turn : turn + 1]
-    yield ChatEvent(end=StreamEnd())
+    end = ChatEvent(end=StreamEnd())
+    if answer.HasField("provider_metadata"):
+        end.end.provider_metadata.CopyFrom(answer.provider_metadata)
+    yield end
 
 
 def events_of_choice(choice: Choice, size: int) -> Iterator[ChatEvent]:
@@ -172,7 +186,10 @@ def events_of_choice(choice: Choice, size: int) -> Iterator[ChatEvent]:
             event.part_delta.provider_signature = part.provider_signature
             yield event
         yield ChatEvent(part_end=PartEnd(choice_index=choice.index, part_index=index))
-    yield ChatEvent(choice_end=ChoiceEnd(choice_index=choice.index, finish=choice.finish))
+    end = ChatEvent(choice_end=ChoiceEnd(choice_index=choice.index, finish=choice.finish))
+    if choice.HasField("provider_metadata"):
+        end.choice_end.provider_metadata.CopyFrom(choice.provider_metadata)
+    yield end
 
 
 def delta_of(choice_index: int, part_index: int) -> ChatEvent:
@@ -194,19 +211,21 @@ def findings(tallies: list[Tally]) -> list[dict[str, int]]:
     choices=answers,
     rules=st.lists(st.sampled_from([MASK, HARM]), min_size=1, max_size=2, unique_by=lambda rule: rule.action),
     size=st.integers(1, 9),
+    reported=st.lists(metadata, max_size=4),
 )
 def test_a_guarded_stream_folds_into_the_guarded_answer(
-    choices: list[list[ContentPart]], rules: list[GuardrailRule], size: int
+    choices: list[list[ContentPart]], rules: list[GuardrailRule], size: int, reported: list[Any]
 ) -> None:
     vault = Vault()
     vault.put("EMAIL", "al@acme.io")
-    events = list(events_of(answer_of(choices), size))
-    answer = answer_of(choices)
+    events = list(events_of(answer_of(choices, reported), size))
+    answer = answer_of(choices, reported)
     whole_tallies, stream_tallies = tallies_of(*rules), tallies_of(*rules)
     AnswerGuard(whole_tallies, vault=vault, choices=len(choices)).apply(answer)
     guard = AnswerGuard(stream_tallies, vault=vault, choices=len(choices))
     folded = fold([passed for event in events for passed in guard.feed([event])])
     assert list(folded.choices) == list(answer.choices)
+    assert folded.provider_metadata == answer.provider_metadata
     assert findings(stream_tallies) == findings(whole_tallies)
 
 
@@ -366,6 +385,56 @@ def test_a_citation_in_which_nothing_is_found_stays_as_it_is() -> None:
     answer = answer_of([[ContentPart(text=TextPart(text=f"Ask {MAIL}", citations=[citation]))]])
     AnswerGuard(tallies_of(MASK, WORD)).apply(answer)
     assert list(answer.choices[0].message.parts[0].text.citations) == [citation]
+
+
+SSN = {"ssn": 219169994}
+
+
+def kept(rule: GuardrailRule, choices: list[list[ContentPart]], metadata: Sequence[Any]) -> list[bool]:
+    """Whether what the provider reported is kept, of the answer and of each choice; streamed and whole."""
+    answer = answer_of(choices, metadata)
+    guard = AnswerGuard(tallies_of(rule), choices=len(choices))
+    folded = fold([passed for event in events_of(answer, 3) for passed in guard.feed([event])])
+    AnswerGuard(tallies_of(rule), choices=len(choices)).apply(answer)
+    assert folded == answer
+    return [each.HasField("provider_metadata") for each in (answer, *answer.choices)]
+
+
+@pytest.mark.parametrize("rule", [MASK, STOP], ids=["redact", "block"])
+def test_what_a_provider_reports_says_nothing_that_is_masked(rule: GuardrailRule) -> None:
+    fine, wordy = {"rating": "LOW", "n": 1.5, "none": None}, {"segments": [{"text": f"by {MAIL}"}]}
+    choices = [[GROWING["text"]("Ask.")], [GROWING["text"]("Nobody.")]]
+    assert kept(rule, choices, [fine, fine, fine]) == [True, True, True]
+    assert kept(rule, choices, [fine, wordy, fine]) == [True, False, True]
+    assert kept(rule, choices, [wordy, fine, SSN]) == [False, True, False]
+    assert kept(rule, choices, [fine, {MAIL: 1}, fine]) == [True, False, True]
+
+
+@pytest.mark.parametrize("rule", [MASK, STOP], ids=["redact", "block"])
+@pytest.mark.parametrize(
+    "part",
+    [
+        *(grow(f"Ask {MAIL}") for grow in GROWING.values()),
+        ContentPart(text=TextPart(text="Ask.", citations=[Citation(title=MAIL)])),
+        ContentPart(provider=ProviderPart(provider_type="p", block_json=json.dumps([MAIL]))),
+        ContentPart(
+            tool_result=ToolResultPart(
+                tool_call_id="c", parts=[ContentPart(text=TextPart(text=f"Ask {MAIL}"))]
+            )
+        ),
+    ],
+    ids=[*GROWING, "citation", "provider", "tool_result"],
+)
+def test_what_a_provider_reports_beside_changed_words_goes(rule: GuardrailRule, part: ContentPart) -> None:
+    """It may hold a piece of them that says nothing by itself, such as a number without its name."""
+    fine = {"segments": ["219169994"]}
+    choices = [[GROWING["text"]("Nobody.")], [part]]
+    assert kept(rule, choices, [fine, fine, fine]) == [False, True, False]
+
+
+def test_rules_that_only_log_leave_what_a_provider_reports() -> None:
+    log = GuardrailRule(action=LOG, pii=PiiDetector())
+    assert kept(log, [[GROWING["text"](MAIL)]], [SSN, SSN]) == [True, True]
 
 
 def test_a_signature_goes_when_its_text_is_not_the_models_own_any_more() -> None:
