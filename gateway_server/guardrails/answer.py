@@ -91,7 +91,10 @@ class _Channel:
         return said(parts)
 
     def placed(self, citation: Citation) -> Citation:
-        """The citation with its places in the text as it is now."""
+        """The citation with its places in the text as it is now; without, where they cannot be told."""
+        if isinstance(self._guard, JsonGuard) and self._guard.is_changed:
+            citation.ClearField("start_index")
+            citation.ClearField("end_index")
         if citation.HasField("start_index"):
             citation.start_index = self._place(citation.start_index, at_end=False)
         if citation.HasField("end_index"):
@@ -112,13 +115,23 @@ class AnswerGuard:
     """Guards one answer."""
 
     def __init__(
-        self, tallies: Iterable[Tally], *, window: int = 0, vault: Vault | None = None, choices: int = 1
+        self,
+        tallies: Iterable[Tally],
+        *,
+        window: int = 0,
+        vault: Vault | None = None,
+        choices: int = 1,
+        is_json: bool = False,
     ) -> None:
-        """Values in ``vault`` are put back; ``choices`` is how many answers were asked for."""
+        """Values in ``vault`` are put back; ``choices`` is how many answers were asked for.
+
+        ``is_json`` tells that they were to be JSON, so that their texts stay it.
+        """
         self.tallies = list(tallies)
         self._window = window
         self._vault = vault
         self._choices = max(choices, 1)
+        self._is_json = is_json
         #: Of every part that is open, by choice and part, in the order in which they began.
         self._channels: dict[tuple[int, int], _Channel | None] = {}
         self._may_stop = any(tally.rule.action == BLOCK for tally in self.tallies)
@@ -194,7 +207,7 @@ class AnswerGuard:
         """Whether nothing can be found in a whole text, where that is quick to tell."""
         if self._vault or not part.HasField("text") or part.text.citations:
             return False
-        if not _is_plain(self.tallies, part.text.text):
+        if not _is_plain(self.tallies, part.text.text, is_json=self._is_json):
             return False
         for tally in self.tallies:
             tally.has_looked = True
@@ -360,7 +373,7 @@ class AnswerGuard:
             return None
         field, delta = _TEXT_FIELDS[kind]
         content = getattr(part, kind)
-        is_json = kind == "tool_call" and not part.tool_call.free_form
+        is_json = self._is_json if kind == "text" else kind == "tool_call" and not part.tool_call.free_form
         channel = _Channel(JsonGuard(self._open_text) if is_json else self._open_text(""), delta)
         channel.signature = part.provider_signature
         part.ClearField("provider_signature")

@@ -91,7 +91,7 @@ class ChatPipeline:
             def tries(rendering: _Rendering) -> Try[list[ChatEvent]]:
                 async def relay_once(turn: Turn) -> list[ChatEvent]:
                     listener.require_present()
-                    answer_guard = guard.answer(choices=facts.choices)
+                    answer_guard = guard.answer(choices=facts.choices, is_json=_wants_json(request))
                     relay = self._relay(turn, rendering, call, account, listener, guard=answer_guard)
                     return await self._pass_on(turn, rendering, relay, call, plan.policy)
 
@@ -155,7 +155,7 @@ class ChatPipeline:
             reported = answer.usage if answer.HasField("usage") else None
             attempt.usage = reported or _counted_usage(request, answer_characters(answer))
             attempt.take_served_by(answer.served_by)
-            attempt.guard = guard.answer(choices=len(answer.choices))
+            attempt.guard = guard.answer(choices=len(answer.choices), is_json=_wants_json(request))
             if attempt.guard is not None:
                 await attempt.guard.apply(answer)
         return answer
@@ -248,6 +248,11 @@ class _Rendering:
         return self._endpoint.chat_call(
             self.target, body, stream=self._streams, options=self.request.provider_options
         )
+
+
+def _wants_json(request: CreateChatCompletionRequest) -> bool:
+    """Whether the answer has to be JSON."""
+    return request.response_format.WhichOneof("kind") in {"json_object", "json_schema"}
 
 
 def _limited(request: CreateChatCompletionRequest, max_output_tokens: int) -> CreateChatCompletionRequest:

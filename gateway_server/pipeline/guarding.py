@@ -291,8 +291,8 @@ class CallGuard:
         if self._vault is not None or any(rule.action != LOG for rule in self._output_rules):
             raise feature_not_supported("logprobs beside guardrails that change answers", model=request.model)
 
-    def answer(self, *, choices: int) -> "AnswerChecks | None":
-        """What guards one try at an answer; None where nothing is to be done."""
+    def answer(self, *, choices: int, is_json: bool = False) -> "AnswerChecks | None":
+        """What guards one try at an answer, which was to be JSON or not; None where nothing is to be done."""
         if not (self._output_rules or self._vault):
             return None
         guard = AnswerGuard(
@@ -300,6 +300,7 @@ class CallGuard:
             window=self._window,
             vault=self._vault,
             choices=choices,
+            is_json=is_json,
         )
         return AnswerChecks(guard, self._answer_lanes)
 

@@ -18,7 +18,16 @@ from hypothesis import strategies as st
 
 from aigateway import AsyncClient
 from aigateway.v1.api_key_pb2 import ApiKey
-from aigateway.v1.chat_service_pb2 import ChatCompletion, FinishReason, FunctionTool, GenerationConfig, Tool
+from aigateway.v1.chat_service_pb2 import (
+    ChatCompletion,
+    FinishReason,
+    FunctionTool,
+    GenerationConfig,
+    JsonObjectFormat,
+    JsonSchemaFormat,
+    ResponseFormat,
+    Tool,
+)
 from aigateway.v1.content_pb2 import (
     ContentPart,
     DocumentPart,
@@ -196,6 +205,25 @@ async def test_every_text_of_a_request_is_masked_and_json_stays_json(
     assert exchange.body.decode().count("[SSN_REDACTED]") == 7
     sent = exchange.json["messages"][2]["tool_calls"][0]["function"]["arguments"]
     assert json.loads(sent) == {"ssn": "[SSN_REDACTED]", "n": 1}
+
+
+@BOTH
+@pytest.mark.parametrize(
+    "response_format",
+    [
+        ResponseFormat(json_object=JsonObjectFormat()),
+        ResponseFormat(json_schema=JsonSchemaFormat(json_schema="{}")),
+    ],
+    ids=["object", "schema"],
+)
+async def test_a_structured_output_stays_json(
+    client: AsyncClient, upstream: Upstream, response_format: ResponseFormat, *, streams: bool
+) -> None:
+    upstream.script = echoing('{"ssn": 219169994, "n": 1}')
+    outcome = await Caller(client, streams=streams).call(response_format=response_format)
+
+    assert outcome.answer is not None
+    assert json.loads(text_of(outcome.answer)) == {"ssn": "[SSN_REDACTED]", "n": 1}
 
 
 @BOTH

@@ -446,6 +446,69 @@ def test_a_signature_goes_when_its_text_is_not_the_models_own_any_more() -> None
     assert [part.provider_signature for part in answer.choices[0].message.parts] == [b"", b"signed"]
 
 
+values = st.recursive(
+    said | st.sampled_from([219169994, 4111111111111111, 0.5, True, None]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(said, inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@settings(deadline=None)
+@given(
+    value=values,
+    indent=st.sampled_from([None, 1]),
+    beside=said,
+    rules=st.lists(st.sampled_from([MASK, STOP, HARM, WORD]), min_size=1, max_size=3, unique_by=id),
+    size=st.integers(1, 9),
+)
+def test_an_answer_that_was_to_be_json_stays_json(
+    value: object, indent: int | None, beside: str, rules: list[GuardrailRule], size: int
+) -> None:
+    vault = Vault()
+    vault.put("EMAIL", 'a"l@acme.io')
+    text = json.dumps({"social_security_number": value}, ensure_ascii=indent is None, indent=indent)
+    choices = [[GROWING["reasoning"](beside), GROWING["text"](text), GROWING["text"](beside)]]
+    answer = answer_of(choices)
+    whole_tallies, stream_tallies = tallies_of(*rules), tallies_of(*rules)
+    AnswerGuard(whole_tallies, vault=vault, is_json=True).apply(answer)
+    guard = AnswerGuard(stream_tallies, vault=vault, is_json=True)
+    folded = fold([passed for event in events_of(answer_of(choices), size) for passed in guard.feed([event])])
+    assert list(folded.choices) == list(answer.choices)
+    assert findings(stream_tallies) == findings(whole_tallies)
+    if all(rule in (MASK, WORD) for rule in rules):
+        json.loads(answer.choices[0].message.parts[1].text.text)
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        ('{"ssn": 219169994}', '{"ssn": "[SSN_REDACTED]"}'),
+        ('{"to": "jo\\u0040acme.io"}', '{"to": "[EMAIL_REDACTED]"}'),
+        ('["caf\\u00e9", 1.50]', '["caf\\u00e9", 1.50]'),
+        (f"Sorry, ask {MAIL}", "Sorry, ask [EMAIL_REDACTED]"),
+    ],
+    ids=["number", "escapes", "untouched", "no JSON"],
+)
+def test_what_its_strings_and_numbers_say_is_masked(text: str, left: str) -> None:
+    answer = answer_of([[GROWING["text"](text)]])
+    AnswerGuard(tallies_of(MASK), is_json=True).apply(answer)
+    assert answer.choices[0].message.parts[0].text.text == left
+
+
+def test_a_citation_of_json_that_was_changed_tells_no_place() -> None:
+    def cited(text: str) -> Citation:
+        part = ContentPart(
+            text=TextPart(text=text, citations=[Citation(start_index=1, end_index=5, title="t")])
+        )
+        answer = answer_of([[part]])
+        AnswerGuard(tallies_of(MASK), is_json=True).apply(answer)
+        [citation] = answer.choices[0].message.parts[0].text.citations
+        return citation
+
+    assert cited('["fine"]') == Citation(start_index=1, end_index=5, title="t")
+    assert cited(f'["{MAIL}"]') == Citation(title="t")
+
+
 def test_a_choice_that_is_stopped_leaves_the_others_alone() -> None:
     answer = answer_of([[GROWING["text"]("Well. HATE. More.")], [GROWING["text"]("All is well.")]])
     events = list(events_of(answer, 3))
