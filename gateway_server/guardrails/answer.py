@@ -422,10 +422,14 @@ class AnswerGuard:
         except BlockedError:
             raise _StoppedError(is_passed_on=False) from None
         if kind == "tool_result":
-            for each in part.tool_result.parts:
-                channel = self._open(each, choice_index)
-                if channel is not None:
-                    self._end(each, channel, choice_index)
+            for index, each in enumerate(part.tool_result.parts):
+                try:
+                    channel = self._open(each, choice_index)
+                    if channel is not None:
+                        self._end(each, channel, choice_index)
+                except _StoppedError as stopped:
+                    del part.tool_result.parts[index + stopped.is_passed_on :]
+                    raise _StoppedError(is_passed_on=True) from None
 
     def _guarded(self, citation: Citation, choice_index: int) -> Citation:
         """A citation whose words are guarded; what must be stopped is left out.

@@ -120,10 +120,12 @@ whole = st.builds(
     lambda text: ContentPart(provider=ProviderPart(provider_type="p", block_json=f'{{"a": "{text}"}}')),
     st.sampled_from([MAIL, "fine", "HATE"]),
 ) | st.builds(
-    lambda text: ContentPart(
-        tool_result=ToolResultPart(tool_call_id="c", parts=[ContentPart(text=TextPart(text=text))])
+    lambda texts: ContentPart(
+        tool_result=ToolResultPart(
+            tool_call_id="c", parts=[ContentPart(text=TextPart(text=each)) for each in texts]
+        )
     ),
-    said,
+    st.lists(said, max_size=3),
 )
 arguments = said.map(lambda text: json.dumps({"note": text, "n": 219169994})) | said
 answers = st.lists(st.lists(grown | whole, max_size=4), min_size=1, max_size=3)
@@ -507,6 +509,19 @@ def test_a_citation_of_json_that_was_changed_tells_no_place() -> None:
 
     assert cited('["fine"]') == Citation(start_index=1, end_index=5, title="t")
     assert cited(f'["{MAIL}"]') == Citation(title="t")
+
+
+def test_nothing_of_a_tools_result_comes_after_what_is_stopped() -> None:
+    texts = ["All is well.", "Well. HATE. More.", "HATE"]
+    parts = [ContentPart(text=TextPart(text=text)) for text in texts]
+    result = ContentPart(tool_result=ToolResultPart(tool_call_id="c", parts=parts))
+    answer = answer_of([[result, GROWING["text"]("More.")]])
+    folded = fold(AnswerGuard(tallies_of(HARM)).feed(list(events_of(answer, 3))))
+    AnswerGuard(tallies_of(HARM)).apply(answer)
+    assert folded == answer
+    [left] = answer.choices[0].message.parts
+    assert [part.text.text for part in left.tool_result.parts] == ["All is well.", "Well."]
+    assert answer.choices[0].finish.reason == FinishReason.FINISH_REASON_GUARDRAIL
 
 
 def test_a_choice_that_is_stopped_leaves_the_others_alone() -> None:
