@@ -493,6 +493,20 @@ class _StoppedError(Exception):
         self.is_passed_on = is_passed_on
 
 
+def reported_size(answer: ChatCompletion) -> int:
+    """How much a provider reports beside an answer's words, roughly, in characters."""
+    beside_choices = sum(choice.provider_metadata.ByteSize() for choice in answer.choices)
+    return answer.provider_metadata.ByteSize() + beside_choices
+
+
+def reported_size_of(events: Iterable[ChatEvent]) -> int:
+    """The same of events of a stream."""
+    return sum(
+        event.choice_end.provider_metadata.ByteSize() + event.end.provider_metadata.ByteSize()
+        for event in events
+    )
+
+
 def _is_plain(tallies: Iterable[Tally], text: str, *, is_json: bool = False) -> bool:
     """Whether no rule can find anything in a text, where that is quick to tell."""
     if is_json and "\\" in text:

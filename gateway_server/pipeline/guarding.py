@@ -18,7 +18,7 @@ from aigateway.v1.error_reason_pb2 import ErrorReason
 from aigateway.v1.routing_pb2 import GatewayOptions, GuardrailResult
 from gateway_server.call import Principal
 from gateway_server.errors import GatewayError, feature_not_supported, invalid_request
-from gateway_server.guardrails.answer import AnswerGuard
+from gateway_server.guardrails.answer import AnswerGuard, reported_size, reported_size_of
 from gateway_server.guardrails.book import ProfileBook
 from gateway_server.guardrails.request import RequestGuard, slots_of
 from gateway_server.guardrails.rules import LOG, Profile, Rule, Tally
@@ -190,17 +190,18 @@ class AnswerChecks:
             guard.apply(guarded)
             return guarded
 
-        characters = answer_characters(answer)
+        characters = answer_characters(answer) + reported_size(answer)
         if (lane := self._lane_for(characters)) is None:
             self._guard.apply(answer)
         else:
             answer.CopyFrom(await self._run(apply, lane, characters))
 
     async def feed(self, events: list[ChatEvent], characters: int) -> list[ChatEvent]:
-        """What may be passed on of a stream now that ``events`` with so many characters have come.
+        """What may be passed on of a stream now that ``events`` with so many characters of words have come.
 
         Changes the events. Raises GUARDRAIL_FAILED.
         """
+        characters += reported_size_of(events)
         ends = any(event.HasField("part_end") or event.HasField("choice_end") for event in events)
         if ends:
             characters += self._guard.waiting_characters

@@ -51,6 +51,7 @@ from aigateway.v1.route_pb2 import RetryPolicy, Route, RouteTarget
 from aigateway.v1.routing_pb2 import GatewayOptions, GuardrailAction, GuardrailResult
 from gateway_server.guardrails.first_profiles import first_profiles
 from gateway_server.guardrails.pii import PiiScanner
+from gateway_server.pipeline.guarding import _Lane
 from tests.gateway.callers import Caller, CallUnderWay
 from tests.support.gateway import Gateway, client_of, free_port, new_user, running_gateway
 from tests.support.text_models import WordModels
@@ -205,6 +206,37 @@ async def test_every_text_of_a_request_is_masked_and_json_stays_json(
     assert exchange.body.decode().count("[SSN_REDACTED]") == 7
     sent = exchange.json["messages"][2]["tool_calls"][0]["function"]["arguments"]
     assert json.loads(sent) == {"ssn": "[SSN_REDACTED]", "n": 1}
+
+
+@BOTH
+@pytest.mark.parametrize("length", [1, 1_000], ids=["short", "long"])
+async def test_what_a_provider_reports_is_read_too_and_off_the_event_loop_where_it_is_long(
+    client: AsyncClient, upstream: Upstream, monkeypatch: pytest.MonkeyPatch, length: int, *, streams: bool
+) -> None:
+    in_threads: list[object] = []
+    run = _Lane.run
+
+    async def noted(lane: _Lane, check: Any, limit: float) -> Any:
+        in_threads.append(lane)
+        return await run(lane, check, limit)
+
+    async def script(exchange: Exchange) -> None:
+        whole, last = completion("Yes."), chunk(finish_reason="stop")
+        for answer in (whole, last):
+            answer["choices"][0]["grounding"] = {"segments": [f"SSN {SECRET}"] * length}
+        if exchange.streams:
+            await send_stream(exchange, [text_chunk("Yes."), last, usage_chunk()])
+        else:
+            await send_json(exchange, whole)
+
+    monkeypatch.setattr("gateway_server.pipeline.guarding._Lane.run", noted)
+    upstream.script = script
+    outcome = await Caller(client, streams=streams).call()
+
+    assert outcome.answer is not None
+    assert text_of(outcome.answer) == "Yes."
+    assert SECRET not in str(outcome.answer)
+    assert bool(in_threads) is (length > 1)
 
 
 @BOTH
