@@ -8,7 +8,7 @@ from typing import Final
 from aigateway.v1.guardrail_profile_pb2 import GuardrailProfile
 from gateway_server.errors import GatewayError
 from gateway_server.guardrails.detectors import EntityModel, TextModels
-from gateway_server.guardrails.rules import Profile, compile_profile, guardrail_failed, require_models
+from gateway_server.guardrails.rules import Profile, compile_profile, profile_failed, require_models
 from gateway_server.storage.changes import Changes
 
 _LOG: Final = logging.getLogger(__name__)
@@ -28,6 +28,8 @@ class ProfileBook:
         self._entity_model = entity_model
         self._profiles: Mapping[str, Profile] = {}
         self._etags: dict[str, str] = {}
+        #: Why others cannot be used.
+        self._broken: Mapping[str, str] = {}
 
     def get(self, names: Iterable[str]) -> list[Profile]:
         """The profiles by these names. Raises GUARDRAIL_FAILED for one that is not there or cannot work."""
@@ -35,7 +37,7 @@ class ProfileBook:
         for name in dict.fromkeys(names):
             profile = self._profiles.get(name)
             if profile is None:
-                raise guardrail_failed(name, "", "error")
+                raise profile_failed(name, self._broken.get(name, "it is not there"))
             profiles.append(profile)
         return profiles
 
@@ -56,6 +58,7 @@ class ProfileBook:
         """Reads all profiles again; those that have not changed are kept. Raises STORE_UNAVAILABLE."""
         compiled: dict[str, Profile] = {}
         etags: dict[str, str] = {}
+        broken: dict[str, str] = {}
         for profile in await self._load():
             known = self._profiles.get(profile.name)
             if known is not None and self._etags.get(profile.name) == profile.etag:
@@ -66,9 +69,10 @@ class ProfileBook:
                 except GatewayError as error:
                     # A newer gateway's, perhaps. Calls that need it fail; none goes unguarded.
                     _LOG.error("%s cannot be used: %s", profile.name, error.message)
+                    broken[profile.name] = error.message
                     continue
             etags[profile.name] = profile.etag
-        self._profiles, self._etags = compiled, etags
+        self._profiles, self._etags, self._broken = compiled, etags, broken
 
     async def on_changes(self, changes: Changes) -> None:
         """Listens to the change feed. Raises STORE_UNAVAILABLE, to be told again."""

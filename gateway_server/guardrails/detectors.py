@@ -46,7 +46,7 @@ DEFAULT_MIN_SCORE: Final = 0.5
 #: What is taken off for content that was retrieved, where a rule is strict about it.
 STRICTNESS: Final = 0.2
 
-#: How many patterns all rules of a profile have together.
+#: How many patterns all rules of one side of a profile have together.
 MAX_PATTERNS: Final = 2000
 #: How many of RE2's instructions they have together; one takes some 40 bytes and a microsecond to compile.
 MAX_INSTRUCTIONS: Final = 1_000_000
@@ -208,7 +208,7 @@ class Moderation:
 
 @dataclass(slots=True)
 class PatternBudget:
-    """What is left for the patterns of a profile."""
+    """What is left for the patterns of one side of a profile."""
 
     patterns: int = MAX_PATTERNS
     instructions: int = MAX_INSTRUCTIONS
@@ -218,9 +218,11 @@ class PatternBudget:
         self.patterns -= 1
         self.instructions -= pattern.programsize
         if self.patterns < 0:
-            raise invalid_request(field, f"a profile may have {MAX_PATTERNS} patterns in all its rules")
+            raise invalid_request(
+                field, f"a side of a profile may have {MAX_PATTERNS} patterns in all its rules"
+            )
         if self.instructions < 0:
-            raise invalid_request(field, "the patterns of all rules of the profile are too much together")
+            raise invalid_request(field, "the patterns of all rules of the side are too much together")
 
 
 #: Finds values within a text.

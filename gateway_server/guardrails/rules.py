@@ -92,9 +92,7 @@ def compile_profile(
             f"must be 0 or at least {MIN_WINDOW}: the longest values need as much",
         )
     input_stage, output_stage = GuardrailStage.GUARDRAIL_STAGE_INPUT, GuardrailStage.GUARDRAIL_STAGE_OUTPUT
-    compile_rules = partial(
-        _compile_rules, profile, models=models, entity_model=entity_model, budget=PatternBudget()
-    )
+    compile_rules = partial(_compile_rules, profile, models=models, entity_model=entity_model)
     compiled = Profile(
         name=profile.name,
         input_rules=compile_rules(profile.input_rules, input_stage),
@@ -132,9 +130,10 @@ def _compile_rules(
     *,
     models: Callable[[], TextModels],
     entity_model: EntityModel | None,
-    budget: PatternBudget,
 ) -> tuple[Rule, ...]:
     side = "input_rules" if stage == GuardrailStage.GUARDRAIL_STAGE_INPUT else "output_rules"
+    # One for each side, since updates may write one without the other.
+    budget = PatternBudget()
     compiled: list[Rule] = []
     for index, rule in enumerate(rules):
         path = f"guardrail_profile.{side}[{index}]"
@@ -235,6 +234,15 @@ def guardrail_failed(profile: str, rule_id: str, cause: str) -> GatewayError:
         ErrorReason.ERROR_REASON_GUARDRAIL_FAILED,
         f"rule {rule_id} of {profile} could not run, and calls do not pass without it",
         metadata={"guardrail_profile": profile, "rule": rule_id, "cause": cause},
+    )
+
+
+def profile_failed(profile: str, why: str) -> GatewayError:
+    """The error of a profile that is needed and cannot be used."""
+    return GatewayError(
+        ErrorReason.ERROR_REASON_GUARDRAIL_FAILED,
+        f"{profile} cannot be used, and calls do not pass without it: {why}",
+        metadata={"guardrail_profile": profile, "rule": "", "cause": "error"},
     )
 
 

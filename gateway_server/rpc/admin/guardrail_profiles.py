@@ -61,7 +61,7 @@ class GuardrailProfileMethods(AdminMethods):
         """Changes the fields that the mask names."""
         patch = request.guardrail_profile
         profile_id = parse_guardrail_profile(patch.name, "guardrail_profile.name")
-        # What a mask leaves out is valid already; no field depends on another.
+        # What a mask leaves out is valid already; no field depends on another, so none may share a bound.
         await self._validate_guardrail_profile(patch)
 
         def change(profile: GuardrailProfile) -> None:

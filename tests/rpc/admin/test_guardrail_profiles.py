@@ -225,8 +225,8 @@ async def test_a_thousand_rules_and_patterns_are_taken_or_refused_within_bounds(
         {"guardrail_profile.output_rules[0].pattern.patterns[0]"},
     )
 
-    # Two thousand patterns are taken, whichever rules have them; and no more than they may be together.
-    one_more = GuardrailRule(rule_id="more", action=LOG, pattern=PatternDetector(patterns=["x"]))
+    # Two thousand patterns a side are taken, whichever rules have them; and what is more is not.
+    three = GuardrailRule(rule_id="more", action=LOG, pattern=PatternDetector(patterns=["x", "y", "z"]))
     large = [
         GuardrailRule(
             rule_id=f"r{index}",
@@ -236,14 +236,39 @@ async def test_a_thousand_rules_and_patterns_are_taken_or_refused_within_bounds(
         for index in range(1000)
     ]
     for profile, field in (
-        (GuardrailProfile(name=NAME, input_rules=rules, output_rules=[one_more]), "output_rules[0]"),
-        (GuardrailProfile(name=NAME, input_rules=large), "input_rules[8]"),
+        (
+            GuardrailProfile(name=NAME, output_rules=[*rules[:-1], three]),
+            "output_rules[999].pattern.patterns[2]",
+        ),
+        (GuardrailProfile(name=NAME, input_rules=large), "input_rules[8].pattern.patterns[0]"),
     ):
         failure = await gateway.fails(
             gateway.admin.UpdateGuardrailProfile, UpdateGuardrailProfileRequest(guardrail_profile=profile)
         )
         assert failure.reason == "INVALID_REQUEST"
-        assert set(failure.violations) == {f"guardrail_profile.{field}.pattern.patterns[0]"}
+        assert set(failure.violations) == {f"guardrail_profile.{field}"}
+
+
+async def test_sides_that_are_written_one_after_another_work_together(gateway: Gateway) -> None:
+    rules = [
+        GuardrailRule(
+            rule_id=f"r{index}", action=REDACT, pattern=PatternDetector(patterns=[f"x{index};", f"y{index};"])
+        )
+        for index in range(700)
+    ]
+    await make(gateway, GuardrailProfile(input_rules=rules))
+    await gateway.call(
+        gateway.admin.UpdateGuardrailProfile,
+        UpdateGuardrailProfileRequest(
+            guardrail_profile=GuardrailProfile(name=NAME, output_rules=rules),
+            update_mask=FieldMask(paths=["output_rules"]),
+        ),
+    )
+    for stage in (GuardrailStage.GUARDRAIL_STAGE_INPUT, GuardrailStage.GUARDRAIL_STAGE_OUTPUT):
+        tried = await gateway.call(
+            gateway.admin.TestGuardrailProfile, TryRequest(name=NAME, text="a x699; b", stage=stage)
+        )
+        assert tried.text == "a [PATTERN_REDACTED] b"
 
 
 async def test_a_profile_is_tried_on_a_text(gateway: Gateway) -> None:

@@ -1,0 +1,41 @@
+"""Profiles as the store has them."""
+
+import pytest
+
+from aigateway.v1.guardrail_profile_pb2 import GuardrailProfile, GuardrailRule, PatternDetector
+from aigateway.v1.routing_pb2 import GuardrailAction
+from gateway_server.errors import GatewayError
+from gateway_server.guardrails.book import ProfileBook
+from tests.support.text_models import WordModels
+
+
+def with_pattern(pattern: str, etag: str) -> GuardrailProfile:
+    rule = GuardrailRule(
+        rule_id="a",
+        action=GuardrailAction.GUARDRAIL_ACTION_LOG,
+        pattern=PatternDetector(patterns=[pattern]),
+    )
+    return GuardrailProfile(name="guardrailProfiles/p", etag=etag, input_rules=[rule])
+
+
+async def test_the_error_of_a_profile_that_cannot_work_says_why_until_it_can() -> None:
+    stored = [with_pattern("(", "1")]
+
+    async def load() -> list[GuardrailProfile]:
+        return stored
+
+    book = ProfileBook(load, WordModels)
+    for why in ("guardrail_profile.input_rules[0].pattern.patterns[0]: is no RE2 pattern", "it is not there"):
+        await book.refresh()
+        with pytest.raises(GatewayError) as caught:
+            book.get(["guardrailProfiles/p"])
+        assert caught.value.reason_name == "GUARDRAIL_FAILED"
+        assert caught.value.message.startswith(
+            "guardrailProfiles/p cannot be used, and calls do not pass without it"
+        )
+        assert why in caught.value.message
+        assert caught.value.metadata["guardrail_profile"] == "guardrailProfiles/p"
+        stored = []
+    stored = [with_pattern("x", "2")]
+    await book.refresh()
+    assert [profile.name for profile in book.get(["guardrailProfiles/p"])] == ["guardrailProfiles/p"]
