@@ -52,6 +52,9 @@ MAX_PATTERNS: Final = 2000
 MAX_INSTRUCTIONS: Final = 1_000_000
 #: RE2's own default, for all patterns of a rule together: for what they are compiled to and for running it.
 _MAX_PATTERN_MEMORY: Final = 8 << 20
+#: How much of a text is searched at once for what makes it worth a look, and how long that may be.
+_PART: Final = 4_096
+_LONGEST_WORTH: Final = 64
 _PLACEHOLDERS: Final = {
     "US_SSN": "SSN",
     "EMAIL_ADDRESS": "EMAIL",
@@ -133,7 +136,13 @@ class Personal:
         if self.entity_model is not None:
             return True
         worth = worth_of(self.recognizers)
-        return worth is None or not text.isascii() or worth.search(text) is not None
+        if worth is None or not text.isascii():
+            return True
+        # Nothing else runs during a search, so a long text takes many.
+        return any(
+            worth.search(text, start, start + _PART + _LONGEST_WORTH) is not None
+            for start in range(0, len(text), _PART)
+        )
 
     def open(self, context: str, window: int) -> Sequence[SpanMachine]:
         """Machines to be run one after another on one text; ``context`` stands before it.
