@@ -34,9 +34,10 @@ R = TypeVar("R", CreateChatCompletionRequest, CountTokensRequest, CreateEmbeddin
 DEFAULT_PROFILE: Final = guardrail_profile_name(DEFAULT)
 
 #: Texts that are longer together leave the event loop, in characters; longer ones still wait in a lane of
-#: their own, so that nobody waits behind them.
+#: their own, so that nobody waits behind them. So many rules may look at them; the texts of more are shorter.
 _INLINE_CHARACTERS: Final = 4_096
 _LONG_CHARACTERS: Final = 200_000
+_USUAL_RULES: Final = 4
 #: How many checks of each kind may wait for other processes at the same time.
 _WAITING_THREADS: Final = 16
 #: How much longer than its time-outs a check may take before nobody waits for it any more, in seconds.
@@ -106,11 +107,13 @@ class _Lanes:
 
         ``ends`` tells that a text ends, so that what was held of it is looked at too.
         """
+        rules = list(rules)
         if any(rule.waits for rule in rules):
             return self._waiting if characters or ends else None
-        if characters <= _INLINE_CHARACTERS:
+        work = characters * max(len(rules) / _USUAL_RULES, 1)
+        if work <= _INLINE_CHARACTERS:
             return None
-        return self._long if characters > _LONG_CHARACTERS else self._short
+        return self._long if work > _LONG_CHARACTERS else self._short
 
     def close(self) -> None:
         """Waits for no check that is under way."""

@@ -6,8 +6,12 @@ import time
 
 import pytest
 
+from aigateway.v1.guardrail_profile_pb2 import GuardrailProfile, GuardrailRule, PiiDetector
+from aigateway.v1.routing_pb2 import GuardrailAction
 from gateway_server.errors import GatewayError
-from gateway_server.pipeline.guarding import _Lane
+from gateway_server.guardrails.rules import compile_profile
+from gateway_server.pipeline.guarding import _Lane, _Lanes
+from tests.support.text_models import WordModels
 
 
 async def test_waiting_for_a_turn_is_not_the_checks_own_time() -> None:
@@ -47,3 +51,23 @@ async def test_who_leaves_frees_the_turn() -> None:
     assert await lane.run(lambda: "done", limit=5) == "done"
     released.set()
     lane.close()
+
+
+def test_many_rules_leave_the_event_loop_with_shorter_texts() -> None:
+    rules = compile_profile(
+        GuardrailProfile(
+            input_rules=[
+                GuardrailRule(
+                    rule_id=f"r{index}", action=GuardrailAction.GUARDRAIL_ACTION_REDACT, pii=PiiDetector()
+                )
+                for index in range(1000)
+            ]
+        ),
+        WordModels,
+    ).input_rules
+    short, long, waiting = (_Lane("test") for _ in range(3))
+    lanes = _Lanes(short, long, waiting)
+    assert lanes.of(rules[:1], 4_000) is lanes.of(rules[:4], 4_000) is lanes.of(rules, 10) is None
+    assert lanes.of(rules[:4], 5_000) is lanes.of(rules[:5], 4_000) is lanes.of(rules, 100) is short
+    assert lanes.of(rules[:4], 300_000) is lanes.of(rules, 4_000) is long
+    lanes.close()
