@@ -15,6 +15,7 @@ from aigateway.v1.guardrail_profile_pb2 import GuardrailRule, PatternDetector, P
 from gateway_server.errors import invalid_request
 from gateway_server.guardrails.machines import (
     REACH,
+    SURROGATES,
     PatternMachine,
     SpanMachine,
     WordList,
@@ -171,6 +172,15 @@ class Patterns:
     #: See ``PatternMachine``.
     loose: "re2._Regexp[str] | None" = None
     default_roles: Roles = ALL_ROLES
+
+    def may_find(self, text: str) -> bool:
+        """See Personal.may_find; always for what is longer than a match is told by."""
+        pattern = self.loose or self.pattern
+        return (
+            len(text) > REACH
+            or (pattern is not None and pattern.search(SURROGATES.sub("\ufffd", text)) is not None)
+            or (self.words is not None and self.words.may_be_in(text))
+        )
 
     def open(self, context: str, window: int) -> Sequence[SpanMachine]:
         """See Personal.open; what was before and how much to hold back do not matter here."""

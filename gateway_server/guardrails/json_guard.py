@@ -18,6 +18,7 @@ OpenText = Callable[[str], TextGuard]
 
 _JSON_BEGINNING: Final = re.compile(r'\s*[{\["]')
 _STRING_RUN: Final = re.compile(r'[^"\\]+')
+_SHORT_STRING: Final = re.compile(r'([^"\\]{0,64})"')
 _BARE_RUN: Final = re.compile(r'[^{}\[\],:"]+')
 _LITERALS: Final = "|".join(
     word[:length] for word in ("true", "false", "null") for length in range(1, len(word) + 1)
@@ -51,6 +52,8 @@ class JsonGuard:
         #: Guards text outside of strings that is no JSON.
         self._stray: TextGuard | None = None
         self._string: TextGuard | None = None
+        #: Tells of short values whether they pass.
+        self._glance: TextGuard | None = None
         #: The characters of the string under way that its guard has, each as it is written.
         self._written: deque[tuple[int, str]] = deque()
         self._name: list[str] = []
@@ -116,6 +119,12 @@ class JsonGuard:
         done.append(character)
         match character:
             case '"':
+                short = _SHORT_STRING.match(text, place + 1)
+                if short is not None and self._passes(short[1]):
+                    done.append(short.group())
+                    if self._is_name:
+                        self._end_name(short[1])
+                    return short.end()
                 self._string = self._open_text(self._context if not self._is_name else "")
                 self._name = []
             case "{" | "[":
@@ -164,9 +173,18 @@ class JsonGuard:
         if not bare:
             return
         scalar = bare.rstrip()
+        if self._passes(scalar):
+            done.append(bare)
+            return
         guard = self._open_text(self._context)
         text = self._said([*guard.feed(scalar), *guard.close()])
         done.append(bare if text == scalar else bare.replace(scalar, json.dumps(text)))
+
+    def _passes(self, text: str) -> bool:
+        """Whether a short text passes as it is. JSON may be nothing but such, and each look costs."""
+        if self._glance is None:
+            self._glance = self._open_text("")
+        return self._glance.passes(text)
 
     def _read_string(
         self, string: TextGuard, text: str, place: int, done: list[str], *, is_last: bool
@@ -210,11 +228,14 @@ class JsonGuard:
         self._string = None
         self._written.clear()
         if self._is_name:
-            # As a sentence would have it: names are often in snake_case or camelCase.
-            name = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", "".join(self._name)).replace("_", " ")
-            outer = self._containers[-1][1] if self._containers else ""
-            self._context = f"{outer}{name}: "[-_LONGEST_CONTEXT:]
+            self._end_name("".join(self._name))
         return rest
+
+    def _end_name(self, name: str) -> None:
+        # As a sentence would have it: names are often in snake_case or camelCase.
+        name = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).replace("_", " ")
+        outer = self._containers[-1][1] if self._containers else ""
+        self._context = f"{outer}{name}: "[-_LONGEST_CONTEXT:]
 
     def _rewrite(self, parts: list[Part]) -> str:
         """Parts of the string under way as they are to be written."""

@@ -199,6 +199,10 @@ class WordList:
         self.first = frozenset(word[0] for word in self.words)
         self._sorted = sorted(self.words)
 
+    def may_be_in(self, text: str) -> bool:
+        """False where no character of ``text`` begins one."""
+        return not self.first.isdisjoint(_fold(text))
+
     def has_longer(self, beginning: str) -> bool:
         """Whether one begins so, or is this, so that what follows matters."""
         index = bisect_left(self._sorted, beginning)

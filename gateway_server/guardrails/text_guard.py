@@ -69,6 +69,10 @@ class _Stage:
     """
 
     @abstractmethod
+    def may_find(self, text: str) -> bool:
+        """False where nothing can be found in a short text by itself, which is quicker to tell."""
+
+    @abstractmethod
     def feed(self, text: str) -> list[_Step]:
         """What may be passed on now that ``text`` has come; raises _StopError."""
 
@@ -149,7 +153,11 @@ class _SpanStage(_RuleStage):
         super().__init__(tally, holds=holds or tally.rule.action != LOG)
         self._open = open_machines
         self._machines = open_machines()
+        self._detector = detector
         self._vault = vault if isinstance(detector, Personal) else None
+
+    def may_find(self, text: str) -> bool:
+        return bool(self.tally.failure) or self._detector.may_find(text)
 
     @property
     def held(self) -> str:
@@ -190,6 +198,9 @@ class _SentenceStage(_RuleStage):
         self._sentences = SentenceMachine()
         self._before = ""
 
+    def may_find(self, text: str) -> bool:
+        return True  # its score counts, however low
+
     @property
     def held(self) -> str:
         return self._sentences.held
@@ -216,6 +227,9 @@ class _RestoringStage(_Stage):
     def __init__(self, vault: Vault) -> None:
         self._restorer = Restorer(vault)
 
+    def may_find(self, text: str) -> bool:
+        return "[" in text
+
     def feed(self, text: str) -> list[_Step]:
         return [
             source if text is None else Replaced(text, source) for source, text in self._restorer.feed(text)
@@ -241,6 +255,7 @@ class TextGuard:
 
         Personal data is masked by numbers into one vault; placeholders of the other are put back at the end.
         """
+        self._tallies = tallies
         self._stages: list[_Stage] = []
         last_block = max((i for i, tally in enumerate(tallies) if tally.rule.action == BLOCK), default=-1)
         for index, tally in enumerate(tallies):
@@ -254,6 +269,17 @@ class TextGuard:
                 self._stages.append(_SentenceStage(tally, detector, holds=holds))
         if restores_from:
             self._stages.append(_RestoringStage(restores_from))
+
+    def passes(self, text: str) -> bool:
+        """Whether a short text by itself passes as it is, which is quicker to tell than by feeding it.
+
+        It counts as looked at then.
+        """
+        if any(stage.may_find(text) for stage in self._stages):
+            return False
+        for tally in self._tallies:
+            tally.has_looked = True
+        return True
 
     def feed(self, text: str) -> list[Part]:
         """What may be passed on now that ``text`` has come; raises BlockedError, GUARDRAIL_FAILED."""

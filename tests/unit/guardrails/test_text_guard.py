@@ -19,6 +19,7 @@ from aigateway.v1.guardrail_profile_pb2 import (
 from aigateway.v1.routing_pb2 import GuardrailAction
 from gateway_server.errors import GatewayError
 from gateway_server.guardrails.json_guard import JsonGuard
+from gateway_server.guardrails.pii import PiiScanner
 from gateway_server.guardrails.rules import Tally, compile_profile
 from gateway_server.guardrails.text_guard import BlockedError, TextGuard, said
 from gateway_server.guardrails.vault import Vault
@@ -111,6 +112,48 @@ def test_every_cutting_of_a_text_gives_the_same(rules: list[GuardrailRule], text
     cuts = sorted(random.Random(seed).choices(range(len(text) + 1), k=5))
     assert guard(rules, text, cuts) == whole
     assert guard(rules, text, range(1, len(text))) == whole
+
+
+VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(10**12), 10**12)
+    | st.floats(allow_nan=False)
+    | st.sampled_from([219169994, 5, 4111111111111111, "true", "word", "5", "x@y.com", "", "\u200bword"])
+    | FRAGMENTS,
+    lambda inner: (
+        st.lists(inner, max_size=5) | st.dictionaries(FRAGMENTS | st.just("ssn"), inner, max_size=5)
+    ),
+)
+
+
+@settings(deadline=None)
+@given(rules=RULES, value=VALUES, is_ascii=st.booleans())
+def test_what_of_json_passes_at_a_glance_passes_at_a_look_too(
+    rules: list[GuardrailRule], value: Any, is_ascii: bool
+) -> None:
+    text = json.dumps(value, ensure_ascii=is_ascii)
+    at_a_glance = guard(rules, text, is_json=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(TextGuard, "passes", lambda *_: False)
+        assert guard(rules, text, is_json=True) == at_a_glance
+
+
+def test_many_small_values_of_json_cost_no_look_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = 0
+    opening = PiiScanner.__init__
+
+    def count(scanner: PiiScanner, *args: Any, **kwargs: Any) -> None:
+        nonlocal opened
+        opened += 1
+        opening(scanner, *args, **kwargs)
+
+    monkeypatch.setattr(PiiScanner, "__init__", count)
+    values = [1, -2.5, 1.5e3, True, None, "one", {"a_name": "", "n": 123456}] * 300
+    text = json.dumps([*values, {"ssn": 219169994}])
+    guarded = guard([PII, WORDS, PATTERNS[0]], text, is_json=True)
+    assert guarded.text == text.replace("219169994", '"[SSN_REDACTED]"')
+    assert opened < 10
 
 
 @settings(deadline=None)
