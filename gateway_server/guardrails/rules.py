@@ -181,10 +181,12 @@ class Tally:
             self.score = score if self.score is None else max(self.score, score)
 
     def spend(self, started_at: float) -> None:
-        """Counts one look since ``started_at`` of ``time.perf_counter``; raises CheckTimeoutError."""
-        spent = time.perf_counter() - started_at
-        self.seconds += spent
-        if spent > self.rule.timeout:
+        """Counts one look since ``started_at`` of ``time.perf_counter``.
+
+        Raises CheckTimeoutError when all looks together took longer than the rule allows.
+        """
+        self.seconds += time.perf_counter() - started_at
+        if self.seconds > self.rule.timeout:
             raise CheckTimeoutError
 
     def fail(self, cause: str) -> None:

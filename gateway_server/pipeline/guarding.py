@@ -22,7 +22,6 @@ from gateway_server.guardrails.answer import AnswerGuard, reported_size, reporte
 from gateway_server.guardrails.book import ProfileBook
 from gateway_server.guardrails.request import RequestGuard, slots_of
 from gateway_server.guardrails.rules import LOG, Profile, Rule, Tally
-from gateway_server.guardrails.text_guard import STEP
 from gateway_server.guardrails.vault import Vault
 from gateway_server.resource_names import guardrail_profile_name, parse_guardrail_profile
 from gateway_server.storage.guardrail_profiles import DEFAULT
@@ -197,7 +196,7 @@ class AnswerChecks:
         if (lane := self._lane_for(characters)) is None:
             self._guard.apply(answer)
         else:
-            answer.CopyFrom(await self._run(apply, lane, characters))
+            answer.CopyFrom(await self._run(apply, lane))
 
     async def feed(self, events: list[ChatEvent], characters: int) -> list[ChatEvent]:
         """What may be passed on of a stream now that ``events`` with so many characters of words have come.
@@ -210,28 +209,28 @@ class AnswerChecks:
             characters += self._guard.waiting_characters
         if (lane := self._lane_for(characters, ends=ends)) is None:
             return self._guard.feed(events)
-        return await self._run(lambda guard: guard.feed(deepcopy(events)), lane, characters)
+        return await self._run(lambda guard: guard.feed(deepcopy(events)), lane)
 
     async def cut(self) -> list[ChatEvent]:
         """The rest of the texts of a stream that has broken off: see AnswerGuard.cut."""
         characters = self._guard.waiting_characters
         if (lane := self._lane_for(characters, ends=True)) is None:
             return self._guard.cut()
-        return await self._run(AnswerGuard.cut, lane, characters)
+        return await self._run(AnswerGuard.cut, lane)
 
     def _lane_for(self, characters: int, *, ends: bool = False) -> _Lane | None:
         rules = (tally.rule for tally in self.tallies if not tally.failure)
         return self._lanes.of(rules, characters, ends=ends)
 
-    async def _run(self, work: Callable[[AnswerGuard], T], lane: _Lane, characters: int) -> T:
+    async def _run(self, work: Callable[[AnswerGuard], T], lane: _Lane) -> T:
         """What ``work`` gives with the guard, in a thread; without a rule that hangs, where that may be."""
         while True:
             try:
-                return await self._run_in_thread(work, lane, characters)
+                return await self._run_in_thread(work, lane)
             except _HangsError as hangs:
                 self._guard.give_up(hangs.index)
 
-    async def _run_in_thread(self, work: Callable[[AnswerGuard], T], lane: _Lane, characters: int) -> T:
+    async def _run_in_thread(self, work: Callable[[AnswerGuard], T], lane: _Lane) -> T:
         # A thread that hangs cannot be stopped, so all that it works on is its own.
         guard = self._guard
 
@@ -240,8 +239,7 @@ class AnswerChecks:
             guard = guard.copy()
             return work(guard)
 
-        looks = 1 + characters // STEP
-        limit = looks * sum(tally.rule.timeout for tally in self.tallies if not tally.failure)
+        limit = sum(max(tally.rule.timeout - tally.seconds, 0) for tally in self.tallies if not tally.failure)
         try:
             done = await lane.run(check, limit + _GRACE_SECONDS)
         except TimeoutError:

@@ -2,6 +2,7 @@
 
 import json
 import random
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -293,3 +294,32 @@ def test_what_waits_on_one_text_is_not_lost_when_the_check_fails_on_another() ->
     assert said(other.feed("fine")) == "fine"
     passed += said([*one.feed("-0000 now"), *one.close()])
     assert passed == "call 415-555-0000 now"
+
+
+@pytest.mark.parametrize("fail_open", [True, False])
+def test_the_time_of_a_rule_is_that_of_all_its_looks(
+    monkeypatch: pytest.MonkeyPatch, *, fail_open: bool
+) -> None:
+    feed, looks = PiiScanner.feed, list[str]()
+
+    def slow(scanner: PiiScanner, text: str) -> Any:
+        looks.append(text)
+        time.sleep(0.02)
+        return feed(scanner, text)
+
+    monkeypatch.setattr(PiiScanner, "feed", slow)
+    rule = acting(PII, REDACT)
+    rule.timeout.FromMilliseconds(100)
+    rule.fail_open = fail_open
+    [tally] = tallies_of(rule)
+    guarding = TextGuard([tally])
+    words = [f"{number} " for number in range(20)]
+    if fail_open:
+        passed = said([*(part for word in words for part in guarding.feed(word)), *guarding.close()])
+        assert passed == "".join(words)
+    else:
+        with pytest.raises(GatewayError, match="could not run"):
+            for word in words:
+                guarding.feed(word)
+    assert tally.failure == "timeout"
+    assert len(looks) <= 6
