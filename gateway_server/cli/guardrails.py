@@ -112,6 +112,8 @@ def score(
     is_input, is_output = str(source) == "-", str(target) == "-"
     count = 0
     try:
+        if not is_input and not is_output and target.is_file() and target.samefile(source):
+            fail(f"{source} and {target} are the same file")
         with (
             sys.stdin.buffer if is_input else source.open("rb") as lines,
             sys.stdout if is_output else target.open("w", encoding="utf-8") as scores,

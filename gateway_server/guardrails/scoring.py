@@ -40,7 +40,10 @@ def score_lines(lines: Iterable[bytes], *, processes: int = 0, ner_model: str = 
 
 def score_line(line: bytes, *, ner_model: str = "") -> str:
     """The scores of one line; raises ValueError, ModelError."""
-    asked = json.loads(line)
+    try:
+        asked = json.loads(line)
+    except RecursionError:
+        raise ValueError("is nested too deeply") from None
     match asked:
         case {"text": str(text)}:
             return json.dumps(score_text(text, ner_model=ner_model))

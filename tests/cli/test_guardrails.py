@@ -101,6 +101,29 @@ async def test_a_line_that_is_no_text_is_told(run: Run, tmp_path: Path) -> None:
     assert 'is not of the form {"text": "..."}' in failed.err
 
 
+@pytest.mark.parametrize("processes", ["1", "2"])
+async def test_a_line_that_is_nested_too_deeply_is_told(run: Run, tmp_path: Path, *, processes: str) -> None:
+    source, target = tmp_path / "texts.jsonl", tmp_path / "scores.jsonl"
+    source.write_text("[" * 100_000 + "\n")
+    failed = await run(
+        "guardrails", "score", "--input", str(source), "--output", str(target), "--processes", processes
+    )
+    assert failed.code != 0
+    assert "text 1 or one of the next: is nested too deeply" in failed.err
+    assert "Traceback" not in failed.err
+
+
+async def test_scores_are_not_written_over_the_texts(run: Run, tmp_path: Path) -> None:
+    source, link = tmp_path / "texts.jsonl", tmp_path / "link"
+    source.write_text('{"text": "a"}\n')
+    link.symlink_to(source)
+    for target in (source, link):
+        failed = await run("guardrails", "score", "--input", str(source), "--output", str(target))
+        assert failed.code != 0
+        assert "are the same file" in failed.err
+        assert source.read_text() == '{"text": "a"}\n'
+
+
 async def test_persons_and_places_are_scored_by_a_spacy_model(
     run: Run, tmp_path: Path, rule_model: str
 ) -> None:
