@@ -20,6 +20,7 @@ from gateway_server.guardrails.machines import (
     SpanMachine,
     WordList,
     WordMachine,
+    closed,
     loosened,
     seen_of,
 )
@@ -355,8 +356,9 @@ def _patterns(detector: PatternDetector, field: str, budget: PatternBudget) -> P
             )
         budget.take(compiled, f"{field}.patterns[{index}]")
     try:
-        together = "|".join(f"(?:{pattern})" for pattern in detector.patterns)
-        loose = "|".join(f"(?:{loosened(pattern)})" for pattern in detector.patterns)
+        patterns = [closed(pattern) for pattern in detector.patterns]
+        together = "|".join(f"(?:{pattern})" for pattern in patterns)
+        loose = "|".join(f"(?:{loosened(pattern)})" for pattern in patterns)
         return Patterns(
             pattern=re2.compile(together, options) if together else None,
             words=WordList(detector.words) if detector.words else None,

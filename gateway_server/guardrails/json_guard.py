@@ -31,6 +31,8 @@ _ESCAPED: Final = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
 _HIGH: Final = re.compile(r"\\u[Dd][89ABab]")
 _LOW: Final = re.compile(r"\\u[Dd][C-Fc-f][0-9A-Fa-f]{2}")
 _LONGEST_CONTEXT: Final = 48
+#: What is deeper is read after the names of as many containers around it as differ.
+_MOST_CONTEXTS: Final = 1_000
 #: Numbers that are longer are nobody's.
 _LONGEST_SCALAR: Final = 64
 
@@ -57,8 +59,10 @@ class JsonGuard:
         #: The characters of the string under way that its guard has, each as it is written.
         self._written: deque[tuple[int, str]] = deque()
         self._name: list[str] = []
-        #: One of ``{`` and ``[`` for each container that is open, with what stood before it.
-        self._containers: list[tuple[str, str]] = []
+        #: One of ``{`` and ``[`` for each container that is open.
+        self._containers = bytearray()
+        #: What stood before them, with how many were open then, where that differs from the one around it.
+        self._outer: list[tuple[int, str]] = []
         self._is_name = False
         self._context = ""
 
@@ -128,19 +132,31 @@ class JsonGuard:
                 self._string = self._open_text(self._context if not self._is_name else "")
                 self._name = []
             case "{" | "[":
-                self._containers.append((character, self._context))
+                self._open_container(character)
                 self._is_name = character == "{"
             case "}" | "]":
                 if self._containers:
-                    self._context = self._containers.pop()[1]
+                    self._close_container()
                 self._is_name = False
             case ",":
-                self._is_name = bool(self._containers) and self._containers[-1][0] == "{"
+                self._is_name = self._containers.endswith(b"{")
             case ":":
                 self._is_name = False
             case _:
                 pass  # white space
         return place + 1
+
+    def _open_container(self, character: str) -> None:
+        depth = len(self._containers)
+        if not depth or (self._outer[-1][1] != self._context and len(self._outer) < _MOST_CONTEXTS):
+            self._outer.append((depth, self._context))
+        self._containers += character.encode()
+
+    def _close_container(self) -> None:
+        self._containers.pop()
+        depth, self._context = self._outer[-1]
+        if depth == len(self._containers):
+            self._outer.pop()
 
     def _read_bare(self, text: str, done: list[str]) -> None:
         """Reads what stands outside of strings: a scalar, which is looked at when it ends, or no JSON."""
@@ -234,7 +250,7 @@ class JsonGuard:
     def _end_name(self, name: str) -> None:
         # As a sentence would have it: names are often in snake_case or camelCase.
         name = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).replace("_", " ")
-        outer = self._containers[-1][1] if self._containers else ""
+        outer = self._outer[-1][1] if self._outer else ""
         self._context = f"{outer}{name}: "[-_LONGEST_CONTEXT:]
 
     def _rewrite(self, parts: list[Part]) -> str:

@@ -176,8 +176,14 @@ class PatternMachine:
 
 #: In a pattern: what is quoted, escaped or a class; and what asks for something after a place.
 _TOKEN: Final = re.compile(
-    r"(?s)(?P<after>\\[bBz]|\$)|\\Q.*?(?:\\E|$)|\\.|\[\^?\]?(?:\[:\^?\w+:\]|\\.|[^\]\\])*\]"
+    r"(?s)(?P<after>\\[bBz]|\$)|\\Q.*?(?:\\E|\Z)|\\.|\[\^?\]?(?:\[:\^?\w+:\]|\\.|[^\]\\])*\]"
 )
+
+
+def closed(pattern: str) -> str:
+    r"""The pattern with an end to what it quotes, \Q to \E, so that others may follow."""
+    quoted = [token[0] for token in _TOKEN.finditer(pattern) if token[0].startswith("\\Q")]
+    return pattern if not quoted or quoted[-1].endswith("\\E") else rf"{pattern}\E"
 
 
 def loosened(pattern: str) -> str:

@@ -3,6 +3,7 @@
 import json
 import random
 import time
+import tracemalloc
 from dataclasses import dataclass
 from typing import Any
 
@@ -214,6 +215,35 @@ def test_json_is_guarded_by_what_its_strings_say(document: str, guarded: str) ->
 def test_deep_json_takes_no_more_than_its_length() -> None:
     document = "[" * 200_000 + '"a@b.io"' + "]" * 200_000
     assert guard([PII], document, is_json=True).text == document.replace("a@b.io", "[EMAIL_REDACTED]")
+
+
+@pytest.mark.parametrize("document", ["[" * 100_000, '{"a":{"bc":' * 50_000, '[{"a":' * 50_000])
+def test_deep_json_takes_little_memory(document: str) -> None:
+    guarding = JsonGuard(lambda context: TextGuard([], context=context))
+    tracemalloc.start()
+    try:
+        for start in range(0, len(document), 16_384):
+            guarding.feed(document[start : start + 16_384])
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert kept < len(document) + 500_000
+
+
+def test_what_json_says_after_what_is_deep_is_read_by_its_own_names() -> None:
+    deep = "[" * 5000 + "]" * 5000
+    document = f'{{"ssn": {{"a": {deep}, "b": [219169994]}}, "n": [219169994, {{"ssn": 219169994}}]}}'
+    assert guard([PII], document, is_json=True).text == (
+        f'{{"ssn": {{"a": {deep}, "b": ["[SSN_REDACTED]"]}}, "n": [219169994, {{"ssn": "[SSN_REDACTED]"}}]}}'
+    )
+
+
+def test_a_quotation_in_a_pattern_may_be_left_open() -> None:
+    quoting = GuardrailRule(
+        action=REDACT, pattern=PatternDetector(patterns=[r"\Qa.b", r"x\Qy\Ez", r"\Q$", "1"])
+    )
+    guarded = guard([quoting], "a.b axb xyz $ 1")
+    assert guarded.text == ("[PATTERN_REDACTED] axb [PATTERN_REDACTED] [PATTERN_REDACTED] [PATTERN_REDACTED]")
 
 
 def test_a_stop_passes_on_what_came_before_the_sentence() -> None:
