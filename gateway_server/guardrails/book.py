@@ -8,7 +8,13 @@ from typing import Final
 from aigateway.v1.guardrail_profile_pb2 import GuardrailProfile
 from gateway_server.errors import GatewayError
 from gateway_server.guardrails.detectors import EntityModel, TextModels
-from gateway_server.guardrails.rules import Profile, compile_profile, profile_failed, require_models
+from gateway_server.guardrails.rules import (
+    Profile,
+    compile_profile,
+    profile_failed,
+    require_models,
+    require_roles,
+)
 from gateway_server.storage.changes import Changes
 
 _LOG: Final = logging.getLogger(__name__)
@@ -51,6 +57,8 @@ class ProfileBook:
 
     async def validate(self, profile: GuardrailProfile) -> None:
         """What a profile must be to be written. Raises INVALID_REQUEST that names the field at fault."""
+        # Not where profiles are read: those that were written before this was asked work on.
+        require_roles(profile)
         compiled = await self.compile(profile)
         await asyncio.to_thread(require_models, compiled)
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
 
+from aigateway.v1.content_pb2 import Role
 from aigateway.v1.error_reason_pb2 import ErrorReason
 from aigateway.v1.guardrail_profile_pb2 import GuardrailProfile, GuardrailRule
 from aigateway.v1.routing_pb2 import GuardrailAction, GuardrailResult, GuardrailStage
@@ -107,6 +108,16 @@ def compile_profile(
                 "looks for attacks on the model, which only come in",
             )
     return compiled
+
+
+def require_roles(profile: GuardrailProfile) -> None:
+    """Raises INVALID_REQUEST for an output rule whose roles say that it reads no answers, though it does."""
+    for index, rule in enumerate(profile.output_rules):
+        if rule.roles and Role.ROLE_ASSISTANT not in rule.roles:
+            raise invalid_request(
+                f"guardrail_profile.output_rules[{index}].roles",
+                "answers are the assistant's; must be empty or have ROLE_ASSISTANT",
+            )
 
 
 def require_models(profile: Profile) -> None:

@@ -179,6 +179,15 @@ async def test_profiles_are_for_administrators(gateway: Gateway) -> None:
         (GuardrailProfile(stream_holdback_characters=20), "stream_holdback_characters"),
         (
             GuardrailProfile(
+                output_rules=[
+                    pii(),
+                    GuardrailRule(rule_id="a", action=LOG, pii=PiiDetector(), roles=[Role.ROLE_USER]),
+                ]
+            ),
+            "output_rules[1].roles",
+        ),
+        (
+            GuardrailProfile(
                 input_rules=[
                     GuardrailRule(rule_id="a", action=LOG, pii=PiiDetector(), timeout=Duration(seconds=-1))
                 ]

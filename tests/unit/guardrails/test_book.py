@@ -2,7 +2,8 @@
 
 import pytest
 
-from aigateway.v1.guardrail_profile_pb2 import GuardrailProfile, GuardrailRule, PatternDetector
+from aigateway.v1.content_pb2 import Role
+from aigateway.v1.guardrail_profile_pb2 import GuardrailProfile, GuardrailRule, PatternDetector, PiiDetector
 from aigateway.v1.routing_pb2 import GuardrailAction
 from gateway_server.errors import GatewayError
 from gateway_server.guardrails.book import ProfileBook
@@ -39,3 +40,24 @@ async def test_the_error_of_a_profile_that_cannot_work_says_why_until_it_can() -
     stored = [with_pattern("x", "2")]
     await book.refresh()
     assert [profile.name for profile in book.get(["guardrailProfiles/p"])] == ["guardrailProfiles/p"]
+
+
+async def test_roles_of_output_rules_are_refused_when_written_and_do_not_break_what_is_stored() -> None:
+    rule = GuardrailRule(
+        rule_id="a", action=GuardrailAction.GUARDRAIL_ACTION_REDACT, pii=PiiDetector(), roles=[Role.ROLE_USER]
+    )
+    stored = GuardrailProfile(name="guardrailProfiles/p", etag="1", output_rules=[rule])
+
+    async def load() -> list[GuardrailProfile]:
+        return [stored]
+
+    book = ProfileBook(load, WordModels)
+    with pytest.raises(GatewayError, match="answers are the assistant's"):
+        await book.validate(stored)
+    await book.refresh()
+    assert len(book.get(["guardrailProfiles/p"])) == 1
+
+    rule.roles[:] = [Role.ROLE_USER, Role.ROLE_ASSISTANT]
+    await book.validate(GuardrailProfile(output_rules=[rule]))
+    rule.roles[:] = [Role.ROLE_USER]
+    await book.validate(GuardrailProfile(input_rules=[rule]))

@@ -146,8 +146,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """
     ERROR_REASON_GUARDRAIL_FAILED: _ErrorReason.ValueType  # 33
     """UNAVAILABLE, operator. A guardrail could not run, and its rule does not let
-    calls pass without it. metadata: guardrail_profile, rule, cause, "timeout"
-    or "error".
+    calls pass without it. metadata: guardrail_profile, rule (empty where the
+    profile as a whole cannot be used), cause, "timeout" or "error".
     """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
@@ -288,7 +288,7 @@ at the most it may have cost. Seen on usage records only. metadata: none.
 """
 ERROR_REASON_GUARDRAIL_FAILED: ErrorReason.ValueType  # 33
 """UNAVAILABLE, operator. A guardrail could not run, and its rule does not let
-calls pass without it. metadata: guardrail_profile, rule, cause, "timeout"
-or "error".
+calls pass without it. metadata: guardrail_profile, rule (empty where the
+profile as a whole cannot be used), cause, "timeout" or "error".
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

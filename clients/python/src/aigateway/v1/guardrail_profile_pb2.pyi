@@ -141,11 +141,15 @@ class GuardrailRule(_message.Message):
     """
     @_builtins.property
     def timeout(self) -> _duration_pb2.Duration:
-        """The longest the check may take. Unset means the gateway's default."""
+        """The longest the check may take for all texts of a call together. Unset
+        means the gateway's default.
+        """
 
     @_builtins.property
     def roles(self) -> _containers.RepeatedScalarFieldContainer[_content_pb2.Role.ValueType]:
-        """Whose turns to read. Empty means the detector's default."""
+        """Whose turns to read. Empty means the detector's default. Output rules read
+        answers, which are ROLE_ASSISTANT's: others alone are refused there.
+        """
 
     @_builtins.property
     def pii(self) -> Global___PiiDetector:
