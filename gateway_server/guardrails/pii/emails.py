@@ -10,17 +10,18 @@ from gateway_server.guardrails.pii.matches import Match
 #: and letters of Latin scripts.
 LOCAL: Final = r"A-Za-z0-9\u00c0-\u024f._%+'\-"
 _LABEL: Final = r"[A-Za-z0-9\u00c0-\u024f](?:[A-Za-z0-9\u00c0-\u024f\-]{0,61}[A-Za-z0-9\u00c0-\u024f])?"
-_AT: Final = r"(?:@|%40| ?[(\[{] ?(?:at|AT|At) ?[)\]}] ?)"
-_BRACKETED_DOT: Final = r"(?: ?[(\[{] ?(?:dot|DOT|Dot) ?[)\]}] ?)"
-_DOT: Final = rf"(?:\.|{_BRACKETED_DOT})"
+AT: Final = r"(?:@|%40| ?[(\[{] ?(?:at|AT|At) ?[)\]}] ?)"
+BRACKETED_DOT: Final = r"(?: ?[(\[{] ?(?:dot|DOT|Dot) ?[)\]}] ?)"
+_DOT: Final = rf"(?:\.|{BRACKETED_DOT})"
 
-_HAS_AT: Final = re.compile(_AT)
+HAS_AT: Final = re.compile(AT)
 
 _EMAIL: Final = re.compile(
-    rf"(?P<local>[{LOCAL}](?:{_BRACKETED_DOT}?[{LOCAL}]){{0,63}}?)(?P<at>{_AT})"
-    rf"(?P<domain>{_LABEL}(?:{_DOT}{_LABEL}){{1,8}}|\[[0-9A-Fa-f:.]{{7,45}}\])"
+    rf"(?P<local>[{LOCAL}](?:{BRACKETED_DOT}?[{LOCAL}]){{0,63}}?)(?P<at>{AT})"
+    rf"(?P<domain>{_LABEL}(?:{_DOT}{_LABEL}){{1,31}}|\[[0-9A-Fa-f:.]{{7,45}}\])"
 )
 _TLD: Final = re.compile(r"(?:[A-Za-z\u00c0-\u024f]{2,24}|xn--[A-Za-z0-9\-]{1,59})$")
+_PARTING_ESCAPE: Final = re.compile(r"%(?:3[ADad]|2[0FCfc]|26|3[Ff])")
 #: Pictures for screens of several densities are named like addresses.
 _PICTURES: Final = frozenset({"png", "jpg", "jpeg", "gif", "svg", "webp", "css", "js", "bmp", "ico", "avif"})
 
@@ -28,17 +29,15 @@ _PICTURES: Final = frozenset({"png", "jpg", "jpeg", "gif", "svg", "webp", "css",
 def find_email(text: str, start: int) -> Iterator[Match]:
     """Addresses with a domain that can exist; ``git@host:path`` and ``logo@2x.png`` are none."""
     at = start
-    if not _HAS_AT.search(text, start):
+    if not HAS_AT.search(text, start):
         return
     while found := _EMAIL.search(text, at):
         at = found.end()
         begin = found.start()
-        if found["at"] == "%40":
-            begin = max(begin, text.rfind("%", begin, found.start("at")) + 3)
-        elif found["at"] == "@":
-            escape = text.rfind("%", begin, found.start("at"))
-            if escape >= 0 and re.match(r"%(?:3[ADad]|2[0FCfc]|26|3[Ff])", text[escape : escape + 3]):
-                begin = escape + 3  # what is before is another part of a URL
+        escape = text.rfind("%", begin, found.start("at"))
+        is_escaped = found["at"] == "%40"
+        if escape >= 0 and (is_escaped or _PARTING_ESCAPE.match(text, escape)):
+            begin = escape + 3  # what is before is another part of a URL
         while begin < found.start("at") and text[begin] in ".-'%+":
             begin += 1
         if begin >= found.start("at"):

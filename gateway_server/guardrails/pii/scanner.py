@@ -21,7 +21,7 @@ from gateway_server.guardrails.pii.blocks import (
     next_part,
 )
 from gateway_server.guardrails.pii.characters import INVISIBLE, plain
-from gateway_server.guardrails.pii.emails import LOCAL, find_email
+from gateway_server.guardrails.pii.emails import AT, BRACKETED_DOT, HAS_AT, LOCAL, find_email
 from gateway_server.guardrails.pii.matches import CONTEXT, LONGEST, Match, Recognizer
 from gateway_server.guardrails.pii.networks import find_ip_address
 from gateway_server.guardrails.pii.numbers import find_card, find_iban, find_ssn
@@ -37,9 +37,17 @@ _DIGITS_OR_AT: Final = (
     r"@|%40|[(\[{]at[)\]}]|\d(?:(?:[^A-Za-z\d]{0,4}| (?:dash|hyphen|minus|dot|point|space) )\d){6}"
 )
 _WORTH_ALSO: Final = {find_ip_address: r":|\d\.\d+\.\d", find_iban: r"[A-Za-z]{2}\d{2} ?[A-Za-z0-9]{4}"}
-_OPEN_EMAIL: Final = re.compile(rf"[{LOCAL}]{{1,64}}@[A-Za-z0-9\u00c0-\u024f.\-]*$")
-_DOMAIN: Final = re.compile(r"(?:[.\-]{0,2}[A-Za-z0-9\u00c0-\u024f]+)*")
-_DOMAIN_TAIL: Final = re.compile(r"[.\-]{1,2}$")
+_LABEL: Final = rf"A-Za-z0-9\u00c0-\u024f{INVISIBLE}"
+#: Nothing, or the beginning of a bracketed dot.
+_BEGUN_DOT: Final = r" ?(?:[(\[{] ?(?:[Dd](?:[Oo](?:[Tt] ?[)\]}]? ?)?)?)?)?"
+_OPEN_EMAIL: Final = re.compile(
+    rf"[{LOCAL}](?:{BRACKETED_DOT}?[{LOCAL}{INVISIBLE}]){{0,63}}{AT}"
+    rf"(?P<domain>(?:{BRACKETED_DOT}?[.\-{_LABEL}])*){_BEGUN_DOT}$"
+)
+_DOMAIN: Final = re.compile(rf"(?:(?:[.\-]{{0,2}}|{BRACKETED_DOT})[{_LABEL}]+)*")
+_DOMAIN_TAIL: Final = re.compile(rf"(?:[.\-]{{1,2}}|{_BEGUN_DOT})$")
+#: What an address that goes on may have between what is found of it and the end of what is looked at.
+_EMAIL_TAIL: Final = re.compile(rf"[.\-{INVISIBLE}]*{_BEGUN_DOT}$")
 #: With invisible characters among them, values are longer than they look: so few fewer than a window.
 _ROOM_WITH_INVISIBLE: Final = 9
 
@@ -190,19 +198,22 @@ class PiiScanner:
         """The beginning of a block that is longer than a window, and how long that is."""
         raw = self._raw[place : place + self._window]
         matches = self._matches(text, view, place, self._window)
-        open_email = _OPEN_EMAIL.search(view)
+        open_email = _OPEN_EMAIL.search(view) if self._finds_emails and HAS_AT.search(view) else None
         starts = [match.start for match in matches[:1]]
-        if open_email is not None and self._finds_emails:
+        if open_email is not None:
             starts.append(open_email.start())
         if starts and min(starts) > 0:
             return [raw[: min(starts)]], min(starts)
         if matches and matches[0].start == 0:
             match = matches[0]
-            self._is_in_email = match.entity_type == "EMAIL_ADDRESS" and match.end == self._window
+            self._is_in_email = (
+                match.entity_type == "EMAIL_ADDRESS" and _EMAIL_TAIL.match(view, match.end) is not None
+            )
             return [Found(raw[: match.end], match.entity_type, match.score)], match.end
-        if starts:
+        if open_email is not None:
             self._is_in_email = True
-            return [Found(raw, "EMAIL_ADDRESS", 1.0)], self._window
+            end = open_email.end("domain")
+            return [Found(raw[:end], "EMAIL_ADDRESS", 1.0)], end
         longest = (
             self._window - _ROOM_WITH_INVISIBLE
             if self._has_invisible and _INVISIBLE.search(view)

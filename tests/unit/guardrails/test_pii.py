@@ -64,6 +64,7 @@ def found(text: str, *entity_types: str) -> list[tuple[str, str]]:
         ("https://x.io/?email%3Djo%40acme.io", "jo%40acme.io", "EMAIL_ADDRESS"),
         ("jo (at) acme (dot) io, please", "jo (at) acme (dot) io", "EMAIL_ADDRESS"),
         ("jo[at]acme[dot]io", "jo[at]acme[dot]io", "EMAIL_ADDRESS"),
+        ("jo%40acme.io", "jo%40acme.io", "EMAIL_ADDRESS"),
         ("root@[192.168.7.1]", "root@[192.168.7.1]", "EMAIL_ADDRESS"),
         ("Call +1 (415) 555-2671 today", "+1 (415) 555-2671", "PHONE_NUMBER"),
         ("Call 312-931-5519 ext. 380", "312-931-5519 ext. 380", "PHONE_NUMBER"),
@@ -204,6 +205,33 @@ def test_an_address_longer_than_what_is_held_back_is_found_whole() -> None:
     assert found(text) == [(f"{local}@{domain}", "EMAIL_ADDRESS")]
 
 
+@pytest.mark.parametrize("length", range(1, 58))
+@pytest.mark.parametrize(
+    ("at", "domain"),
+    [
+        *itertools.product(
+            ["@", "%40", "(at)", " [at] "],
+            [
+                "department.example-university.ac.uk",
+                "a-b-c.d.e-f.example.org",
+                "x\u200b.exam\u200bple\u200b-university.ac.uk",
+                "a1.b.c.d.e.f.g.h.i.j.k.com",
+            ],
+        ),
+        ("(at)", "department (dot) example [dot] ac{dot}uk"),
+        (" (At) ", "department(dot)example (DOT) ac.uk"),
+    ],
+)
+def test_no_part_of_an_address_is_left_wherever_it_is_cut(at: str, domain: str, length: int) -> None:
+    """Whatever of it is the last that is looked at in one go: a dot, a hyphen, an invisible character."""
+    address = "a" * length + at + domain
+    assert found(f"write to {address}, please") == [(address, "EMAIL_ADDRESS")]
+    streaming, pieces = scanner(), list[Piece]()
+    for character in address:
+        pieces += streaming.feed(character)
+    assert joined(pieces + streaming.close()) == [(address, "EMAIL_ADDRESS")]
+
+
 def test_allowed_values_are_no_findings() -> None:
     pieces = scan(scanner(allowed=frozenset({"a@b.io"})), "a@b.io and c@b.io")
     assert [each.text for each in pieces if isinstance(each, Found)] == ["c@b.io"]
@@ -224,7 +252,7 @@ FRAGMENTS = st.sampled_from([
     "fax ", "ssn ", "GB82 WEST 1234 5698 7654 32", "GB82", " WEST", "1", "22", "\u0663\u0664", "\uff15",
     "\u200b", "\u200b\u200b", "\xe9", "\u4e2d\u6587", '"', ",", ":", "192.168.1.1", "::1", "fe80::1",
     "%40", "word", "Call ", "card ", "e", "ex", "0", "00", "/", "https://a.b/c?d=", "@a", "@b.c-", "..",
-    "\U0001f600", "\U000e0041", "\ud800", "a" * 40, "1" * 24, "a1" * 13,
+    "\U0001f600", "\U000e0041", "\ud800", "a" * 40, "1" * 24, "a1" * 13, "(at)", "(dot)",
     "\\n", "%20", "_", "#", "%", "4111111111111111", " 123", "219-16-9994,", "\u7535\u8bdd", "4111 ",
 ])  # fmt: skip
 TEXTS = st.lists(FRAGMENTS | st.text(max_size=5), max_size=40).map("".join)
