@@ -3,7 +3,7 @@
 import time
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
 
@@ -155,18 +155,23 @@ class _SpanStage(_RuleStage):
         self._machines = open_machines()
         self._detector = detector
         self._vault = vault if isinstance(detector, Personal) else None
+        #: A value that may go on, where a number is to stand for the whole of it.
+        self._begun: Found | None = None
 
     def may_find(self, text: str) -> bool:
         return bool(self.tally.failure) or self._detector.may_find(text)
 
     @property
     def held(self) -> str:
-        return "".join(machine.held for machine in reversed(self._machines))
+        begun = self._begun.text if self._begun else ""
+        return begun + "".join(machine.held for machine in reversed(self._machines))
 
     def check(self, text: str, *, is_last: bool) -> list[_Step]:
         pieces: list[Piece] = [text] if text else []
         for machine in self._machines:
             pieces = list(_through(machine, pieces, is_last=is_last))
+        if self._vault is not None:
+            pieces = list(self._whole(pieces, is_last=is_last))
         if is_last:
             self._machines = self._open()
         action = self.tally.rule.action
@@ -181,6 +186,21 @@ class _SpanStage(_RuleStage):
             if not piece.continues:
                 steps.append(Noted(self.tally, (piece.entity_type,)))
         return steps
+
+    def _whole(self, pieces: list[Piece], *, is_last: bool) -> Iterator[Piece]:
+        """The same with each value in one piece."""
+        for piece in pieces:
+            if isinstance(piece, Found) and piece.continues and self._begun is not None:
+                self._begun = replace(self._begun, text=self._begun.text + piece.text)
+                continue
+            if self._begun is not None:
+                yield self._begun
+            self._begun = piece if isinstance(piece, Found) else None
+            if isinstance(piece, str):
+                yield piece
+        if is_last and self._begun is not None:
+            yield self._begun
+            self._begun = None
 
     def _mask(self, found: Found) -> str:
         if found.continues:

@@ -257,6 +257,23 @@ def test_a_rule_that_only_looks_holds_nothing_back() -> None:
     assert [said(looking.feed(character)) for character in "a@b.io HATE"] == list("a@b.io HATE")
 
 
+@pytest.mark.parametrize("cuts", [(), range(1, 250), range(0, 250, 60)])
+def test_a_number_stands_for_the_whole_of_a_long_value(cuts: Any) -> None:
+    domain = "department.example-university.ac."
+    text = f"Mail {'a' * 40}@{domain}uk, {'a' * 40}@{domain}nz,{'a' * 40}@{domain}uk and jo@acme.io"
+    vault = Vault()
+    tallies = tallies_of(PII)
+    masking, masked, start = TextGuard(tallies, masks_into=vault), "", 0
+    for cut in (*cuts, len(text)):
+        masked += said(masking.feed(text[start:cut]))
+        start = max(start, cut)
+    masked += said(masking.close())
+    assert masked == "Mail [EMAIL_1], [EMAIL_2],[EMAIL_1] and [EMAIL_3]"
+    assert tallies[0].findings == {"EMAIL_ADDRESS": 4}
+    restoring = TextGuard([], restores_from=vault)
+    assert said([*restoring.feed(masked), *restoring.close()]) == text
+
+
 def test_what_was_masked_on_the_way_in_comes_back_in_every_cutting() -> None:
     vault = Vault()
     masking = TextGuard(tallies_of(PII), masks_into=vault)
