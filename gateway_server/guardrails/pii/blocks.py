@@ -1,9 +1,10 @@
 """Where a text can be cut without cutting a value: pure functions of what is written, not of when it came."""
 
 import re
+from itertools import chain
 from typing import Final
 
-from gateway_server.guardrails.pii.characters import INVISIBLE
+from gateway_server.guardrails.pii.characters import INVISIBLE, UNSEEN
 from gateway_server.guardrails.pii.emails import LOCAL
 
 #: The most characters that are held back unless told otherwise: a block that gets longer is looked at in
@@ -21,9 +22,7 @@ TRIGGER: Final = re.compile(r"[0-9@]|[(\[{](?:at|At|AT)[)\]}]")
 _TOKEN: Final = rf"[!#-;=?-\[\]-{{}}~\u00a1-\u024f{INVISIBLE}]"
 _RUN: Final = re.compile(rf"{_TOKEN}*")
 _CHARACTERS: Final = frozenset(
-    chr(code)
-    for code in (*range(0x250), *range(0x300, 0x10000), *range(0xE0000, 0xE0080))
-    if re.match(_TOKEN, chr(code))
+    chr(code) for code in chain(range(0x250), *UNSEEN) if re.match(_TOKEN, chr(code))
 )
 _LETTERS: Final = re.compile(r"[A-Za-z]{1,10}")
 _HAS_DIGIT: Final = re.compile(r"\d|^[(+\-./)]+$")

@@ -3,11 +3,16 @@
 import unicodedata
 from typing import Final
 
-#: Zero-width, bidirectional, tag and variation characters, soft hyphen: they show nothing and part nothing.
-INVISIBLE: Final = (
-    "\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f"
-    "\ufe00-\ufe0f\ufeff\U000e0000-\U000e007f"
-)
+#: Zero-width, bidirectional, tag and variation characters, fillers, soft hyphen, and what is kept for more of
+#: them: they show nothing and part nothing.
+UNSEEN: Final = (
+    *(range(code, code + 1) for code in (0xAD, 0x34F, 0x61C, 0x3164, 0xFEFF, 0xFFA0)),
+    range(0x115F, 0x1161), range(0x17B4, 0x17B6), range(0x180B, 0x1810), range(0x200B, 0x2010),
+    range(0x202A, 0x202F), range(0x2060, 0x2070), range(0xFE00, 0xFE10), range(0xFFF0, 0xFFFC),
+    range(0x1BCA0, 0x1BCA4), range(0x1D173, 0x1D17B), range(0xE0000, 0xE1000),
+)  # fmt: skip
+#: The same for a class of a regular expression.
+INVISIBLE: Final = "".join(f"{chr(codes[0])}-{chr(codes[-1])}" for codes in UNSEEN)
 
 _DASHES: Final = "\u2010\u2011\u2012\u2013\u2014\u2015\u2043\u2212\ufe58\ufe63\uff0d"
 _SPACES: Final = (

@@ -14,11 +14,13 @@ import string
 import unicodedata
 from collections.abc import Iterable, Iterator
 from functools import cache
+from itertools import chain
 from typing import Final, Protocol
 from urllib.parse import unquote
 
 import re2
 
+from gateway_server.guardrails.pii.characters import UNSEEN
 from gateway_server.guardrails.text.concepts import ATTACK
 
 #: At most so many decoded texts of at most so many characters together, in so many layers.
@@ -71,12 +73,6 @@ _CIRCLED: Final = {
     **{0x1F1E6 + place: chr(97 + place) for place in range(26)},
 }
 _TAGS: Final = {0xE0000 + code: chr(code) for code in range(0x20, 0x7F)}
-_INVISIBLE: Final = (
-    0xAD, 0x34F, 0x61C, 0x115F, 0x1160, 0x17B4, 0x17B5, *range(0x180B, 0x1810), *range(0x200B, 0x2010),
-    *range(0x202A, 0x202F), *range(0x2060, 0x2070), 0x3164, *range(0xFE00, 0xFE10), 0xFEFF, 0xFFA0,
-    *range(0xE0000, 0xE0080), *range(0xE0100, 0xE01F0),
-)  # fmt: skip
-
 _TAG_RUN: Final = re.compile("[\U000e0020-\U000e007e]{3,}")
 #: Halves of pairs that have lost the other, and characters that stand for whole phrases.
 _LEFT_OUT: Final = re.compile("[\ud800-\udfff\ufdf0-\ufdff\u3300-\u33ff]")
@@ -128,7 +124,7 @@ _TELLING_WORDS: Final = frozenset(_TELLING.split())
 
 @cache
 def _plain_letters() -> dict[int, str | None]:
-    table: dict[int, str | None] = dict.fromkeys(_INVISIBLE)
+    table: dict[int, str | None] = dict.fromkeys(chain.from_iterable(UNSEEN))
     table |= dict.fromkeys(range(0x300, 0x370))
     for code in (*range(0xC0, 0x250), *range(0x1E00, 0x1F00)):
         base = unicodedata.normalize("NFKD", chr(code))[0]
