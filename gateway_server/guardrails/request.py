@@ -1,7 +1,10 @@
 """All rules on what goes to a model: every text of a request, and whose words it is."""
 
+import codecs
+import re
 import threading
 import time
+from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final, NamedTuple
 
@@ -25,7 +28,18 @@ Request = CreateChatCompletionRequest | CountTokensRequest | CreateEmbeddingsReq
 _OVERLAP: Final = 1_000
 #: Documents of these media types are not text, whatever their bytes look like.
 _BINARY_TYPES: Final = ("image/", "audio/", "video/", "font/", "application/pdf", "application/zip")
-_BYTE_ORDER_MARKS: Final = (b"\xff\xfe", b"\xfe\xff")
+#: Documents of these are text, whatever their bytes look like.
+_TEXT_TYPE: Final = re.compile(r"text/|application/(?:[^;]*\+)?(?:json|xml|yaml|csv|javascript)\b")
+_CHARSET: Final = re.compile(r""";\s*charset=["']?([^\s;"']+)""")
+#: UTF-32's begin as UTF-16's do.
+_BYTE_ORDER_MARKS: Final = {
+    codecs.BOM_UTF32_LE: "utf-32-le",
+    codecs.BOM_UTF32_BE: "utf-32-be",
+    codecs.BOM_UTF16_LE: "utf-16-le",
+    codecs.BOM_UTF16_BE: "utf-16-be",
+}
+#: Bytes that a client wrote as an address.
+_DATA_URL: Final = re.compile(r"data:([^,]*);base64,(.*)", re.IGNORECASE | re.DOTALL)
 
 _MEDIA: Final = frozenset({"image", "audio", "video", "document"})
 _TEXT_FIELDS: Final = {
@@ -147,26 +161,61 @@ def _media(group: int, role: Role.ValueType, source: MediaSource, *, is_retrieve
     if source.inline_text:
         yield _field(group, role, source, "inline_text", is_retrieved=is_retrieved)
         return
-    encoding = _encoding_of(source)
+    mime_type, data = source.mime_type, source.inline_data
+    inline = _DATA_URL.fullmatch(source.uri)
+    if inline:
+        mime_type, data = inline[1], _from_base64(inline[2])
+    encoding = _encoding_of(data, mime_type.lower())
     if encoding:
 
         def write(replaced: str) -> None:
-            source.inline_data = replaced.encode(encoding)
+            written = replaced.encode(encoding)
+            if inline:
+                source.uri = f"data:{mime_type};base64,{b64encode(written).decode()}"
+            else:
+                source.inline_data = written
 
-        text = source.inline_data.decode(encoding)
-        yield Slot(group, role, text, write, is_retrieved=is_retrieved)
+        yield Slot(group, role, data.decode(encoding, "replace"), write, is_retrieved=is_retrieved)
 
 
-def _encoding_of(source: MediaSource) -> str:
-    """How the bytes of a medium are text; empty when they are none."""
-    data = source.inline_data
-    if not data or source.mime_type.lower().startswith(_BINARY_TYPES):
+def _from_base64(text: str) -> bytes:
+    """What is written in either alphabet, with or without padding."""
+    digits = re.sub(r"[^A-Za-z0-9+/]", "", text.replace("-", "+").replace("_", "/"))
+    return b64decode(digits[: len(digits) - (len(digits) % 4 == 1)] + "==")
+
+
+def _encoding_of(data: bytes, mime_type: str) -> str:
+    """How the bytes of a medium are text; empty when they are none.
+
+    Bytes of a type that is text always are: at worst each is read as a character of its own.
+    """
+    if not data or mime_type.startswith(_BINARY_TYPES):
         return ""
-    encoding = "utf-16" if data.startswith(_BYTE_ORDER_MARKS) else "utf-8"
+    marked = next((encoding for mark, encoding in _BYTE_ORDER_MARKS.items() if data.startswith(mark)), "")
+    if not _TEXT_TYPE.match(mime_type):
+        encoding = marked or "utf-8"
+        return encoding if _is_in(data, encoding) and "\0" not in data.decode(encoding) else ""
+    if b"\0" not in data and _is_in(data, "utf-8"):
+        return "utf-8"
+    # What of ASCII is in UTF-16 has a zero beside each character.
+    for first, encoding in ((1, "utf-16-le"), (0, "utf-16-be")):
+        if not marked and data[first::2].count(0) > len(data) // 4:
+            marked = encoding
+    # A charset that does not write ASCII as ASCII would hide it from rules, and from no reader that errs.
+    readable = (
+        encoding
+        for encoding in ("utf-8", *_CHARSET.findall(mime_type))
+        if _is_in(data, encoding) and b"0@".decode(encoding, "ignore") == "0@"
+    )
+    return marked or next(readable, "latin-1")
+
+
+def _is_in(data: bytes, encoding: str) -> bool:
+    """Whether these bytes are text in an encoding, and no other bytes are the same text."""
     try:
-        return "" if "\0" in data.decode(encoding) else encoding
-    except UnicodeDecodeError:
-        return ""
+        return data.decode(encoding).encode(encoding) == data
+    except (LookupError, ValueError):
+        return False
 
 
 def _field(

@@ -608,6 +608,7 @@ async def test_a_rule_that_must_run_runs_though_another_hangs(
         ("application/javascript", f"// SSN {SECRET}".encode()),
         ("application/ld+json", f"SSN {SECRET}".encode()),
         ("text/plain", f"SSN {SECRET}".encode("utf-16")),
+        ("text/plain", f"SSN {SECRET}\0".encode()),
     ],
 )
 async def test_documents_of_every_kind_of_text_are_read(

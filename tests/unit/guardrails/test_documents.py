@@ -1,0 +1,81 @@
+"""Documents whose bytes are text are read, masked in their own encoding, and otherwise left as they are."""
+
+from base64 import b64decode, b64encode, urlsafe_b64encode
+
+import pytest
+
+from aigateway.v1.chat_service_pb2 import CreateChatCompletionRequest
+from aigateway.v1.content_pb2 import ContentPart, DocumentPart, MediaSource, Message, Role
+from gateway_server.guardrails.request import slots_of
+
+TEXT = "caf\u00e9, SSN 219-16-9994"
+#: Bytes that are no text, whatever their type says.
+NOISE = bytes(range(128, 256)) + b"\0"
+
+
+def request_with(source: MediaSource) -> CreateChatCompletionRequest:
+    part = ContentPart(document=DocumentPart(source=source))
+    return CreateChatCompletionRequest(messages=[Message(role=Role.ROLE_USER, parts=[part])])
+
+
+def masked(source: MediaSource) -> MediaSource:
+    """The source after each of its texts was masked."""
+    request = request_with(source)
+    for slot in slots_of(request):
+        slot.write(slot.text.replace("219-16-9994", "[SSN_REDACTED]"))
+    return request.messages[0].parts[0].document.source
+
+
+@pytest.mark.parametrize(
+    ("mime_type", "encoding"),
+    [
+        ("text/plain", "utf-8"),
+        ("text/plain", "utf-8-sig"),
+        ("text/plain; charset=utf-8", "latin-1"),
+        ("text/plain", "latin-1"),
+        ("text/csv", "utf-16-le"),
+        ("text/csv", "utf-16-be"),
+        ("application/json", "utf-32"),
+        ('TEXT/PLAIN; Charset="cp437"', "cp437"),
+        ("text/plain; charset=cp037", "utf-8"),  # what it is counts, not what it is said to be
+        ("text/plain; charset=cp037", "latin-1"),
+        ("text/plain; charset=zlib", "latin-1"),
+        ("application/octet-stream", "utf-8"),
+    ],
+)
+@pytest.mark.parametrize("end", ["", "\0"])
+def test_text_is_masked_in_its_own_encoding(mime_type: str, encoding: str, end: str) -> None:
+    if end and "octet-stream" in mime_type:
+        pytest.skip("bytes of no type that hold NUL are no text")
+    source = MediaSource(inline_data=(TEXT + end).encode(encoding), mime_type=mime_type)
+    data = masked(source).inline_data
+    assert data.decode(encoding) == TEXT.replace("219-16-9994", "[SSN_REDACTED]") + end
+
+
+@pytest.mark.parametrize("encode", [b64encode, urlsafe_b64encode])
+@pytest.mark.parametrize("padding", ["", "=="])
+def test_text_in_a_data_url_is_masked(encode: object, padding: str) -> None:
+    assert callable(encode)
+    written = encode(f"{TEXT}??>>".encode()).decode().rstrip("=") + padding
+    uri = masked(MediaSource(uri=f"DATA:text/plain;charset=utf-8;base64,{written}")).uri
+    head, _, data = uri.partition(",")
+    assert head == "data:text/plain;charset=utf-8;base64"
+    assert b64decode(data).decode() == "caf\u00e9, SSN [SSN_REDACTED]??>>"
+
+
+@pytest.mark.parametrize("mime_type", ["text/plain", "application/xml;charset=x", "application/ld+json"])
+def test_bytes_that_are_no_text_come_out_as_they_were(mime_type: str) -> None:
+    assert masked(MediaSource(inline_data=NOISE, mime_type=mime_type)).inline_data == NOISE
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        MediaSource(inline_data=b"SSN 219-16-9994", mime_type="application/pdf"),
+        MediaSource(inline_data=NOISE, mime_type="application/octet-stream"),
+        MediaSource(uri="data:image/png;base64,U1NOIDIxOS0xNi05OTk0"),
+        MediaSource(uri="https://example.org/a.txt"),
+    ],
+)
+def test_what_is_no_text_is_not_read(source: MediaSource) -> None:
+    assert not any(slot.text for slot in slots_of(request_with(source)))
