@@ -34,7 +34,7 @@ from gateway_server.guardrails.pii import (
     Recognizer,
     worth_of,
 )
-from gateway_server.guardrails.pii.presidio import find_recognizer
+from gateway_server.guardrails.pii.presidio import find_recognizer, highest_score
 from gateway_server.guardrails.text.models import CATEGORIES
 
 Roles = frozenset[Role.ValueType]
@@ -313,6 +313,11 @@ def _personal(
         if recognizer is None:
             raise invalid_request(
                 f"{field}.entity_types[{index}]", f"{entity_type} is no kind of personal data known here"
+            )
+        if entity_type not in RECOGNIZERS and (highest := highest_score(entity_type)) < min_score:
+            raise invalid_request(
+                f"{field}.min_score",
+                f"{entity_type} is found with a score of at most {highest:g}, which is less",
             )
         recognizers.append(recognizer)
     return Personal(

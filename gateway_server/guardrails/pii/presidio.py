@@ -20,12 +20,34 @@ _WITHOUT_DIGITS: Final = frozenset(
 )
 #: What a word before a value adds to its score, as in Presidio's own context enhancer.
 _CONTEXT_SCORE: Final = 0.35
+#: What a value has at least after such a word.
+_LEAST_IN_CONTEXT: Final = 0.4
 
 
 def find_recognizer(entity_type: str) -> Recognizer | None:
     """A recognizer of ``entity_type`` by Presidio's pattern recognizers, None when it has none."""
     recognizers = _recognizers().get(entity_type)
     return None if recognizers is None else partial(_recognize, entity_type, recognizers)
+
+
+def highest_score(entity_type: str) -> float:
+    """The most that a value of a kind with a recognizer can score."""
+    return max(
+        _in_context(1.0 if _validates(recognizer) else pattern.score, told=bool(recognizer.context))
+        for recognizer in _recognizers()[entity_type]
+        for pattern in recognizer.patterns  # type: ignore[has-type]
+    )
+
+
+def _validates(recognizer: "PatternRecognizer") -> bool:
+    """Whether it may know for certain, such as by a check digit."""
+    from presidio_analyzer import PatternRecognizer  # noqa: PLC0415
+
+    return type(recognizer).validate_result is not PatternRecognizer.validate_result
+
+
+def _in_context(score: float, *, told: bool) -> float:
+    return min(max(round(score + _CONTEXT_SCORE, 6), _LEAST_IN_CONTEXT), 1.0) if told else score
 
 
 @cache
@@ -54,6 +76,6 @@ def _recognize(
     for recognizer in recognizers:
         for result in recognizer.analyze(text, [entity_type]) or ():
             told = any(word.lower() in before for word in recognizer.context or ())
-            score = min(result.score + (_CONTEXT_SCORE if told else 0.0), 1.0)
             if result.start >= start:
+                score = _in_context(result.score, told=told)
                 yield Match(result.start, result.end, entity_type, score)
