@@ -161,10 +161,11 @@ def _media(group: int, role: Role.ValueType, source: MediaSource, *, is_retrieve
     if source.inline_text:
         yield _field(group, role, source, "inline_text", is_retrieved=is_retrieved)
         return
-    mime_type, data = source.mime_type, source.inline_data
     inline = _DATA_URL.fullmatch(source.uri)
-    if inline:
-        mime_type, data = inline[1], _from_base64(inline[2])
+    mime_type = inline[1] if inline else source.mime_type
+    if mime_type.lower().startswith(_BINARY_TYPES):
+        return
+    data = _from_base64(inline[2]) if inline else source.inline_data
     encoding = _encoding_of(data, mime_type.lower())
     if encoding:
 
@@ -189,7 +190,7 @@ def _encoding_of(data: bytes, mime_type: str) -> str:
 
     Bytes of a type that is text always are: at worst each is read as a character of its own.
     """
-    if not data or mime_type.startswith(_BINARY_TYPES):
+    if not data:
         return ""
     marked = next((encoding for mark, encoding in _BYTE_ORDER_MARKS.items() if data.startswith(mark)), "")
     if not _TEXT_TYPE.match(mime_type):
