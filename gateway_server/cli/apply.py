@@ -4,7 +4,7 @@ import json
 import sys
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -17,6 +17,18 @@ if TYPE_CHECKING:
 
     from aigateway import Client
     from gateway_server.cli.manifest import Manifest, Step
+
+#: What every gateway has though no file made it; calls may count on it.
+FROM_THE_FIRST_START: Final = frozenset(
+    {
+        "guardrailProfiles/default",
+        "guardrailProfiles/strict",
+        "guardrailProfiles/off",
+        "routes/balanced",
+        "routes/quality-first",
+        "routes/cost-optimized",
+    }
+)
 
 
 @with_session
@@ -36,8 +48,9 @@ def apply(
 
     The file has lists named guardrail_profiles, tenants, api_keys, providers, models and routes. An item is
     a resource as `get` shows it: a field that it does not name is left as it is, one that is null is
-    emptied. The secret of a key that is made is printed, once. --prune leaves the key in use and its tenant
-    alone.
+    emptied. The secret of a key that is made is printed, once. --prune leaves alone the key in use and its
+    tenant, and the routes and guardrail profiles that every gateway has from its first start; `delete`
+    deletes those that a gateway can do without.
     """
     from gateway_server.cli.manifest import Action, ManifestError, parse_manifest, plan, render_step
 
@@ -45,7 +58,7 @@ def apply(
         manifest = parse_manifest(sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8"))
     except (ManifestError, OSError, UnicodeDecodeError) as error:
         fail(f"{file}: {error}")
-    spared = _key_in_use(session) if prune else set()
+    spared = _key_in_use(session) | FROM_THE_FIRST_START if prune else frozenset()
     steps = plan(manifest, _existing(session, manifest), prune=prune, spared=spared)
     changes = [step for step in steps if step.action is not Action.KEEP]
     if not session.as_json:

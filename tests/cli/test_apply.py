@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+from gateway_server.cli.apply import FROM_THE_FIRST_START
 from gateway_server.cli.manifest import ManifestError, parse_manifest
-from tests.cli.conftest import Run
+from tests.cli.conftest import Run, runner_of
+from tests.support.gateway import running_gateway
 
 FILE = """
 tenants:
@@ -35,7 +37,7 @@ models:
 async def test_a_file_is_shown_applied_and_then_changes_nothing(run: Run) -> None:
     shown = await run("apply", "-f", "-", "--dry-run", stdin=FILE)
     assert shown.code == 0
-    assert shown.out.splitlines()[:2] == ["+ tenants/blue", '    display_name: "Blue"']
+    assert shown.out.splitlines()[:2] == ["+ providers/spare", '    provider_type: "demo"']
     assert shown.err == "4 to create, 0 to update, 0 to delete, 0 to keep (dry run: nothing was changed)\n"
     assert (await run("tenants", "get", "blue")).code == 4
 
@@ -118,24 +120,45 @@ async def test_prune_deletes_what_is_not_named_but_never_the_key_in_use(run: Run
     assert (await run("providers", "get", "demo")).code == 0
 
 
+async def test_a_file_makes_what_others_in_it_need_and_prune_keeps_what_every_gateway_has(
+    tmp_path: Path,
+) -> None:
+    text = """
+        tenants: [{name: routed, default_route: routes/own, guardrail_profile: guardrailProfiles/own}]
+        routes: [{name: own, strategy: ROUTING_STRATEGY_BALANCED}]
+        guardrail_profiles: [{name: own}]
+    """
+    nothing = "tenants: []\nroutes: []\nguardrail_profiles: []"
+    async with running_gateway(tmp_path / "state") as gateway:
+        run = runner_of(gateway)
+        profiles = (await run("guardrails", "list", "--json")).json
+        routes = (await run("routes", "list", "--json")).json
+        made = await run("apply", "-f", "-", stdin=text)
+        pruned = await run("apply", "-f", "-", "--prune", stdin=nothing)
+        again = await run("apply", "-f", "-", "--prune", stdin=nothing)
+
+    assert {one["name"] for one in (*profiles, *routes)} == FROM_THE_FIRST_START
+    assert (made.code, made.err) == (0, "3 to create, 0 to update, 0 to delete, 0 to keep\n")
+    assert (pruned.code, pruned.err) == (0, "0 to create, 0 to update, 3 to delete, 0 to keep\n")
+    assert (again.code, again.out) == (0, "")
+
+
 async def test_a_secret_that_was_made_is_shown_also_when_a_later_step_fails(run: Run) -> None:
-    text = (
-        "tenants: [{name: half}]\napi_keys: [{name: half/k}]\nproviders: [{name: bad, provider_type: nosuch}]"
-    )
+    text = "tenants: [{name: half}]\napi_keys: [{name: half/k}, {name: nosuch/k}]"
 
     ran = await run("apply", "-f", "-", stdin=text)
 
-    assert ran.code == 2
+    assert ran.code == 4
     assert "secret of tenants/half/apiKeys/k: sk-gw-" in ran.out
-    assert "error: INVALID_REQUEST" in ran.err
+    assert "error: RESOURCE_NOT_FOUND" in ran.err
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("a: [", "not YAML"),
-        ("just text", "must hold lists named guardrail_profiles, tenants, api_keys, providers, models"),
-        ("tenents: []", "tenents: not one of guardrail_profiles, tenants"),
+        ("just text", "must hold lists named guardrail_profiles, providers, models, routes, tenants"),
+        ("tenents: []", "tenents: not one of guardrail_profiles, providers"),
         ("tenants: {}", "tenants must be a list"),
         ("tenants: [blue]", r"tenants\[0\] must be a resource with a name"),
         ("tenants: [{display_name: x}]", r"tenants\[0\] must be a resource with a name"),
