@@ -48,11 +48,6 @@ def limits(
     )
 
 
-def _share_left(limit: "LimitUsage") -> str:
-    left = limit.limit - limit.used - limit.held
-    return f"{max(left, 0) / max(limit.limit, 1):.0%}"
-
-
 def _amount(limit: "LimitUsage", amount: int) -> str:
     from aigateway.v1.usage_service_pb2 import LimitKind
 
