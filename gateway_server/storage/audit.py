@@ -1,7 +1,8 @@
 """Who changed what: an event in the transaction of each change, sealed by the hash of the one before it.
 
 The chain is serialised by the lock on the revision that every change counts up. A row that is changed, taken
-out or put in afterwards shows when the chain is walked: see ``find_break``.
+out or put in afterwards shows when the chain is walked: see ``find_break``. That the newest were taken out
+shows by the revision.
 """
 
 import hashlib
@@ -15,6 +16,7 @@ from sqlalchemy import Row, insert, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from aigateway.v1.audit_event_pb2 import AuditEvent
+from gateway_server.storage.changes import read_revision
 from gateway_server.storage.engine import Store
 from gateway_server.storage.paging import Page, PageRequest, decode_page_token, encode_page_token
 from gateway_server.storage.tables import audit_events
@@ -97,9 +99,13 @@ class AuditRepository:
         return Page(tuple(map(_message_of, shown)), token)
 
     async def find_break(self) -> tuple[int, int | None]:
-        """Walks the chain: how many events fit, and the revision of the first that does not, if any."""
+        """Walks the chain: how many events fit, and the revision of the first that does not, if any.
+
+        A store from before there were events has some from its next start on, which makes routes.
+        """
         count, last, previous = 0, 0, b""
         async with self._store.read() as connection:
+            newest = await read_revision(connection)  # first: events may be added while this reads
             while True:
                 statement = (
                     select(audit_events)
@@ -113,7 +119,7 @@ class AuditRepository:
                         return count, row.revision
                     count, last, previous = count + 1, row.revision, row.hash
                 if not rows:
-                    return count, None
+                    return count, None if last >= newest else last + 1
 
 
 _SEALED: Final = (

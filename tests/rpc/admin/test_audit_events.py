@@ -160,3 +160,18 @@ async def test_tampering_shows(store: Store) -> None:
     async with store.write() as connection:
         await connection.execute(delete(audit_events).where(audit_events.c.revision == 3))
     assert await audit.find_break() == (2, 4)
+
+
+async def test_that_the_newest_or_all_were_taken_out_shows(store: Store) -> None:
+    tenants = TenantRepository(store, SetClock())
+    audit = AuditRepository(store)
+    assert await audit.find_break() == (0, None)
+    for number in range(3):
+        await tenants.create(f"t{number}", Tenant())
+    assert await audit.find_break() == (3, None)
+    async with store.write() as connection:
+        await connection.execute(delete(audit_events).where(audit_events.c.revision == 3))
+    assert await audit.find_break() == (2, 3)
+    async with store.write() as connection:
+        await connection.execute(delete(audit_events))
+    assert await audit.find_break() == (0, 1)
