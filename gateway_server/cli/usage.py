@@ -13,11 +13,15 @@ import typer
 from gateway_server.cli.edit import parse_time
 from gateway_server.cli.money import dollars_of
 from gateway_server.cli.names import last_id, short_name, tenant_parent
-from gateway_server.cli.output import milliseconds_of, show_all, time_of
+from gateway_server.cli.output import milliseconds_of, printable, show_all, time_of
 from gateway_server.cli.session import Session, with_session
 from gateway_server.cli.usage_export import ExportFormat, export
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from rich.console import RenderableType
+
     from aigateway.types import UsageRecord
     from gateway_server.cli.usage_summary import Summary
 
@@ -51,7 +55,6 @@ def today(
     if context.invoked_subcommand is not None:
         return
     from rich.console import Console
-    from rich.live import Live
 
     from gateway_server.cli.usage_summary import read_summary, render_summary
 
@@ -64,14 +67,31 @@ def today(
     if session.as_json:
         print(json.dumps(read().as_json(), indent=2, ensure_ascii=False))
         return
-    console = Console()
-    if not watch:
-        console.print(render_summary(read()))
-        return
-    with Live(render_summary(read()), console=console, auto_refresh=False) as live:
+    if watch:
+        _watch(lambda: render_summary(read()))
+    else:
+        Console().print(render_summary(read()))
+
+
+def _watch(draw: "Callable[[], RenderableType]") -> None:
+    """Draws again and again; without an answer, what was drawn last stays below a line that says so."""
+    from rich.console import Group
+    from rich.live import Live
+    from rich.text import Text
+
+    from aigateway.errors import DeadlineExceededError, UnavailableError
+
+    drawn, drawn_at = draw(), datetime.now(UTC)
+    with Live(drawn, auto_refresh=False) as live:
         while True:
             time.sleep(_WATCH_SECONDS)
-            live.update(render_summary(read()), refresh=True)
+            try:
+                drawn, drawn_at = draw(), datetime.now(UTC)
+            except (UnavailableError, DeadlineExceededError) as error:
+                told = printable(f"As of {drawn_at:%H:%M:%S} (UTC); trying again: {error}")
+                live.update(Group(Text(told, style="yellow"), drawn), refresh=True)
+            else:
+                live.update(drawn, refresh=True)
 
 
 @app.command("export")

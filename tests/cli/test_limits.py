@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
+import csv
+import io
 import json
 from pathlib import Path
 
 import pyarrow.parquet as parquet
+import pytest
+from sqlalchemy import delete
 
+from aigateway import GatewayError
 from aigateway.v1.tenant_pb2 import Tenant
-from tests.cli.conftest import Run
-from tests.support.gateway import Gateway
+from gateway_server.storage.engine import open_store
+from gateway_server.storage.tables import usage_rollups
+from tests.cli.conftest import Run, runner_of
+from tests.cli.test_process import finished
+from tests.support.gateway import Gateway, running_gateway
 
 
 async def test_every_limit_and_budget_can_be_set_and_is_shown(gateway: Gateway, run: Run) -> None:
@@ -73,6 +82,54 @@ async def test_a_day_and_sums_and_a_file(gateway: Gateway, run: Run, tmp_path: P
     [line] = [json.loads(line) for line in listed.out.splitlines()]
     assert line in table
     assert line["total_tokens"] > 0
+
+
+async def test_a_csv_file_tells_what_the_lines_of_json_tell(
+    gateway: Gateway, run: Run, tmp_path: Path
+) -> None:
+    labels = {"case": "csv", "odd": 'a, "b"\nc'}
+    await gateway.client.chat.create("demo/demo-chat", "hello", labels=labels, end_user_id="ü")
+    with pytest.raises(GatewayError):
+        await gateway.client.chat.create("demo/demo-chat", "/fail 500", labels=labels)
+    asked = ["usage", "export", "--filter", 'labels.case = "csv"']
+    lines: list[str] = []
+    async with asyncio.timeout(10):
+        while len(lines) < 2:
+            lines = (await run(*asked, "--format", "jsonl")).out.splitlines()
+    file = tmp_path / "usage.csv"
+
+    written = await run(*asked, "-o", str(file))
+    printed = await run(*asked)
+
+    assert (written.code, written.out, written.err) == (0, "", "2 calls\n")
+    with file.open(encoding="utf-8", newline="") as opened:
+        failed, done = rows = list(csv.DictReader(opened))
+    assert list(csv.DictReader(io.StringIO(printed.out, newline=""))) == rows
+    told = [json.loads(line) for line in lines]
+    assert rows == [
+        {name: "" if value is None else str(value) for name, value in row.items()} for row in told
+    ]
+    assert json.loads(done["labels"]) == labels
+    assert (done["end_user_id"], done["status_code"], done["error_reason"]) == ("ü", "0", "")
+    assert int(done["cost_nanos"]) > 0
+    assert (failed["error_reason"], failed["cost_nanos"]) == ("UPSTREAM_UNAVAILABLE", "")
+
+
+async def test_sums_are_made_anew_from_the_calls(tmp_path: Path) -> None:
+    state_dir = tmp_path / "state"
+    async with running_gateway(state_dir, demo=True) as gateway:
+        await gateway.client.chat.create("demo/demo-chat", "hello")
+    store = open_store(f"sqlite:///{state_dir / 'ai-gateway.db'}")
+    async with store.write() as connection:
+        await connection.execute(delete(usage_rollups))
+    await store.close()
+
+    rebuilt = await finished("rebuild-usage", env={"AIGW_STATE_DIR": str(state_dir)})
+
+    assert rebuilt == (0, "1 calls summed by hour and day\n", "")
+    async with running_gateway(state_dir) as gateway:
+        told = (await runner_of(gateway)("usage", "--json")).json
+    assert int(told["total"]["requestCount"]) == 1
 
 
 async def test_a_key_of_a_tenant_sees_its_own_without_naming_it(gateway: Gateway, run: Run) -> None:

@@ -10,13 +10,13 @@ import signal
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import pytest
 
 from tests.cli.conftest import Run
-from tests.support.gateway import Gateway, client_of
+from tests.support.gateway import Gateway, client_of, free_port, running_gateway
 
 COMMAND = [sys.executable, "-c", "from gateway_server.cli import main; main()"]
 
@@ -82,50 +82,91 @@ async def test_a_reader_that_has_seen_enough_is_told_nothing(gateway: Gateway) -
     assert (process.returncode, err) == (1, b"")
 
 
-async def test_a_conversation_at_a_terminal_remembers_and_survives_failures(gateway: Gateway) -> None:
-    ours, theirs = pty.openpty()
-    terminal = os.fdopen(ours, "r+b", buffering=0)
-    loop, shown = asyncio.get_running_loop(), bytearray()
+class Terminal:
+    """What a person sees of a process, and types; ``theirs`` is its side."""
 
-    def read() -> None:
+    def __init__(self) -> None:
+        ours, self.theirs = pty.openpty()
+        self._ours = os.fdopen(ours, "r+b", buffering=0)
+        self._shown = bytearray()
+        self._loop = asyncio.get_running_loop()
+        self._loop.add_reader(ours, self._read)
+
+    def _read(self) -> None:
         try:
-            shown.extend(os.read(ours, 4096))
+            self._shown.extend(os.read(self._ours.fileno(), 4096))
         except OSError:  # the other side is closed
-            loop.remove_reader(ours)
+            self._loop.remove_reader(self._ours)
 
-    async def see(text: str) -> None:
+    async def see(self, text: str) -> None:
         async with asyncio.timeout(20):
-            while text.encode() not in shown:
+            while text.encode() not in self._shown:
                 await asyncio.sleep(0.01)
-        del shown[: shown.index(text.encode()) + len(text)]
+        del self._shown[: self._shown.index(text.encode()) + len(text)]
 
-    loop.add_reader(ours, read)
+    def type(self, text: str) -> None:
+        self._ours.write(text.encode())
+
+    def close(self) -> None:
+        self._loop.remove_reader(self._ours)
+        self._ours.close()
+
+
+@pytest.fixture
+async def terminal() -> AsyncIterator[Terminal]:
+    opened = Terminal()
+    yield opened
+    opened.close()
+
+
+async def test_a_conversation_at_a_terminal_remembers_and_survives_failures(
+    gateway: Gateway, terminal: Terminal
+) -> None:
     args = ["chat", "-m", "demo/demo-chat"]
+    theirs = terminal.theirs
     async with started(*args, env=connection(gateway), stdin=theirs, stdout=theirs) as process:
         os.close(theirs)
-        await see("> ")
-        terminal.write(b"first question\n")
-        await see("You wrote: first question")
-        await see("> ")
-        terminal.write(b"/fail 500\n")
-        await see("> ")
-        terminal.write(b"\n")
-        await see("> ")
-        terminal.write(b"second question\n")
-        await see("You wrote: second question")
-        await see("> ")
-        terminal.write(b"\x04")  # Ctrl-D
+        await terminal.see("> ")
+        terminal.type("first question\n")
+        await terminal.see("You wrote: first question")
+        await terminal.see("> ")
+        terminal.type("/fail 500\n")
+        await terminal.see("> ")
+        terminal.type("\n")
+        await terminal.see("> ")
+        terminal.type("second question\n")
+        await terminal.see("You wrote: second question")
+        await terminal.see("> ")
+        terminal.type("\x04")  # Ctrl-D
         async with asyncio.timeout(20):
             assert process.stderr is not None
             err = (await process.stderr.read()).decode()
             assert await process.wait() == 0
-    loop.remove_reader(ours)
-    terminal.close()
 
     assert "error: UPSTREAM_UNAVAILABLE" in err
     first, second = (int(count) for count in re.findall(r"(\d+) in \+", err))
     # The second question came with the first and its answer, and without the one that failed.
     assert second > first + 20
+
+
+async def test_a_watcher_of_usage_outlives_a_restart_of_the_gateway(
+    tmp_path: Path, terminal: Terminal
+) -> None:
+    listen = f"127.0.0.1:{free_port()}"
+    async with AsyncExitStack() as stack:
+        async with running_gateway(tmp_path / "state", demo=True, listen=listen) as gateway:
+            env = {**connection(gateway), "TERM": "xterm"}
+            watching = started("usage", "--watch", env=env, stdout=terminal.theirs)
+            process = await stack.enter_async_context(watching)
+            os.close(terminal.theirs)
+            await terminal.see("no calls yet")
+        await terminal.see("trying again: UNAVAILABLE")
+        async with running_gateway(tmp_path / "state", demo=True, listen=listen) as gateway:
+            await gateway.client.chat.create("demo/demo-chat", "hello")
+            await terminal.see("REQUESTS")
+            process.send_signal(signal.SIGINT)
+            async with asyncio.timeout(20):
+                assert await process.wait() == 130
 
 
 async def test_the_first_start_makes_one_call_from_key_to_usage_record(tmp_path: Path) -> None:
