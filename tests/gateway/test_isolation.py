@@ -1,7 +1,8 @@
 """A key sees and touches nothing of another tenant: what belongs to others looks like what does not exist.
 
-Every RPC of the contract is called with a foreign tenant's names, and with names that nobody has; the answers
-must not differ. An RPC that is added to the contract without a request here fails the walk.
+Every RPC whose requests can name a tenant is called with a foreign tenant's names, and with names that nobody
+has; the answers must not differ. Every other RPC is called too: it is refused, or shows nothing of the other
+tenant. An RPC that is added to the contract without a request here fails the walk.
 """
 
 from __future__ import annotations
@@ -25,7 +26,14 @@ from aigateway.v1 import (
 )
 from aigateway.v1 import admin_service_pb2 as admin
 from aigateway.v1.api_key_pb2 import ApiKey
+from aigateway.v1.chat_service_pb2 import CountTokensRequest, ExplainRouteRequest
+from aigateway.v1.embeddings_service_pb2 import CreateEmbeddingsRequest, EmbeddingInput
+from aigateway.v1.guardrail_profile_pb2 import GuardrailProfile
+from aigateway.v1.model_pb2 import Model
 from aigateway.v1.permission_pb2 import Scope
+from aigateway.v1.provider_pb2 import Provider
+from aigateway.v1.route_pb2 import Route
+from aigateway.v1.routing_pb2 import GuardrailStage, RoutingStrategy
 from aigateway.v1.tenant_pb2 import Budget, RateLimits, Tenant
 from aigateway.v1.usage_service_pb2 import (
     GetLimitUsageRequest,
@@ -33,7 +41,7 @@ from aigateway.v1.usage_service_pb2 import (
     QueryUsageRequest,
     UsageDimension,
 )
-from tests.support.gateway import client_of, running_gateway
+from tests.support.gateway import chat_request, client_of, running_gateway
 from tests.support.statuses import read_failure
 from tests.support.upstream import MODEL, running_upstream
 
@@ -102,16 +110,51 @@ REQUESTS: dict[str, list[Build]] = {
         lambda tenant, key, token: GetLimitUsageRequest(parent=tenant, api_key=key),
     ],
 }
+CHAT = chat_request()
 #: Of the gateway as a whole, or of whoever calls: no tenant's name fits into their requests.
-NOBODYS = {
-    *(
-        f"{verb}{noun}"
-        for verb in ("Get", "Create", "Update", "Delete")
-        for noun in ("Provider", "Model", "Route", "GuardrailProfile")
+NOBODYS: dict[str, Message] = {
+    "CreateTenant": admin.CreateTenantRequest(tenant_id="another", tenant=Tenant()),
+    "GetProvider": admin.GetProviderRequest(name="providers/vllm"),
+    "ListProviders": admin.ListProvidersRequest(),
+    "CheckProvider": admin.CheckProviderRequest(name="providers/vllm"),
+    "CreateProvider": admin.CreateProviderRequest(provider=Provider(provider_type="demo")),
+    "UpdateProvider": admin.UpdateProviderRequest(provider=Provider(name="providers/vllm", disabled=True)),
+    "DeleteProvider": admin.DeleteProviderRequest(name="providers/vllm"),
+    "GetModel": admin.GetModelRequest(name=f"providers/vllm/models/{MODEL}"),
+    "ListModels": admin.ListModelsRequest(parent="providers/-"),
+    "CreateModel": admin.CreateModelRequest(parent="providers/vllm", model=Model(provider_model="m")),
+    "UpdateModel": admin.UpdateModelRequest(
+        model=Model(name=f"providers/vllm/models/{MODEL}", disabled=True)
     ),
-    *("ListProviders", "ListModels", "ListRoutes", "ListGuardrailProfiles"),
-    *("CheckProvider", "ListTargetStates", "TestGuardrailProfile", "CreateTenant"),
-    *("CreateChatCompletion", "StreamChatCompletion", "CountTokens", "CreateEmbeddings", "ExplainRoute"),
+    "DeleteModel": admin.DeleteModelRequest(name=f"providers/vllm/models/{MODEL}"),
+    "GetRoute": admin.GetRouteRequest(name="routes/balanced"),
+    "ListRoutes": admin.ListRoutesRequest(),
+    "CreateRoute": admin.CreateRouteRequest(route=Route(strategy=RoutingStrategy.ROUTING_STRATEGY_BALANCED)),
+    "UpdateRoute": admin.UpdateRouteRequest(route=Route(name="routes/balanced", display_name="x")),
+    "DeleteRoute": admin.DeleteRouteRequest(name="routes/balanced"),
+    "GetGuardrailProfile": admin.GetGuardrailProfileRequest(name="guardrailProfiles/off"),
+    "ListGuardrailProfiles": admin.ListGuardrailProfilesRequest(),
+    "CreateGuardrailProfile": admin.CreateGuardrailProfileRequest(guardrail_profile=GuardrailProfile()),
+    "UpdateGuardrailProfile": admin.UpdateGuardrailProfileRequest(
+        guardrail_profile=GuardrailProfile(name="guardrailProfiles/off", display_name="x")
+    ),
+    "DeleteGuardrailProfile": admin.DeleteGuardrailProfileRequest(name="guardrailProfiles/off"),
+    "TestGuardrailProfile": admin.TestGuardrailProfileRequest(
+        name="guardrailProfiles/off",
+        text="hello",
+        stage=GuardrailStage.GUARDRAIL_STAGE_INPUT,
+    ),
+    "ListTargetStates": admin.ListTargetStatesRequest(),
+    "CreateChatCompletion": CHAT,
+    "StreamChatCompletion": CHAT,
+    "CountTokens": CountTokensRequest(model=MODEL, messages=CHAT.messages),
+    "ExplainRoute": ExplainRouteRequest(request=CHAT),
+    "CreateEmbeddings": CreateEmbeddingsRequest(model=MODEL, inputs=[EmbeddingInput(text="hello")]),
+}
+#: Those of NOBODYS that a key with SCOPE_INFERENCE may call.
+OF_CALLERS = {
+    *("GetModel", "ListModels", "GetRoute", "ListRoutes"),
+    *("CreateChatCompletion", "StreamChatCompletion", "CountTokens", "ExplainRoute", "CreateEmbeddings"),
 }
 
 
@@ -125,21 +168,22 @@ def all_rpcs() -> list[str]:
 
 
 def test_every_rpc_is_walked() -> None:
-    assert set(all_rpcs()) == set(REQUESTS) | NOBODYS
+    assert set(all_rpcs()) == REQUESTS.keys() | NOBODYS.keys()
 
 
 async def answer_of(client: AsyncClient, rpc: str, request: Message) -> str:
     """All that comes back, but for what differs from call to call."""
     stubs = client.stubs
-    stub: Any = stubs.usage if hasattr(stubs.usage, rpc) else stubs.admin
+    services = (stubs.usage, stubs.admin, stubs.chat, stubs.embeddings)
+    stub: Any = next(service for service in services if hasattr(service, rpc))
     call = getattr(stub, rpc)(request, metadata=client.metadata, timeout=10)
     try:
-        answer = await call
+        answers = [event async for event in call] if rpc.startswith("Stream") else [await call]
         trailing = await call.trailing_metadata()
     except grpc.aio.AioRpcError as error:
         failure = read_failure(error)
         return repr((failure.code, failure.reason, failure.message, sorted(failure.metadata.items())))
-    return json_format.MessageToJson(answer) + repr(sorted(trailing))
+    return "".join(map(json_format.MessageToJson, answers)) + repr(sorted(trailing))
 
 
 @pytest.mark.parametrize(
@@ -198,5 +242,10 @@ async def test_what_is_anothers_looks_like_what_does_not_exist(
                     assert theirs_renamed == nobodys, rpc
                     told = theirs.replace("tenants/victim/apiKeys/vault", "").replace("tenants/victim", "")
                     assert not [mark for mark in MARKS if mark in told], (rpc, told)
+            told_by = {rpc: await answer_of(client, rpc, request) for rpc, request in NOBODYS.items()}
+            for rpc, told in told_by.items():
+                assert not [mark for mark in MARKS if mark in told], (rpc, told)
+            allowed = {rpc for rpc, told in told_by.items() if "SCOPE_MISSING" not in told}
+            assert allowed == (set() if scopes == (Scope.SCOPE_USAGE_READ,) else OF_CALLERS)
         assert (await owner.tenants.get("tenants/victim")).email == ""
         assert (await owner.api_keys.get("tenants/victim/apiKeys/vault")).display_name == "vault"
