@@ -18,12 +18,14 @@ from aigateway.v1.chat_service_pb2 import (
     PartDelta,
 )
 from aigateway.v1.content_pb2 import Message
+from aigateway.v1.embeddings_service_pb2 import CreateEmbeddingsRequest, EmbeddingInput
 from aigateway.v1.error_reason_pb2 import ErrorReason
 from aigateway.v1.permission_pb2 import Scope
 from gateway_server.call import CallContext
 from gateway_server.errors import CODE_BY_REASON, FieldViolation, GatewayError, reason_name
 from gateway_server.rpc.interceptors import Emit
 from gateway_server.rpc.methods import Method, all_methods
+from gateway_server.rpc.requests import parse_request
 from gateway_server.rpc.status import status_of
 from tests.rpc.conftest import KEY_METADATA, Serve, chat_request
 from tests.support.statuses import Failure, read_failure
@@ -161,6 +163,24 @@ async def test_broken_rules_of_the_contract_name_their_fields(serve: Serve) -> N
     failure = await failure_of(served.chat.CreateChatCompletion(request, metadata=KEY_METADATA))
     assert failure.reason == "INVALID_REQUEST"
     assert set(failure.violations) == {"model", "messages[0]", "messages[0].role", "labels[a]"}
+
+
+@pytest.mark.parametrize("name", ['a"b', "a\\b", "a\0b"])
+def test_a_label_that_no_filter_could_name_is_refused(name: str) -> None:
+    chat, embeddings = chat_request(), CreateEmbeddingsRequest(model="m", inputs=[EmbeddingInput(text="x")])
+    for full_name, request in (
+        (f"{CHAT}/CreateChatCompletion", chat),
+        (f"{CHAT}/StreamChatCompletion", chat),
+        ("aigateway.v1.EmbeddingsService/CreateEmbeddings", embeddings),
+    ):
+        method = next(each for each in all_methods() if each.full_name == full_name)
+        request.labels.clear()
+        request.labels["it's ü. z"] = "x"
+        assert parse_request(method, request.SerializeToString()) == request
+        request.labels[name] = "x"
+        with pytest.raises(GatewayError) as caught:
+            parse_request(method, request.SerializeToString())
+        assert [violation.field for violation in caught.value.violations] == [f"labels[{name}]"]
 
 
 async def test_a_refused_model_call_is_on_record(serve: Serve) -> None:

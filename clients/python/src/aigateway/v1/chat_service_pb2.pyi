@@ -476,7 +476,9 @@ class CreateChatCompletionRequest(_message.Message):
 
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """Free labels, kept on the usage record for grouping."""
+        """Free labels, kept on the usage record for grouping. Names hold no double
+        quote, backslash or NUL: filters could not name them.
+        """
 
     @_builtins.property
     def storage_options(self) -> Global___StorageOptions:

@@ -32,7 +32,7 @@ from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%aigateway/v1/embeddings_service.proto\x12\x0c\x61igateway.v1\x1a\x1a\x61igateway/v1/content.proto\x1a\x1d\x61igateway/v1/permission.proto\x1a\x1a\x61igateway/v1/routing.proto\x1a\x18\x61igateway/v1/usage.proto\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x9a\x05\n\x17\x43reateEmbeddingsRequest\x12\x19\n\x05model\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x02\x12\x39\n\x06inputs\x18\x02 \x03(\x0b\x32\x1c.aigateway.v1.EmbeddingInputB\x0b\xbaH\x08\x92\x01\x05\x08\x01\x10\x80\x10\x12 \n\ndimensions\x18\x03 \x01(\x05\x42\x07\xbaH\x04\x1a\x02 \x00H\x00\x88\x01\x01\x12\x33\n\x04task\x18\x04 \x01(\x0e\x32\x1b.aigateway.v1.EmbeddingTaskB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12;\n\x08\x65ncoding\x18\x05 \x01(\x0e\x32\x1f.aigateway.v1.EmbeddingEncodingB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12\x35\n\x0fgateway_options\x18\x06 \x01(\x0b\x32\x1c.aigateway.v1.GatewayOptions\x12T\n\x10provider_options\x18\x07 \x03(\x0b\x32:.aigateway.v1.CreateEmbeddingsRequest.ProviderOptionsEntry\x12Z\n\x06labels\x18\x08 \x03(\x0b\x32\x31.aigateway.v1.CreateEmbeddingsRequest.LabelsEntryB\x17\xbaH\x14\x9a\x01\x11\x10\x10\"\x06r\x04\x10\x01\x18@*\x05r\x03\x18\x80\x02\x12\x1d\n\x0b\x65nd_user_id\x18\t \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\x1aO\n\x14ProviderOptionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12&\n\x05value\x18\x02 \x01(\x0b\x32\x17.google.protobuf.Struct:\x02\x38\x01\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\r\n\x0b_dimensions\"\x8f\x01\n\x0e\x45mbeddingInput\x12\x0e\n\x04text\x18\x01 \x01(\tH\x00\x12+\n\ttoken_ids\x18\x02 \x01(\x0b\x32\x16.aigateway.v1.TokenIdsH\x00\x12\x31\n\x07\x63ontent\x18\x03 \x01(\x0b\x32\x1e.aigateway.v1.EmbeddingContentH\x00\x42\r\n\x04kind\x12\x05\xbaH\x02\x08\x01\"$\n\x08TokenIds\x12\x18\n\x06values\x18\x01 \x03(\x05\x42\x08\xbaH\x05\x92\x01\x02\x08\x01\"F\n\x10\x45mbeddingContent\x12\x32\n\x05parts\x18\x01 \x03(\x0b\x32\x19.aigateway.v1.ContentPartB\x08\xbaH\x05\x92\x01\x02\x08\x01\"\xa0\x03\n\x18\x43reateEmbeddingsResponse\x12\n\n\x02id\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12)\n\tserved_by\x18\x03 \x01(\x0b\x32\x16.aigateway.v1.ServedBy\x12+\n\nembeddings\x18\x04 \x03(\x0b\x32\x17.aigateway.v1.Embedding\x12\'\n\x05usage\x18\x05 \x01(\x0b\x32\x18.aigateway.v1.TokenUsage\x12 \n\x04\x63ost\x18\x06 \x01(\x0b\x32\x12.aigateway.v1.Cost\x12\x38\n\x11guardrail_results\x18\x07 \x03(\x0b\x32\x1d.aigateway.v1.GuardrailResult\x12\'\n\x08\x61ttempts\x18\x08 \x03(\x0b\x32\x15.aigateway.v1.Attempt\x12/\n\x0b\x63reate_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x11provider_metadata\x18\n \x01(\x0b\x32\x17.google.protobuf.Struct\"p\n\tEmbedding\x12\r\n\x05index\x18\x01 \x01(\x05\x12\x31\n\x0c\x66loat_vector\x18\x02 \x01(\x0b\x32\x19.aigateway.v1.FloatVectorH\x00\x12\x17\n\rpacked_vector\x18\x03 \x01(\x0cH\x00\x42\x08\n\x06vector\"\x1d\n\x0b\x46loatVector\x12\x0e\n\x06values\x18\x01 \x03(\x02*\xc7\x01\n\rEmbeddingTask\x12\x1e\n\x1a\x45MBEDDING_TASK_UNSPECIFIED\x10\x00\x12\x18\n\x14\x45MBEDDING_TASK_QUERY\x10\x01\x12\x1b\n\x17\x45MBEDDING_TASK_DOCUMENT\x10\x02\x12\x1d\n\x19\x45MBEDDING_TASK_SIMILARITY\x10\x03\x12!\n\x1d\x45MBEDDING_TASK_CLASSIFICATION\x10\x04\x12\x1d\n\x19\x45MBEDDING_TASK_CLUSTERING\x10\x05*\x91\x01\n\x11\x45mbeddingEncoding\x12\"\n\x1e\x45MBEDDING_ENCODING_UNSPECIFIED\x10\x00\x12\x1c\n\x18\x45MBEDDING_ENCODING_FLOAT\x10\x01\x12\x1b\n\x17\x45MBEDDING_ENCODING_INT8\x10\x02\x12\x1d\n\x19\x45MBEDDING_ENCODING_BINARY\x10\x03\x32\x99\x01\n\x11\x45mbeddingsService\x12\x83\x01\n\x10\x43reateEmbeddings\x12%.aigateway.v1.CreateEmbeddingsRequest\x1a&.aigateway.v1.CreateEmbeddingsResponse\" \x9a\xb8\x18\x03\n\x01\x01\x82\xd3\xe4\x93\x02\x13\"\x0e/v1/embeddings:\x01*B+Z)aigateway/gen/go/aigateway/v1;aigatewayv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%aigateway/v1/embeddings_service.proto\x12\x0c\x61igateway.v1\x1a\x1a\x61igateway/v1/content.proto\x1a\x1d\x61igateway/v1/permission.proto\x1a\x1a\x61igateway/v1/routing.proto\x1a\x18\x61igateway/v1/usage.proto\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa9\x05\n\x17\x43reateEmbeddingsRequest\x12\x19\n\x05model\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x02\x12\x39\n\x06inputs\x18\x02 \x03(\x0b\x32\x1c.aigateway.v1.EmbeddingInputB\x0b\xbaH\x08\x92\x01\x05\x08\x01\x10\x80\x10\x12 \n\ndimensions\x18\x03 \x01(\x05\x42\x07\xbaH\x04\x1a\x02 \x00H\x00\x88\x01\x01\x12\x33\n\x04task\x18\x04 \x01(\x0e\x32\x1b.aigateway.v1.EmbeddingTaskB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12;\n\x08\x65ncoding\x18\x05 \x01(\x0e\x32\x1f.aigateway.v1.EmbeddingEncodingB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12\x35\n\x0fgateway_options\x18\x06 \x01(\x0b\x32\x1c.aigateway.v1.GatewayOptions\x12T\n\x10provider_options\x18\x07 \x03(\x0b\x32:.aigateway.v1.CreateEmbeddingsRequest.ProviderOptionsEntry\x12i\n\x06labels\x18\x08 \x03(\x0b\x32\x31.aigateway.v1.CreateEmbeddingsRequest.LabelsEntryB&\xbaH#\x9a\x01 \x10\x10\"\x15r\x13\x10\x01\x18@2\r^[^\"\\\\\\x00]*$*\x05r\x03\x18\x80\x02\x12\x1d\n\x0b\x65nd_user_id\x18\t \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\x1aO\n\x14ProviderOptionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12&\n\x05value\x18\x02 \x01(\x0b\x32\x17.google.protobuf.Struct:\x02\x38\x01\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\r\n\x0b_dimensions\"\x8f\x01\n\x0e\x45mbeddingInput\x12\x0e\n\x04text\x18\x01 \x01(\tH\x00\x12+\n\ttoken_ids\x18\x02 \x01(\x0b\x32\x16.aigateway.v1.TokenIdsH\x00\x12\x31\n\x07\x63ontent\x18\x03 \x01(\x0b\x32\x1e.aigateway.v1.EmbeddingContentH\x00\x42\r\n\x04kind\x12\x05\xbaH\x02\x08\x01\"$\n\x08TokenIds\x12\x18\n\x06values\x18\x01 \x03(\x05\x42\x08\xbaH\x05\x92\x01\x02\x08\x01\"F\n\x10\x45mbeddingContent\x12\x32\n\x05parts\x18\x01 \x03(\x0b\x32\x19.aigateway.v1.ContentPartB\x08\xbaH\x05\x92\x01\x02\x08\x01\"\xa0\x03\n\x18\x43reateEmbeddingsResponse\x12\n\n\x02id\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12)\n\tserved_by\x18\x03 \x01(\x0b\x32\x16.aigateway.v1.ServedBy\x12+\n\nembeddings\x18\x04 \x03(\x0b\x32\x17.aigateway.v1.Embedding\x12\'\n\x05usage\x18\x05 \x01(\x0b\x32\x18.aigateway.v1.TokenUsage\x12 \n\x04\x63ost\x18\x06 \x01(\x0b\x32\x12.aigateway.v1.Cost\x12\x38\n\x11guardrail_results\x18\x07 \x03(\x0b\x32\x1d.aigateway.v1.GuardrailResult\x12\'\n\x08\x61ttempts\x18\x08 \x03(\x0b\x32\x15.aigateway.v1.Attempt\x12/\n\x0b\x63reate_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x11provider_metadata\x18\n \x01(\x0b\x32\x17.google.protobuf.Struct\"p\n\tEmbedding\x12\r\n\x05index\x18\x01 \x01(\x05\x12\x31\n\x0c\x66loat_vector\x18\x02 \x01(\x0b\x32\x19.aigateway.v1.FloatVectorH\x00\x12\x17\n\rpacked_vector\x18\x03 \x01(\x0cH\x00\x42\x08\n\x06vector\"\x1d\n\x0b\x46loatVector\x12\x0e\n\x06values\x18\x01 \x03(\x02*\xc7\x01\n\rEmbeddingTask\x12\x1e\n\x1a\x45MBEDDING_TASK_UNSPECIFIED\x10\x00\x12\x18\n\x14\x45MBEDDING_TASK_QUERY\x10\x01\x12\x1b\n\x17\x45MBEDDING_TASK_DOCUMENT\x10\x02\x12\x1d\n\x19\x45MBEDDING_TASK_SIMILARITY\x10\x03\x12!\n\x1d\x45MBEDDING_TASK_CLASSIFICATION\x10\x04\x12\x1d\n\x19\x45MBEDDING_TASK_CLUSTERING\x10\x05*\x91\x01\n\x11\x45mbeddingEncoding\x12\"\n\x1e\x45MBEDDING_ENCODING_UNSPECIFIED\x10\x00\x12\x1c\n\x18\x45MBEDDING_ENCODING_FLOAT\x10\x01\x12\x1b\n\x17\x45MBEDDING_ENCODING_INT8\x10\x02\x12\x1d\n\x19\x45MBEDDING_ENCODING_BINARY\x10\x03\x32\x99\x01\n\x11\x45mbeddingsService\x12\x83\x01\n\x10\x43reateEmbeddings\x12%.aigateway.v1.CreateEmbeddingsRequest\x1a&.aigateway.v1.CreateEmbeddingsResponse\" \x9a\xb8\x18\x03\n\x01\x01\x82\xd3\xe4\x93\x02\x13\"\x0e/v1/embeddings:\x01*B+Z)aigateway/gen/go/aigateway/v1;aigatewayv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -55,7 +55,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CREATEEMBEDDINGSREQUEST'].fields_by_name['encoding']._loaded_options = None
   _globals['_CREATEEMBEDDINGSREQUEST'].fields_by_name['encoding']._serialized_options = b'\272H\005\202\001\002\020\001'
   _globals['_CREATEEMBEDDINGSREQUEST'].fields_by_name['labels']._loaded_options = None
-  _globals['_CREATEEMBEDDINGSREQUEST'].fields_by_name['labels']._serialized_options = b'\272H\024\232\001\021\020\020\"\006r\004\020\001\030@*\005r\003\030\200\002'
+  _globals['_CREATEEMBEDDINGSREQUEST'].fields_by_name['labels']._serialized_options = b'\272H#\232\001 \020\020\"\025r\023\020\001\030@2\r^[^\"\\\\\\x00]*$*\005r\003\030\200\002'
   _globals['_CREATEEMBEDDINGSREQUEST'].fields_by_name['end_user_id']._loaded_options = None
   _globals['_CREATEEMBEDDINGSREQUEST'].fields_by_name['end_user_id']._serialized_options = b'\272H\005r\003\030\200\002'
   _globals['_EMBEDDINGINPUT'].oneofs_by_name['kind']._loaded_options = None
@@ -66,28 +66,28 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_EMBEDDINGCONTENT'].fields_by_name['parts']._serialized_options = b'\272H\005\222\001\002\010\001'
   _globals['_EMBEDDINGSSERVICE'].methods_by_name['CreateEmbeddings']._loaded_options = None
   _globals['_EMBEDDINGSSERVICE'].methods_by_name['CreateEmbeddings']._serialized_options = b'\232\270\030\003\n\001\001\202\323\344\223\002\023\"\016/v1/embeddings:\001*'
-  _globals['_EMBEDDINGTASK']._serialized_start=1780
-  _globals['_EMBEDDINGTASK']._serialized_end=1979
-  _globals['_EMBEDDINGENCODING']._serialized_start=1982
-  _globals['_EMBEDDINGENCODING']._serialized_end=2127
+  _globals['_EMBEDDINGTASK']._serialized_start=1795
+  _globals['_EMBEDDINGTASK']._serialized_end=1994
+  _globals['_EMBEDDINGENCODING']._serialized_start=1997
+  _globals['_EMBEDDINGENCODING']._serialized_end=2142
   _globals['_CREATEEMBEDDINGSREQUEST']._serialized_start=291
-  _globals['_CREATEEMBEDDINGSREQUEST']._serialized_end=957
-  _globals['_CREATEEMBEDDINGSREQUEST_PROVIDEROPTIONSENTRY']._serialized_start=816
-  _globals['_CREATEEMBEDDINGSREQUEST_PROVIDEROPTIONSENTRY']._serialized_end=895
-  _globals['_CREATEEMBEDDINGSREQUEST_LABELSENTRY']._serialized_start=897
-  _globals['_CREATEEMBEDDINGSREQUEST_LABELSENTRY']._serialized_end=942
-  _globals['_EMBEDDINGINPUT']._serialized_start=960
-  _globals['_EMBEDDINGINPUT']._serialized_end=1103
-  _globals['_TOKENIDS']._serialized_start=1105
-  _globals['_TOKENIDS']._serialized_end=1141
-  _globals['_EMBEDDINGCONTENT']._serialized_start=1143
-  _globals['_EMBEDDINGCONTENT']._serialized_end=1213
-  _globals['_CREATEEMBEDDINGSRESPONSE']._serialized_start=1216
-  _globals['_CREATEEMBEDDINGSRESPONSE']._serialized_end=1632
-  _globals['_EMBEDDING']._serialized_start=1634
-  _globals['_EMBEDDING']._serialized_end=1746
-  _globals['_FLOATVECTOR']._serialized_start=1748
-  _globals['_FLOATVECTOR']._serialized_end=1777
-  _globals['_EMBEDDINGSSERVICE']._serialized_start=2130
-  _globals['_EMBEDDINGSSERVICE']._serialized_end=2283
+  _globals['_CREATEEMBEDDINGSREQUEST']._serialized_end=972
+  _globals['_CREATEEMBEDDINGSREQUEST_PROVIDEROPTIONSENTRY']._serialized_start=831
+  _globals['_CREATEEMBEDDINGSREQUEST_PROVIDEROPTIONSENTRY']._serialized_end=910
+  _globals['_CREATEEMBEDDINGSREQUEST_LABELSENTRY']._serialized_start=912
+  _globals['_CREATEEMBEDDINGSREQUEST_LABELSENTRY']._serialized_end=957
+  _globals['_EMBEDDINGINPUT']._serialized_start=975
+  _globals['_EMBEDDINGINPUT']._serialized_end=1118
+  _globals['_TOKENIDS']._serialized_start=1120
+  _globals['_TOKENIDS']._serialized_end=1156
+  _globals['_EMBEDDINGCONTENT']._serialized_start=1158
+  _globals['_EMBEDDINGCONTENT']._serialized_end=1228
+  _globals['_CREATEEMBEDDINGSRESPONSE']._serialized_start=1231
+  _globals['_CREATEEMBEDDINGSRESPONSE']._serialized_end=1647
+  _globals['_EMBEDDING']._serialized_start=1649
+  _globals['_EMBEDDING']._serialized_end=1761
+  _globals['_FLOATVECTOR']._serialized_start=1763
+  _globals['_FLOATVECTOR']._serialized_end=1792
+  _globals['_EMBEDDINGSSERVICE']._serialized_start=2145
+  _globals['_EMBEDDINGSSERVICE']._serialized_end=2298
 # @@protoc_insertion_point(module_scope)
