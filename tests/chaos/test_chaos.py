@@ -210,7 +210,7 @@ async def test_whatever_goes_wrong_books_ledger_and_budgets_agree(tmp_path: Path
         )
 
         assert fleet.deaths > 0
-        assert happened.total() > SECONDS / 12  # also on a slow machine
+        assert happened.total() > SECONDS / 60  # also on a slow machine
         assert answers.counts()["INTERNAL"] == 0
         assert watcher.looks > SECONDS
         assert watcher.overspent == []
