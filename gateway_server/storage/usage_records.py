@@ -1,8 +1,9 @@
 """The ledger's rows: one per call and one per attempt, written in batches and never changed."""
 
 import operator
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal, TypeVar
 
 from sqlalchemy import ColumnElement, Row, and_, false, func, not_, or_, select, tuple_
@@ -33,6 +34,19 @@ _PROVIDER_PREFIX: Final = "providers/"
 Columns = Mapping[str, ColumnElement[Any]]
 
 Measured = TypeVar("Measured", UsageRecord, Attempt)
+
+#: PostgreSQL has no NUL, and UTF-8 no halves of pairs.
+_NOT_STORABLE: Final = re.compile("[\0\ud800-\udfff]")
+
+#: Columns whose text is the caller's or the provider's, with what stands there for none.
+_FREE_TEXT: Final[Mapping[str, object]] = {
+    "environment": "",
+    "model": "",
+    "provider_model": "",
+    "provider_response_id": "",
+    "end_user_id": "",
+    "labels": {},
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +98,14 @@ class CallRows:
             start_time=self.record["start_time"],
             nanos=sum(attempt["cost_nanos"] or 0 for attempt in self.attempts),
             charges=self.charges,
+        )
+
+    def without_free_text(self) -> "CallRows":
+        """What has to be paid for, without all that the gateway did not write itself."""
+        return replace(
+            self,
+            record={**self.record, **_FREE_TEXT},
+            attempts=[{**attempt, "provider_model": ""} for attempt in self.attempts],
         )
 
 
@@ -282,19 +304,19 @@ def _record_row(record: CallRecord) -> dict[str, Any]:
         "request_id": record.request_id,
         "tenant_id": record.tenant_id,
         "api_key_id": record.api_key_id,
-        "environment": record.environment,
+        "environment": _storable(record.environment),
         "method": record.method,
-        "model": record.model,
+        "model": _storable(record.model),
         "provider_id": record.provider_id,
-        "provider_model": record.provider_model,
-        "provider_response_id": record.provider_response_id,
+        "provider_model": _storable(record.provider_model),
+        "provider_response_id": _storable(record.provider_response_id),
         "start_time": record.start_time,
         "latency_micros": record.latency,
         "time_to_first_token_micros": record.time_to_first_token,
         "status_code": record.status_code,
         "error_reason": record.error_reason,
-        "end_user_id": record.end_user_id,
-        "labels": dict(record.labels),
+        "end_user_id": _storable(record.end_user_id),
+        "labels": {_storable(name): _storable(value) for name, value in record.labels.items()},
         **_usage_row(record.usage, record.cost),
         "detail": _detail_of(record.usage, record.guardrail_results),
     }
@@ -310,7 +332,7 @@ def attempt_rows(record: CallRecord) -> list[dict[str, Any]]:
             "attempt_number": number,
             "tenant_id": record.tenant_id,
             "provider_id": attempt.provider.removeprefix(_PROVIDER_PREFIX),
-            "provider_model": attempt.provider_model,
+            "provider_model": _storable(attempt.provider_model),
             "wait_micros": micros_of_duration(attempt.wait),
             "latency_micros": micros_of_duration(attempt.latency),
             "time_to_first_token_micros": (
@@ -329,6 +351,11 @@ def attempt_rows(record: CallRecord) -> list[dict[str, Any]]:
         }
         for number, attempt in enumerate(record.attempts, start=1)
     ]
+
+
+def _storable(text: str) -> str:
+    """``text`` as every database takes it: no character in it may keep a record out."""
+    return _NOT_STORABLE.sub("\ufffd", text)
 
 
 def sum_of_attempts(rows: Sequence[Mapping[str, Any]]) -> dict[str, object]:

@@ -191,11 +191,19 @@ class Ledger:
                 _LOG.warning("the ledger is written again, %d calls wait", self.backlog)
             self._healthy = True
             retry_after = _FIRST_RETRY_SECONDS
+            for call, kind in outcome.shortened:
+                _LOG.error(
+                    "the database took this record only without its texts (%s): %s", kind, _line_of(call)
+                )
             for call, kind in outcome.rejected:
                 _LOG.error("the database cannot hold this record (%s): %s", kind, _line_of(call))
             self._rejected += len(outcome.rejected)
             await self._settle(len(batch))
-            self._budgets.settled(charges, outcome.alerts)
+            lost = total_charges(
+                [call for call, _ in outcome.rejected]
+            )  # used up here, as nobody knows better
+            counted = {window: nanos - lost.get(window, 0) for window, nanos in charges.items()}
+            self._budgets.settled(counted, outcome.alerts)
             await self._tend_journal()
 
     async def _gather_batch(self) -> None:

@@ -63,6 +63,12 @@ class Recovery:
         for start in range(0, len(calls), BATCH):
             batch = calls[start : start + BATCH]
             outcome = await settle_batch(self._settlements, journal.gateway_id, batch, thresholds={})
+            for call, kind in outcome.shortened:
+                _LOG.error(
+                    "the database took the call %s only without its texts (%s)",
+                    call.record["request_id"],
+                    kind,
+                )
             for call, kind in outcome.rejected:
                 _LOG.error("the database cannot hold the call %s (%s)", call.record["request_id"], kind)
         await self._settlements.finish(journal.gateway_id)

@@ -28,9 +28,13 @@ class SettlementStore(Protocol):
 
 @dataclass(slots=True)
 class Outcome:
-    """What came of a batch: alerts that it raised, and calls that the store cannot hold, with why."""
+    """What came of a batch: the alerts that it raised, and calls that the store did not take, with why.
+
+    Those that are ``shortened`` were written without their free text; ``rejected`` ones are not written.
+    """
 
     alerts: list[Alert] = field(default_factory=list)
+    shortened: list[tuple[CallRows, str]] = field(default_factory=list)
     rejected: list[tuple[CallRows, str]] = field(default_factory=list)
 
 
@@ -38,9 +42,9 @@ async def settle_batch(
     store: SettlementStore, gateway_id: str, batch: Sequence[Placed], *, thresholds: Thresholds
 ) -> Outcome:
     """Settles calls of one journal, in order. Raises STORE_UNAVAILABLE; the batch may come again then."""
-    outcome = Outcome()
-    await _settle(store, gateway_id, batch, thresholds, outcome)
-    return outcome
+    settling = _Settling(store, gateway_id, thresholds)
+    await settling.settle(batch)
+    return settling.outcome
 
 
 def total_charges(calls: Sequence[CallRows]) -> Mapping[WindowKey, int]:
@@ -52,24 +56,41 @@ def total_charges(calls: Sequence[CallRows]) -> Mapping[WindowKey, int]:
     return charges
 
 
-async def _settle(
-    store: SettlementStore,
-    gateway_id: str,
-    batch: Sequence[Placed],
-    thresholds: Thresholds,
-    outcome: Outcome,
-) -> None:
-    position = batch[-1][0]
-    try:
-        outcome.alerts += await store.settle(
-            gateway_id, position, [call for _, call in batch], thresholds=thresholds
+@dataclass(frozen=True, slots=True)
+class _Settling:
+    """One batch on its way into the store."""
+
+    store: SettlementStore
+    gateway_id: str
+    thresholds: Thresholds
+    outcome: Outcome = field(default_factory=Outcome)
+
+    async def settle(self, batch: Sequence[Placed]) -> None:
+        """Writes all that the store takes."""
+        try:
+            await self._write(batch)
+        except GatewayError:
+            raise
+        except Exception as error:  # noqa: BLE001 -- one bad record must not hold up all others for ever
+            if len(batch) == 1:
+                await self._shorten(*batch[0], why=type(error).__name__)
+                return
+            middle = len(batch) // 2
+            await self.settle(batch[:middle])
+            await self.settle(batch[middle:])
+
+    async def _shorten(self, position: int, call: CallRows, *, why: str) -> None:
+        """Writes a call that was not taken as it is without its free text, so that its cost is not lost."""
+        try:
+            await self._write([(position, call.without_free_text())])
+        except GatewayError:
+            raise
+        except Exception as error:  # noqa: BLE001 -- as above
+            self.outcome.rejected.append((call, type(error).__name__))
+        else:
+            self.outcome.shortened.append((call, why))
+
+    async def _write(self, batch: Sequence[Placed]) -> None:
+        self.outcome.alerts += await self.store.settle(
+            self.gateway_id, batch[-1][0], [call for _, call in batch], thresholds=self.thresholds
         )
-    except GatewayError:
-        raise
-    except Exception as error:  # noqa: BLE001 -- one bad record must not hold up all others for ever
-        if len(batch) == 1:
-            outcome.rejected.append((batch[0][1], type(error).__name__))
-            return
-        middle = len(batch) // 2
-        await _settle(store, gateway_id, batch[:middle], thresholds, outcome)
-        await _settle(store, gateway_id, batch[middle:], thresholds, outcome)

@@ -15,10 +15,20 @@ from aigateway.v1.routing_pb2 import Attempt, GuardrailAction, GuardrailResult
 from aigateway.v1.usage_pb2 import Cost, Modality, ModalityTokens, TokenUsage, UsageState
 from gateway_server.errors import GatewayError
 from gateway_server.storage.engine import Store
+from gateway_server.storage.gateways import GatewayRepository
 from gateway_server.storage.paging import PageRequest
+from gateway_server.storage.settlement import Settlements
 from gateway_server.storage.tables import usage_attempts, usage_records
 from gateway_server.storage.times import duration_of_micros
-from gateway_server.storage.usage_records import CallRecord, Condition, UsageQuery, UsageRepository
+from gateway_server.storage.usage_records import (
+    CallRecord,
+    CallRows,
+    Condition,
+    UsageQuery,
+    UsageRepository,
+    rows_of,
+)
+from gateway_server.usage.settling import settle_batch
 from tests.support.ledgers import add_calls
 from tests.support.stores import fresh_store
 
@@ -175,6 +185,44 @@ async def test_no_row_of_a_failed_batch_stays(store: Store) -> None:
         for table in (usage_records, usage_attempts):
             count = (await connection.execute(select(func.count()).select_from(table))).scalar_one()
             assert count == 0
+
+
+async def test_text_that_a_database_has_no_place_for_is_replaced(store: Store) -> None:
+    usage = UsageRepository(store)
+    odd, whole = "a\0b\ud800", "a\ufffdb\ufffd"
+    record = call(
+        "r1",
+        model=odd,
+        provider_id="p",
+        provider_model=odd,
+        provider_response_id=odd,
+        end_user_id=odd,
+        environment=odd,
+        labels={odd: odd},
+        attempts=[Attempt(provider="providers/p", provider_model="a\0b")],
+    )
+    await add_calls(store, [record])
+    (read,) = (await usage.list_page(UsageQuery("acme"))).items
+    served_by = read.served_by
+    assert [read.model, served_by.provider_model, served_by.provider_response_id] == [whole] * 3
+    assert [read.end_user_id, read.environment] == [whole] * 2
+    assert dict(read.labels) == {whole: whole}
+    assert read.attempts[0].provider_model == "a\ufffdb"
+
+
+async def test_a_call_is_written_without_a_text_that_the_database_does_not_take(store: Store) -> None:
+    """As one in a journal that another version wrote."""
+    rows = rows_of(call("r1", usage=USAGE, cost=COST, attempts=[Attempt(provider="providers/p", cost=COST)]))
+    odd = CallRows({**rows.record, "end_user_id": "a\0b", "labels": {"l": "a\0b"}}, rows.attempts, {})
+    await GatewayRepository(store).register("g")
+    outcome = await settle_batch(Settlements(store), "g", [(1, odd)], thresholds={})
+    assert outcome.rejected == []
+    (record,) = (await UsageRepository(store).list_page(UsageQuery("acme"))).items
+    assert (record.usage, record.cost) == (USAGE, COST)
+    assert record.attempts[0].cost == COST
+    if store.dialect == "postgresql":
+        assert [each.record["request_id"] for each, _ in outcome.shortened] == ["r1"]
+        assert (record.end_user_id, dict(record.labels)) == ("", {})
 
 
 async def test_a_tenant_sees_its_own_calls_only(store: Store) -> None:

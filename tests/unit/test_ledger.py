@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ import pytest
 from aigateway.v1.error_reason_pb2 import ErrorReason
 from aigateway.v1.usage_pb2 import TokenUsage
 from gateway_server.errors import GatewayError
-from gateway_server.storage.budgets import Alert
+from gateway_server.storage.budgets import Alert, WindowKey
 from gateway_server.storage.engine import Store, store_unavailable
 from gateway_server.storage.paging import PageRequest
 from gateway_server.storage.settlement import Settlements, Thresholds
@@ -67,6 +68,7 @@ class FlakyStore:
         self.batches: list[int] = []
         self.shut = False
         self.fail_after_commit = False
+        self.refuse_user = ""
         self.tried = asyncio.Event()
 
     async def settle(
@@ -75,6 +77,8 @@ class FlakyStore:
         self.tried.set()
         if self.shut:
             raise store_unavailable()
+        if self.refuse_user and any(each.record["end_user_id"] == self.refuse_user for each in calls):
+            raise ValueError("no such text")
         await self._settlements.settle(gateway_id, position, calls, thresholds=thresholds)
         self.batches.append(len(calls))
         if self.fail_after_commit:
@@ -91,6 +95,19 @@ class FlakyStore:
             token = page.next_page_token
             if not token:
                 return sorted(found)
+
+
+class HeardBudgets:
+    """Who remembers what was said to be counted."""
+
+    def __init__(self) -> None:
+        self.heard: list[dict[WindowKey, int]] = []
+
+    def settling(self, windows: Iterable[WindowKey]) -> Thresholds:
+        return {}
+
+    def settled(self, charges: Mapping[WindowKey, int], alerts: Sequence[Alert] = ()) -> None:
+        self.heard.append(dict(charges))
 
 
 @pytest.fixture(autouse=True)
@@ -192,7 +209,46 @@ async def test_a_batch_whose_commit_was_not_heard_of_is_not_counted_twice(
     await ledger.close()
 
 
-async def test_a_record_that_cannot_be_stored_holds_up_no_other_and_is_logged(
+async def test_a_record_whose_text_the_store_does_not_take_is_written_without_it(
+    store: FlakyStore, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    ledger = await new_ledger(store.inner, tmp_path, settlements=store, linger_seconds=60)
+    await ledger.start()
+    store.refuse_user = "odd"
+    for number in range(10):
+        ledger.record(replace(call(number), end_user_id="odd" if number == 6 else "even"))
+    with caplog.at_level(logging.WARNING):
+        await ledger.flush()
+    assert await store.ids() == [f"r{number:05}" for number in range(10)]
+    assert (ledger.rejected_count, ledger.written_count) == (0, 10)
+    assert "request_id=r00006" in caplog.text
+    assert "odd" not in caplog.text
+    records = (await UsageRepository(store.inner).list_page(UsageQuery("acme"))).items
+    assert [(each.end_user_id, dict(each.labels)) for each in records[2:5]] == [
+        ("even", {"secret": "label"}),
+        ("", {}),
+        ("even", {"secret": "label"}),
+    ]
+    assert {each.usage.total_tokens for each in records} == {12}
+    await ledger.close()
+
+
+async def test_what_a_record_cost_that_cannot_be_stored_at_all_is_not_counted(
+    store: FlakyStore, tmp_path: Path
+) -> None:
+    budgets = HeardBudgets()
+    ledger = await new_ledger(store.inner, tmp_path, settlements=store, linger_seconds=60, budgets=budgets)
+    await ledger.start()
+    window = WindowKey("acme", "", "day", 0)
+    for number in range(3):
+        latency = 2**70 if number == 1 else 1
+        ledger.record(replace(call(number, latency=latency), charges={window: 10**number}))
+    await ledger.flush()
+    await ledger.close()
+    assert budgets.heard == [{window: 101}]
+
+
+async def test_a_record_that_cannot_be_stored_at_all_holds_up_no_other_and_is_logged(
     store: FlakyStore, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     ledger = await new_ledger(store.inner, tmp_path, settlements=store, linger_seconds=60)
