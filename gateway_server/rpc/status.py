@@ -71,7 +71,8 @@ def _render(error: GatewayError, request_id: str) -> CallStatus:
     ]
     if error.retry_after is not None:
         delay = Duration()
-        delay.FromNanoseconds(int(min(max(0.0, error.retry_after), _MAX_RETRY_SECONDS) * 1e9))
+        # Rounded up: who comes back a nanosecond early is refused again.
+        delay.FromNanoseconds(math.ceil(min(max(0.0, error.retry_after), _MAX_RETRY_SECONDS) * 1e9))
         details.append(error_details_pb2.RetryInfo(retry_delay=delay))
     if error.violations:
         details.append(violations)

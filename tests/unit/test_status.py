@@ -34,6 +34,14 @@ def test_a_wait_of_any_length_is_told(retry_after: float, seconds: float) -> Non
     assert delay.ToJsonString()
 
 
+@pytest.mark.parametrize(
+    ("retry_after", "nanos"),
+    [(1e-10, 1), (0.3, 300_000_000), (1.0000000001, 1_000_000_001), (59.9999999995, 60_000_000_000)],
+)
+def test_who_waits_as_long_as_is_told_has_waited_long_enough(retry_after: float, nanos: int) -> None:
+    assert retry_delay(retry_after).ToNanoseconds() == nanos
+
+
 @pytest.mark.parametrize("violations", [0, 8])
 def test_a_status_of_any_length_fits_into_the_headers_that_every_peer_takes(violations: int) -> None:
     """Trailers may have 8 KiB; what is not ASCII takes three bytes there for each of its own."""
