@@ -62,6 +62,8 @@ def read_sum_query(request: QueryUsageRequest, tenant_id: str | None) -> SumQuer
     for dimension in request.group_by:
         if dimension not in _COLUMNS:
             raise invalid_request("group_by", "has something that is no dimension")
+    if any("\0" in label for label in request.group_by_labels):
+        raise invalid_request("group_by_labels", "must not hold a NUL")
     columns = dict.fromkeys(name for dimension in request.group_by for name in _COLUMNS[dimension])
     conditions = parse_filter(request.filter)
     query = SumQuery(

@@ -206,6 +206,8 @@ def _parse_duration(value: _Token) -> int:
 
 
 def _tokens(text: str) -> list[_Token]:
+    if (place := text.find("\0")) >= 0:  # neither PostgreSQL nor SQLite can look for it
+        raise _fault(_Token("", "", place), "a NUL stands in no text")
     found: list[_Token] = []
     end = len(text.rstrip())
     place = 0

@@ -133,6 +133,14 @@ async def test_an_event_says_what_was_and_what_is(gateway: Gateway) -> None:
     assert json.loads(event.after_json)["email"] == "new@b.de"
 
 
+async def test_a_resource_that_no_database_holds_is_refused(gateway: Gateway) -> None:
+    failure = await gateway.fails(
+        gateway.admin.ListAuditEvents, ListAuditEventsRequest(resource="tenants/a\0b")
+    )
+    assert failure.reason == "INVALID_REQUEST"
+    assert set(failure.violations) == {"resource"}
+
+
 async def test_only_administrators_see_them(gateway: Gateway) -> None:
     failure = await gateway.fails(
         gateway.admin.ListAuditEvents, ListAuditEventsRequest(), gateway.user_secret

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import grpc
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -106,6 +108,8 @@ async def test_time_filter_and_pages_narrow_the_list(gateway: Gateway) -> None:
     ("request_", "field"),
     [
         (ListUsageRecordsRequest(parent="tenants/acme", filter="colour = red"), "filter"),
+        (ListUsageRecordsRequest(parent="tenants/acme", filter='end_user_id = "a\0b"'), "filter"),
+        (ListUsageRecordsRequest(parent="tenants/acme", filter='labels."a\0b" = x'), "filter"),
         (ListUsageRecordsRequest(parent="tenants/acme", page_size=-1), "page_size"),
         (ListUsageRecordsRequest(parent="acme"), "parent"),
         (
@@ -165,6 +169,27 @@ async def test_sums_are_by_what_is_asked_for(gateway: Gateway) -> None:
         secret,
     )
     assert foreign.reason == "RESOURCE_NOT_FOUND"
+
+
+@pytest.mark.parametrize(
+    ("fields", "field"),
+    [
+        ({"group_by_labels": ["team", "a\0b"]}, "group_by_labels"),
+        ({"filter": 'model = "a\0b"'}, "filter"),
+    ],
+)
+async def test_sums_by_what_no_database_holds_are_refused(
+    gateway: Gateway, fields: dict[str, Any], field: str
+) -> None:
+    query = QueryUsageRequest(
+        parent="tenants/acme",
+        start_time=Timestamp(seconds=START),
+        end_time=Timestamp(seconds=START + 86_400),
+        **fields,
+    )
+    failure = await gateway.fails(gateway.usage.QueryUsage, query)
+    assert failure.reason == "INVALID_REQUEST"
+    assert set(failure.violations) == {field}
 
 
 async def test_what_single_calls_would_have_to_answer_has_bounds(gateway: Gateway) -> None:
