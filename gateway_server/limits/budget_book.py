@@ -192,7 +192,9 @@ class BudgetBook:
         states = await self._read_states([key for key, _ in keys.values()])
         found = []
         for budget, (key, end) in keys.items():
-            state = states.get(key, WindowState(0, 0, 0))
+            state = states.get(key)
+            if state is None:
+                state = WindowState(await self._repository.spent_before(key, end), 0, 0)
             window = self._windows.get(key)
             used, held = (window.used, window.held) if window is not None else (0, 0)
             found.append(

@@ -177,6 +177,12 @@ class BudgetRepository:
             for row in rows
         }
 
+    async def spent_before(self, window: WindowKey, end_time: int) -> int:
+        """What a window that nobody has used yet begins with."""
+        want = LeaseWant(window, end_time, limit_nanos=0, leased_nanos=0, need_nanos=0)
+        async with self._store.read() as connection:
+            return await connection.run_sync(_spent_before, want)
+
 
 def lock_for_settling(connection: Connection) -> None:
     """Keeps windows from being made until the transaction ends: to be taken before rows are written."""

@@ -282,6 +282,22 @@ async def test_a_budget_counts_what_was_spent_before_there_was_one(
         assert (await its.day()).held == 0
 
 
+async def test_what_was_spent_before_there_was_a_budget_is_told_before_a_call_counts_it(
+    upstream: Upstream, state_dir: Path
+) -> None:
+    async with budgeted(state_dir, upstream, Budget()) as its:
+        for _ in range(3):
+            await its.ask()
+        assert len([record async for record in its.client.usage.list_records("tenants/acme")]) == 3
+        await its.gateway.client.admin.tenants.update(
+            Tenant(name="tenants/acme", budget=Budget(daily_nanos=3 * COST + 1)), update_mask=["budget"]
+        )
+        assert (await its.day()).used == 3 * COST
+        with pytest.raises(BudgetExceededError):
+            await its.ask()
+        assert (await its.day()).used == 3 * COST
+
+
 async def test_alerts_are_raised_once(
     upstream: Upstream, state_dir: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
