@@ -7,7 +7,7 @@ and held never exceeds a limit, whatever dies when. See docs/decisions/money.md.
 import asyncio
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final
 
@@ -48,7 +48,7 @@ _QUIET_SECONDS: Final = 0.01
 _KINDS: Final = {"day": LimitKind.LIMIT_KIND_DAILY_BUDGET, "month": LimitKind.LIMIT_KIND_MONTHLY_BUDGET}
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Window:
     """One window as this process has it; all amounts in nanos."""
 
@@ -75,6 +75,10 @@ class _Window:
     second: int = 0
     spent_before: int = 0
     spent_now: int = 0
+    #: What all processes had spent when the store was last heard of.
+    spent: int = 0
+    #: The percentages that an alert is known to be raised for.
+    alerted: set[int] = field(default_factory=set)
 
     @property
     def free(self) -> int:
@@ -87,6 +91,21 @@ class _Window:
             self.spent_now = 0
             self.second = second
         self.spent_now += nanos
+
+    def thresholds(self) -> list[tuple[int, int]]:
+        """The percentages at which alerts are raised, with their nanos."""
+        return [
+            (percentage, self.limit.limit_nanos * percentage // 100)
+            for percentage in self.limit.alert_percentages
+        ]
+
+    def reached(self) -> list[tuple[int, int]]:
+        """Those of the thresholds that are behind, and that no alert is known to be raised for."""
+        return [
+            (percentage, nanos)
+            for percentage, nanos in self.thresholds()
+            if nanos <= self.spent and percentage not in self.alerted
+        ]
 
     def ahead(self) -> int:
         """What is worth leasing beyond a need."""
@@ -158,10 +177,7 @@ class BudgetBook:
         for key in windows:
             window = self._windows.get(key)
             if window is not None and window.limit.alert_percentages:
-                found[key] = [
-                    (percentage, window.limit.limit_nanos * percentage // 100)
-                    for percentage in window.limit.alert_percentages
-                ]
+                found[key] = window.thresholds()
         return found
 
     def settled(self, charges: Mapping[WindowKey, int], alerts: Sequence[Alert] = ()) -> None:
@@ -174,6 +190,9 @@ class BudgetBook:
                 window.leased = max(window.leased - nanos, 0)
                 window.unheard = window.unheard or window.crossed
                 window.crossed = False
+        self._tell(alerts)
+
+    def _tell(self, alerts: Iterable[Alert]) -> None:
         for alert in alerts:
             window = self._windows.get(alert.window)
             owner = window.limit.owner if window is not None else alert.window.tenant_id
@@ -240,7 +259,7 @@ class BudgetBook:
             await asyncio.wait(self._operations)
 
     async def tick(self) -> None:
-        """Gives back what was recalled, what is idle, and what windows had that have ended."""
+        """Gives back what was recalled, what is idle, and what windows had that have ended; raises alerts."""
         leased = [window for window in self._windows.values() if window.leased or window.unheard]
         if leased:
             recalls = await self._repository.read_recalls(self._gateway_id)
@@ -258,7 +277,17 @@ class BudgetBook:
                     by_tenant.setdefault(window.key.tenant_id, []).append(window)
             for tenant_id, windows in by_tenant.items():
                 await self._keep(tenant_id, windows)
+        await self._raise_alerts()
         self._forget_ended()
+
+    async def _raise_alerts(self) -> None:
+        """Those for what others have spent: a process that was killed, or swept, tells nobody."""
+        reached = {window: fresh for window in self._windows.values() if (fresh := window.reached())}
+        if reached:
+            alerts = await self._repository.raise_alerts({window.key: reached[window] for window in reached})
+            self._tell(alerts)
+            for window, thresholds in reached.items():
+                window.alerted.update(percentage for percentage, _ in thresholds)
 
     def _windows_of(self, budgets: Sequence[BudgetLimit], micros: int) -> list[_Window]:
         windows = []
@@ -359,6 +388,7 @@ class BudgetBook:
                 state = states[window.key]
                 window.unheard = window.leased < want.leased_nanos
                 window.leased += state.granted_nanos
+                window.spent = state.spent_nanos
                 window.touched_at = now
                 overdrawn = state.spent_nanos + state.leased_nanos - window.limit.limit_nanos
                 _drop_free(window, at_most=overdrawn)  # what was spent without being held comes first

@@ -177,6 +177,10 @@ class BudgetRepository:
             for row in rows
         }
 
+    async def raise_alerts(self, thresholds: Mapping[WindowKey, Sequence[tuple[int, int]]]) -> list[Alert]:
+        """As the function of that name, in a transaction of its own."""
+        return await self._store.write_batch(lambda connection: raise_alerts(connection, thresholds))
+
     async def spent_before(self, window: WindowKey, end_time: int) -> int:
         """What a window that nobody has used yet begins with."""
         want = LeaseWant(window, end_time, limit_nanos=0, leased_nanos=0, need_nanos=0)

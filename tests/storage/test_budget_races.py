@@ -72,6 +72,7 @@ class Process:
         self.book = BudgetBook(self.repository, self.gateway_id, clock=clock, metrics=Metrics())
         self._clock = clock
         self._caps = caps
+        self.alert_percentages: tuple[int, ...] = ()
 
     def call(self, api_key_id: str) -> CallContext:
         """A call of one of the keys; only some have budgets of their own."""
@@ -80,7 +81,10 @@ class Process:
             "acme",
             api_key_id,
             frozenset(),
-            budgets=tuple(BudgetLimit("acme", each, "day", self._caps[each], "UTC") for each in owners),
+            budgets=tuple(
+                BudgetLimit("acme", each, "day", self._caps[each], "UTC", self.alert_percentages)
+                for each in owners
+            ),
         )
         now = self._clock.now()
         return CallContext(new_id(), "CreateChatCompletion", principal, self._clock, now, now, now + 100)
@@ -180,6 +184,30 @@ async def test_a_window_that_is_overdrawn_elsewhere_does_not_keep_a_call_asking(
         row = await row_of(store)
         assert row.spent_nanos + row.leased_nanos <= 100
         hold.settle(0)
+
+
+async def test_an_alert_is_raised_for_what_a_process_that_is_gone_has_spent(
+    store: Store, clock: SetClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whoever settles what it left behind, or sweeps it, knows of no thresholds."""
+    async with process(store, clock, {"": 100}) as gone:
+        await gone.hold(60)
+        await settle(store, gone, 60, TENANT)
+    async with process(store, clock, {"": 100}) as one, process(store, clock, {"": 100}) as two:
+        for its in (one, two):
+            its.alert_percentages = (50, 60, 99)
+            for _ in range(2):
+                (await its.hold(5)).settle(0)
+                await its.book.tick()
+                clock.advance(3)  # the window is forgotten, and made again
+                await its.book.tick()
+        with pytest.raises(GatewayError):
+            await two.hold(50)
+    alerts = [record.getMessage() for record in caplog.records if "budget alert" in record.getMessage()]
+    assert alerts == [
+        "budget alert: tenants/acme has spent 50% of its day",
+        "budget alert: tenants/acme has spent 60% of its day",
+    ]
 
 
 async def test_money_that_nobody_holds_any_more_is_found_although_a_wait_was_in_vain(
