@@ -4,6 +4,9 @@ A limit of n in a minute is a bucket that holds n and drains by n a minute: GCRA
 instead of the time at which it will be empty (https://en.wikipedia.org/wiki/Generic_cell_rate_algorithm).
 Levels are whole numbers of units times ``MINUTE``, times are whole microseconds, so that nothing is ever
 rounded: in one microsecond a bucket drains by exactly its limit.
+
+A limit may change. A bucket drains by the limit that the last call came with; the next may come with
+another, and a bucket whose limit is lowered is at most full then.
 """
 
 from collections import OrderedDict
@@ -15,17 +18,40 @@ from gateway_server.limits.checks import CONCURRENT, MINUTE, Check, Refusal, Tak
 
 @dataclass(slots=True)
 class _Bucket:
-    """``level`` as it was ``at`` some time; ``leases`` are the ends of calls under way, by the call's id."""
+    """``level`` as it was ``at`` some time, which drains by ``limit``.
+
+    ``leases`` are the ends of calls under way, by the call's id.
+    """
 
     level: int = 0
     at: int = 0
     limit: int = 0
     leases: dict[str, int] = field(default_factory=dict)
 
-    def drain(self, now: int, limit: int) -> None:
-        self.level = max(self.level - max(now - self.at, 0) * limit, 0)
+    def drain(self, now: int) -> None:
+        self.level = max(self.level - max(now - self.at, 0) * self.limit, 0)
         self.at = now
+
+    def level_under(self, limit: int) -> int:
+        """The level if ``limit`` was the bucket's from now on: at most full, where that is a lower one."""
+        return min(self.level, limit * MINUTE) if limit < self.limit else self.level
+
+    def change(self, limit: int) -> None:
+        self.level = self.level_under(limit)
         self.limit = limit
+
+    def correct(self, correction: int, limit: int) -> None:
+        """Adds what a call that was taken under ``limit`` used beyond its cost.
+
+        That may leave a debt, but not when the limit was lowered meanwhile: it fills the bucket then, as if
+        the call had ended before. An empty bucket goes by the limit of whoever comes first, as a new one.
+        """
+        if not self.level:
+            self.limit = limit
+        level = max(self.level + correction * MINUTE, 0)
+        if limit > self.limit:
+            level = min(level, max(self.level, self.limit * MINUTE))
+        self.level = level
 
     def is_idle(self, now: int) -> bool:
         if self.leases:
@@ -55,7 +81,8 @@ class Buckets:
                 if not _has_place(bucket, check.limit, now):
                     refusals.append(Refusal(check, None))
                 continue
-            bucket.drain(now, check.limit)
+            bucket.drain(now)
+            bucket.change(check.limit)
             excess = bucket.level + check.cost * MINUTE - check.limit * MINUTE
             if excess > 0:
                 refusals.append(Refusal(check, -(-excess // check.limit) if check.limit else None))
@@ -82,8 +109,8 @@ class Buckets:
             if check.kind == CONCURRENT:
                 bucket.leases.pop(lease, None)
             elif correction:
-                bucket.drain(now, check.limit)
-                bucket.level = max(bucket.level + correction * MINUTE, 0)
+                bucket.drain(now)
+                bucket.correct(correction, check.limit)
 
     def used(self, check: Check, *, now: int) -> int:
         """How much of a limit is used up: whole units, or calls under way."""
@@ -92,8 +119,8 @@ class Buckets:
             return 0
         if check.kind == CONCURRENT:
             return sum(end > now for end in bucket.leases.values())
-        bucket.drain(now, check.limit)
-        return -(-bucket.level // MINUTE)
+        bucket.drain(now)
+        return -(-bucket.level_under(check.limit) // MINUTE)
 
     def _bucket(self, key: str) -> _Bucket:
         bucket = self._buckets.get(key)

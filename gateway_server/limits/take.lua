@@ -1,7 +1,7 @@
 -- Rate limits in Redis: the same step as in limits/buckets.py, atomic, by Redis's own clock.
 --
 -- KEYS: one for each check, all with one hash tag. A bucket is a hash of its level (l: units times a minute's
--- microseconds) and the time that this is of (t: microseconds); places are a sorted set of leases by their end.
+-- microseconds), the time that this is of (t: microseconds) and the limit that it drains by (m); places are a sorted set of leases by their end.
 -- ARGV: "take", "look", "settle" or "used"; the lease; its length in microseconds; then for each check its kind ("b" for
 -- a bucket, "c" for places), limit and cost, or correction.
 -- Gives for "take" {1, remaining...} or {0, wait in microseconds, or -1 if waiting is no use, or -2 for a check
@@ -11,20 +11,40 @@ local mode, lease, length = ARGV[1], ARGV[2], tonumber(ARGV[3])
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000000 + tonumber(time[2])
 
-local function level(key, limit)
-  local state = redis.call('HMGET', key, 'l', 't')
-  if not state[1] then return 0 end
-  local elapsed = math.max(now - tonumber(state[2]), 0)
-  return math.max(tonumber(state[1]) - elapsed * limit, 0)
+-- A bucket's level, and the limit that it goes by. An empty one goes by the limit of whoever comes first.
+local function drained(key, limit)
+  local state = redis.call('HMGET', key, 'l', 't', 'm')
+  if not state[1] then return 0, limit end
+  local kept = tonumber(state[3]) or limit
+  local level = tonumber(state[1]) - math.max(now - tonumber(state[2]), 0) * kept
+  if level <= 0 then return 0, limit end
+  return level, kept
 end
 
-local function keep(key, value, limit)
-  if value <= 0 then
+local function keep(key, level, limit)
+  if level <= 0 then
     redis.call('DEL', key)
     return
   end
-  redis.call('HSET', key, 'l', string.format('%.0f', value), 't', string.format('%.0f', now))
-  redis.call('PEXPIRE', key, math.ceil(value / math.max(limit, 1) / 1000) + 1000)
+  redis.call('HSET', key, 'l', string.format('%.0f', level), 't', string.format('%.0f', now),
+    'm', string.format('%.0f', limit))
+  redis.call('PEXPIRE', key, math.ceil(level / math.max(limit, 1) / 1000) + 1000)
+end
+
+-- The level under a limit that may be another than before: a bucket whose limit is lowered is at most full.
+local function changed(key, limit, keeps)
+  local level, kept = drained(key, limit)
+  if limit < kept then level = math.min(level, limit * MINUTE) end
+  if keeps and limit ~= kept then keep(key, level, limit) end
+  return level
+end
+
+-- Adds what a call that was taken under a limit used beyond its cost: no debt where that was lowered meanwhile.
+local function correct(key, correction, limit)
+  local before, kept = drained(key, limit)
+  local after = before + correction * MINUTE
+  if limit > kept then after = math.min(after, math.max(before, kept * MINUTE)) end
+  keep(key, after, kept)
 end
 
 local function places(key)
@@ -40,7 +60,7 @@ for i, key in ipairs(KEYS) do
     if kind == 'c' then
       redis.call('ZREM', key, lease)
     elseif cost ~= 0 then
-      keep(key, level(key, limit) + cost * MINUTE, limit)
+      correct(key, cost, limit)
     end
   elseif kind == 'c' then
     levels[i] = places(key)
@@ -51,7 +71,7 @@ for i, key in ipairs(KEYS) do
       answer[i + 1] = -2
     end
   else
-    levels[i] = level(key, limit)
+    levels[i] = changed(key, limit, asks)
     local excess = levels[i] + cost * MINUTE - limit * MINUTE
     if asks and excess > 0 then
       room = false

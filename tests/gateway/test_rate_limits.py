@@ -18,6 +18,7 @@ from aigateway.v1.tenant_pb2 import ModelRateLimits, RateLimits, Tenant
 from aigateway.v1.usage_service_pb2 import LimitKind
 from tests.gateway.callers import CallUnderWay
 from tests.support.gateway import Gateway, chat_request, client_of, running_gateway
+from tests.support.services import SERVICES
 from tests.support.upstream import MODEL, Upstream, talking
 
 
@@ -33,12 +34,25 @@ class Limited:
 
 
 @asynccontextmanager
-async def limited(state_dir: Path, upstream: Upstream, tenant: Tenant) -> AsyncIterator[Limited]:
-    async with running_gateway(state_dir, vllm_base_url=upstream.base_url) as gateway:
+async def limited(
+    state_dir: Path, upstream: Upstream, tenant: Tenant, **settings: Any
+) -> AsyncIterator[Limited]:
+    async with running_gateway(state_dir, vllm_base_url=upstream.base_url, **settings) as gateway:
         await gateway.client.admin.tenants.create(tenant, tenant_id="acme")
         made = await gateway.client.admin.api_keys.create("tenants/acme", ApiKey())
         async with client_of(gateway.address, made.secret) as client:
             yield Limited(gateway, client)
+
+
+@pytest.fixture(params=["memory", "redis"])
+async def counts(request: pytest.FixtureRequest) -> AsyncIterator[dict[str, Any]]:
+    """Settings of a gateway that counts by itself, and of one that counts in Redis."""
+    if request.param == "memory":
+        yield {}
+        return
+    server = await asyncio.to_thread(SERVICES.own, "redis")
+    yield {"redis_url": f"redis://127.0.0.1:{server.port}"}
+    await asyncio.to_thread(server.kill)
 
 
 async def ask(client: AsyncClient, **options: object) -> object:
@@ -156,3 +170,36 @@ async def test_a_change_of_a_limit_holds_for_the_next_call(upstream: Upstream, s
         with pytest.raises(RateLimitError) as caught:
             await ask(its.client)
         assert caught.value.retry_after is None
+
+
+async def test_after_a_limit_is_lowered_the_wait_is_at_most_a_minute(
+    upstream: Upstream, state_dir: Path, counts: dict[str, Any]
+) -> None:
+    tenant = Tenant(rate_limits=RateLimits(requests_per_minute=600))
+    async with limited(state_dir, upstream, tenant, **counts) as its:
+        for _ in range(30):
+            await ask(its.client)
+        await its.gateway.client.admin.tenants.update(
+            Tenant(name="tenants/acme", rate_limits=RateLimits(requests_per_minute=2)),
+            update_mask=["rate_limits.requests_per_minute"],
+        )
+        with pytest.raises(RateLimitError) as caught:
+            await ask(its.client)
+        assert caught.value.retry_after is not None
+        assert 29 < caught.value.retry_after <= 30  # full, and one of two is free in half a minute
+        [limit] = (await its.client.usage.get_limits("tenants/acme")).limits
+        assert (limit.used, limit.limit) == (2, 2)
+
+
+async def test_waiting_as_long_as_a_refusal_says_is_enough(
+    upstream: Upstream, state_dir: Path, counts: dict[str, Any]
+) -> None:
+    tenant = Tenant(rate_limits=RateLimits(requests_per_minute=60))
+    async with limited(state_dir, upstream, tenant, **counts) as its:
+        for _ in range(3):
+            with pytest.raises(RateLimitError) as caught:
+                while True:
+                    await ask(its.client)
+            assert caught.value.retry_after is not None
+            await asyncio.sleep(caught.value.retry_after)
+            await ask(its.client)

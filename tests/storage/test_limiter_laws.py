@@ -25,48 +25,65 @@ from tests.support.services import SERVICES, Service
 
 @dataclass
 class Model:
-    """Limits by plain fractions: what is in a bucket, as it drains."""
+    """Limits by plain fractions: what is in a bucket, as it drains by the limit that it goes by."""
 
     levels: dict[str, Fraction] = field(default_factory=dict)
+    limits: dict[str, int] = field(default_factory=dict)
     places: dict[str, dict[str, int]] = field(default_factory=dict)
     now: int = 0
 
-    def advance(self, micros: int, limits: dict[str, int]) -> None:
+    def advance(self, micros: int) -> None:
         self.now += micros
         for key, level in self.levels.items():
-            self.levels[key] = max(level - Fraction(micros * limits[key], MINUTE), Fraction(0))
+            self.levels[key] = max(level - Fraction(micros * self.limits[key], MINUTE), Fraction(0))
 
     def take(self, checks: list[Check], lease: str, end: int) -> bool:
+        for check in checks:
+            if check.kind != CONCURRENT:
+                self.change(check)
         for check in checks:
             if check.kind == CONCURRENT:
                 living = [e for e in self.places.get(check.key, {}).values() if e > self.now]
                 if len(living) >= check.limit:
                     return False
-            elif self.levels.get(check.key, Fraction(0)) + check.cost > check.limit:
+            elif self.levels[check.key] + check.cost > check.limit:
                 return False
         for check in checks:
             if check.kind == CONCURRENT:
                 self.places.setdefault(check.key, {})[lease] = end
             else:
-                self.levels[check.key] = self.levels.get(check.key, Fraction(0)) + check.cost
+                self.levels[check.key] += check.cost
         return True
+
+    def change(self, check: Check) -> None:
+        """The bucket goes by this limit from now on; a lower one leaves it at most full."""
+        level = self.levels.get(check.key, Fraction(0))
+        if check.limit < self.limits.get(check.key, check.limit):
+            level = min(level, Fraction(check.limit))
+        self.levels[check.key] = level
+        self.limits[check.key] = check.limit
 
     def settle(self, checks: list[Check], lease: str, corrections: list[int]) -> None:
         for check, correction in zip(checks, corrections, strict=True):
             if check.kind == CONCURRENT:
                 self.places.get(check.key, {}).pop(lease, None)
-            else:
-                level = self.levels.get(check.key, Fraction(0)) + correction
-                self.levels[check.key] = max(level, Fraction(0))
+            elif correction:
+                before = self.levels.get(check.key, Fraction(0))
+                if not before:
+                    self.limits[check.key] = check.limit
+                after = max(before + correction, Fraction(0))
+                if check.limit > self.limits[check.key]:  # lowered meanwhile: no debt
+                    after = min(after, max(before, Fraction(self.limits[check.key])))
+                self.levels[check.key] = after
 
 
 LIMITS = {"r": 7, "t": 1000, "c": 2}
 KINDS = {"r": REQUESTS, "t": TOKENS, "c": CONCURRENT}
 
 
-def checks_of(kinds: str, tokens: int) -> list[Check]:
+def checks_of(kinds: str, tokens: int, limits: dict[str, int] = LIMITS) -> list[Check]:
     return [
-        check_of("tenants/acme", "", KINDS[kind], LIMITS[kind], tokens if kind == "t" else 1)
+        check_of("tenants/acme", "", KINDS[kind], limits[kind], tokens if kind == "t" else 1)
         for kind in kinds
     ]
 
@@ -76,6 +93,7 @@ STEPS = st.lists(
         st.tuples(st.just("take"), st.sampled_from(["r", "t", "c", "rt", "rtc", "tc"]), st.integers(0, 1000)),
         st.tuples(st.just("settle"), st.integers(0, 9), st.integers(-500, 1500)),
         st.tuples(st.just("wait"), st.integers(0, 30_000_000), st.just(0)),
+        st.tuples(st.just("limit"), st.sampled_from("rtc"), st.integers(0, 2000)),
     ),
     max_size=60,
 )
@@ -85,21 +103,24 @@ STEPS = st.lists(
 @given(STEPS)
 def test_in_memory_limits_are_those_of_the_model(steps: list[tuple[str, object, int]]) -> None:
     model, buckets = Model(), Buckets()
-    keys = {check.key: check.limit for check in checks_of("rtc", 0)}
+    limits = dict(LIMITS)
     under_way: list[tuple[str, list[Check]]] = []
     for number, (step, value, amount) in enumerate(steps):
         match step:
             case "wait":
                 assert isinstance(value, int)
-                model.advance(value, keys)
+                model.advance(value)
+            case "limit":
+                assert isinstance(value, str)
+                limits[value] = amount
             case "take":
                 assert isinstance(value, str)
-                checks, lease = checks_of(value, amount), str(number)
+                checks, lease = checks_of(value, amount, limits), str(number)
                 end = model.now + 40_000_000
                 taken = buckets.take(checks, lease, now=model.now, lease_end=end)
                 assert (not taken.refusals) == model.take(checks, lease, end)
                 if taken.refusals:
-                    check_waits(buckets, taken, checks, model.now)
+                    check_waits(taken, model)
                 else:
                     under_way.append((lease, checks))
                     check_remaining(taken, checks, model)
@@ -113,14 +134,14 @@ def test_in_memory_limits_are_those_of_the_model(steps: list[tuple[str, object, 
                 pass
 
 
-def check_waits(buckets: Buckets, taken: Taken, checks: list[Check], now: int) -> None:
+def check_waits(taken: Taken, model: Model) -> None:
     """Waiting as long as is told is enough, and a microsecond less is not."""
     for refusal in taken.refusals:
         if refusal.wait is None:
             continue
-        level = refusal.check.limit * MINUTE - refusal.check.cost * MINUTE
-        drained = buckets._buckets[refusal.check.key].level - refusal.wait * refusal.check.limit
-        assert drained <= level < drained + refusal.check.limit
+        check = refusal.check
+        excess = (model.levels[check.key] + check.cost - check.limit) * MINUTE
+        assert (refusal.wait - 1) * check.limit < excess <= refusal.wait * check.limit
 
 
 def check_remaining(taken: Taken, checks: list[Check], model: Model) -> None:
@@ -182,6 +203,28 @@ async def test_in_redis_a_settled_call_took_what_it_took(limits: RedisLimits, gr
     assert taken.refusals[0].wait > 59_000_000
 
 
+async def test_in_redis_a_lower_limit_leaves_a_bucket_that_is_full_and_a_debt_stays(
+    limits: RedisLimits, group: str
+) -> None:
+    def tokens(limit: int) -> list[Check]:
+        return checks_of("t", 1, {"t": limit})
+
+    async def wait(limit: int) -> float:
+        [refusal] = (await limits.take(group, tokens(limit), "b", lease_seconds=60)).refusals
+        assert refusal.wait is not None
+        return refusal.wait / MINUTE
+
+    await limits.take(group, checks_of("t", 900), "a", lease_seconds=60)
+    assert 0.08 < await wait(10) <= 0.1  # full, and one of ten is free in six seconds
+    assert await limits.used(group, tokens(10)) == [10]
+    limits.settle(group, checks_of("t", 900), "a", [5000])  # began under the limit of 1000
+    assert await wait(10) <= 0.1
+    limits.settle(group, tokens(10), "c", [20])
+    assert 2.08 < await wait(10) <= 2.1
+    await asyncio.sleep(0.1)
+    assert 2.07 < await wait(10) < 2.1  # refusals change nothing
+
+
 async def test_in_redis_a_lease_ends_by_itself(limits: RedisLimits, group: str) -> None:
     [place] = checks_of("c", 0)
     for lease in ("a", "b"):
@@ -194,16 +237,18 @@ async def test_in_redis_a_lease_ends_by_itself(limits: RedisLimits, group: str) 
 @pytest.mark.parametrize("seed", range(6))
 async def test_in_redis_too_limits_are_those_of_the_model(limits: RedisLimits, group: str, seed: int) -> None:
     """Redis has its own clock, so nothing waits here; costs are coarse enough for what drains meanwhile."""
-    draw, model = random.Random(seed), Model()
+    draw, model, kept = random.Random(seed), Model(), dict(LIMITS)
     under_way: list[tuple[str, list[Check]]] = []
-    for number in range(60):
+    for number in range(80):
+        if draw.random() < 0.1:
+            kept["t"] = draw.choice([0, 200, 500, 1000, 2000])
         if under_way and draw.random() < 0.4:
             lease, checks = under_way.pop(draw.randrange(len(under_way)))
             corrections = [draw.choice([-200, 0, 300]) if check.kind == TOKENS else 0 for check in checks]
             limits.settle(group, checks, lease, corrections)
             model.settle(checks, lease, corrections)
         else:
-            checks = checks_of(draw.choice(["t", "c", "tc"]), draw.choice([100, 200, 300]))
+            checks = checks_of(draw.choice(["t", "c", "tc"]), draw.choice([100, 200, 300]), kept)
             taken = await limits.take(group, checks, str(number), lease_seconds=60)
             assert (not taken.refusals) == model.take(checks, str(number), 1)
             if not taken.refusals:
