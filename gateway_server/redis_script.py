@@ -35,6 +35,11 @@ class RedisScript:
         self._script: Final = script
         self._digest: Final = sha1(script.encode()).hexdigest()  # noqa: S324 -- Redis names scripts by it
 
+    @property
+    def is_connected(self) -> bool:
+        """Whether the next round trip need not connect first."""
+        return bool(self._connection.is_connected)
+
     async def run(self, commands: Sequence[Command]) -> list[Any]:
         """The answers of the script. Raises RedisError, OSError."""
         answers = await self.exchange([("EVALSHA", self._digest, *command) for command in commands])

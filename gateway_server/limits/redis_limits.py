@@ -24,6 +24,7 @@ _LOG: Final = logging.getLogger(__name__)
 
 _SCRIPT: Final = files("gateway_server.limits").joinpath("take.lua").read_text()
 
+#: How long a call waits for an answer. A round trip may take as long, and twice that with a new connection.
 _TIMEOUT_SECONDS: Final = 0.05
 #: After so many failures in a row nobody waits any more, but for one that tries now and then.
 _FAILURES: Final = 3
@@ -74,21 +75,19 @@ class RedisLimits:
         )
         answer = self._ask(command)
         try:
-            room, *values = await asyncio.shield(answer)
-        except asyncio.CancelledError:
+            room, *values = await _in_time(asyncio.shield(answer))
+        except (asyncio.CancelledError, LimitsAwayError):  # Redis may take it all the same
             answer.add_done_callback(lambda done: self._give_back(done, group, checks, lease))
             raise
-        except LimitsAwayError:
-            self.settle(group, checks, lease, [0] * len(checks))  # it may hold places all the same
-            raise
         if room:
-            return Taken([], values)
+            # Lua's numbers are doubles: what is left of a large limit is exact only here.
+            return Taken([], [check.limit - used for check, used in zip(checks, values, strict=True)])
         return Taken(_refusals(checks, values), [])
 
     async def look(self, group: str, checks: Sequence[Check]) -> list[Refusal]:
         """What ``take`` would be refused by; takes nothing. Raises LimitsAwayError."""
         costs = [check.cost for check in checks]
-        room, *values = await self._ask(_command("look", group, checks, "", costs))
+        room, *values = await _in_time(self._ask(_command("look", group, checks, "", costs)))
         return [] if room else _refusals(checks, values)
 
     def settle(self, group: str, checks: Sequence[Check], lease: str, corrections: Sequence[int]) -> None:
@@ -107,7 +106,7 @@ class RedisLimits:
 
     async def used(self, group: str, checks: Sequence[Check]) -> list[int]:
         """As ``Buckets.used``. Raises LimitsAwayError."""
-        _, *values = await self._ask(_command("used", group, checks, "", [0] * len(checks)))
+        _, *values = await _in_time(self._ask(_command("used", group, checks, "", [0] * len(checks))))
         return values
 
     async def start(self) -> None:
@@ -171,7 +170,7 @@ class RedisLimits:
         if not asked:
             return
         try:
-            async with asyncio.timeout(2 * _TIMEOUT_SECONDS):
+            async with asyncio.timeout(_TIMEOUT_SECONDS * (1 if self._script.is_connected else 2)):
                 answers = await self._script.run([each.command for each in asked])
         except asyncio.CancelledError:
             self._fail(asked)
@@ -210,6 +209,15 @@ class RedisLimits:
                 )
             else:
                 _LOG.warning("rate limits are shared again")
+
+
+async def _in_time(answer: asyncio.Future[list[int]]) -> list[int]:
+    """The answer, if it comes soon. Raises LimitsAwayError."""
+    try:
+        async with asyncio.timeout(_TIMEOUT_SECONDS):
+            return await answer
+    except TimeoutError:
+        raise LimitsAwayError from None
 
 
 def _refusals(checks: Sequence[Check], waits: Sequence[int]) -> list[Refusal]:

@@ -4,8 +4,8 @@
 -- microseconds), the time that this is of (t: microseconds) and the limit that it drains by (m); places are a sorted set of leases by their end.
 -- ARGV: "take", "look", "settle" or "used"; the lease; its length in microseconds; then for each check its kind ("b" for
 -- a bucket, "c" for places), limit and cost, or correction.
--- Gives for "take" {1, remaining...} or {0, wait in microseconds, or -1 if waiting is no use, or -2 for a check
--- that has room, ...}; for "look" the same, without taking; for "used" {1, used...}.
+-- Gives for "take" {1, used...} or {0, wait in microseconds, or -1 if waiting is no use, or -2 for a check that
+-- has room, ...}; for "look" the same waits, without taking; for "used" {1, used...}.
 local MINUTE = 60000000
 local mode, lease, length = ARGV[1], ARGV[2], tonumber(ARGV[3])
 local time = redis.call('TIME')
@@ -94,18 +94,15 @@ for i, key in ipairs(KEYS) do
     if mode == 'take' then
       redis.call('ZADD', key, now + length, lease)
       redis.call('PEXPIRE', key, math.ceil(length / 1000) + 1000)
-      answer[i + 1] = limit - levels[i] - 1
-    else
-      answer[i + 1] = levels[i]
+      levels[i] = levels[i] + 1
     end
+    answer[i + 1] = levels[i]
   else
     if mode == 'take' then
       levels[i] = levels[i] + cost * MINUTE
       keep(key, levels[i], limit)
-      answer[i + 1] = limit - math.ceil(levels[i] / MINUTE)
-    else
-      answer[i + 1] = math.ceil(levels[i] / MINUTE)
     end
+    answer[i + 1] = math.ceil(levels[i] / MINUTE)
   end
 end
 return answer

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import random
+import statistics
+import time
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from fractions import Fraction
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -20,6 +23,7 @@ from gateway_server.limits.checks import CONCURRENT, MINUTE, REQUESTS, TOKENS, C
 from gateway_server.limits.limiter import LimitsAwayError
 from gateway_server.limits.redis_limits import RedisLimits
 from gateway_server.metrics import Metrics
+from gateway_server.redis_script import Command
 from tests.support.services import SERVICES, Service
 
 
@@ -290,6 +294,25 @@ async def test_a_redis_that_forgets_its_scripts_is_told_again(limits: RedisLimit
     assert (await limits.take(group, checks, "c", lease_seconds=1)).remaining == [6]
 
 
+async def test_in_redis_the_largest_limit_there_is_leaves_as_much_as_in_memory(
+    limits: RedisLimits, group: str
+) -> None:
+    most = 2**63 - 1
+    checks = checks_of("rtc", 300, {"r": most, "t": most, "c": most})
+    for number, lease in enumerate(("a", "b"), 1):
+        taken = await limits.take(group, checks, lease, lease_seconds=60)
+        assert taken.refusals == []
+        assert taken.remaining == [most - 1, most - 300, most - number]  # one microsecond drains a bucket
+    assert Buckets().take(checks, "a", now=0, lease_end=1).remaining == [most - 1, most - 300, most - 1]
+
+
+async def find_away(limits: RedisLimits, group: str, checks: list[Check]) -> None:
+    for _ in range(10):  # three round trips fail, two of them with a new connection
+        with pytest.raises(LimitsAwayError):
+            await limits.take(group, checks, "b", lease_seconds=60)
+    assert limits.is_away
+
+
 async def find_again(limits: RedisLimits, group: str, checks: list[Check]) -> None:
     async with asyncio.timeout(10):
         while True:
@@ -307,10 +330,7 @@ async def test_a_redis_that_is_away_is_noticed_and_found_again(group: str) -> No
     await limits.take(group, checks, "a", lease_seconds=60)
     for how in (server.pause, server.kill):
         await asyncio.to_thread(how)
-        for _ in range(4):
-            with pytest.raises(LimitsAwayError):
-                await limits.take(group, checks, "b", lease_seconds=60)
-        assert limits.is_away
+        await find_away(limits, group, checks)
         limits.settle(group, checks, "a", [0, 0])
         await asyncio.to_thread(server.resume if how == server.pause else server.start)
         await find_again(limits, group, checks)
@@ -319,3 +339,63 @@ async def test_a_redis_that_is_away_is_noticed_and_found_again(group: str) -> No
                 await asyncio.sleep(0.02)
     await limits.close()
     await asyncio.to_thread(server.kill)
+
+
+async def waits_of(limits: RedisLimits, group: str, checks: list[Check], delays: list[float]) -> list[float]:
+    """How long each of these calls waits for a Redis that does not answer."""
+
+    async def wait(number: int, delay: float) -> float:
+        await asyncio.sleep(delay)
+        begin = time.monotonic()
+        with pytest.raises(LimitsAwayError):
+            if number % 2:
+                await limits.look(group, checks)
+            else:
+                await limits.take(group, checks, f"w{number}", lease_seconds=60)
+        return time.monotonic() - begin
+
+    return list(await asyncio.gather(*(wait(*each) for each in enumerate(delays))))
+
+
+async def test_nobody_waits_long_for_a_redis_that_hangs_and_nothing_stays_taken(group: str) -> None:
+    server = await asyncio.to_thread(SERVICES.own, "redis")
+    limits = RedisLimits(f"redis://127.0.0.1:{server.port}", clock=SystemClock(), metrics=Metrics())
+    await limits.start()
+    checks = checks_of("c", 0, {"c": 100})
+    await limits.take(group, checks, "a", lease_seconds=0.01)
+    await asyncio.to_thread(server.pause)
+    waits = await waits_of(limits, group, checks, [n * 0.004 for n in range(30)])
+    assert statistics.median(waits) < 0.09
+    await find_away(limits, group, checks)
+    await asyncio.to_thread(server.resume)
+    await find_again(limits, group, checks)
+    async with asyncio.timeout(5):
+        while (await limits.used(group, checks))[0]:
+            await asyncio.sleep(0.02)
+    await limits.close()
+    await asyncio.to_thread(server.kill)
+
+
+async def test_what_redis_takes_for_a_call_that_has_gone_on_without_it_is_given_back(
+    limits: RedisLimits, group: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checks = checks_of("rtc", 500)
+    await limits.used(group, checks)
+    run, begun = limits._script.run, asyncio.Event()
+
+    async def run_slowly(commands: Sequence[Command]) -> list[Any]:
+        begun.set()
+        await asyncio.sleep(0.03)
+        return await run(commands)
+
+    with monkeypatch.context() as slow:
+        slow.setattr(limits._script, "run", run_slowly)
+        before = asyncio.create_task(limits.used(group, checks))
+        await begun.wait()
+        with pytest.raises(LimitsAwayError):  # its turn comes in time, its answer does not
+            await limits.take(group, checks, "a", lease_seconds=60)
+        assert await before == [0, 0, 0]
+    async with asyncio.timeout(5):
+        while await limits.used(group, checks) != [0, 0, 0]:
+            await asyncio.sleep(0.02)
+    assert not limits.is_away
