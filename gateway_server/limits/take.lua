@@ -1,7 +1,8 @@
 -- Rate limits in Redis: the same step as in limits/buckets.py, atomic, by Redis's own clock.
 --
 -- KEYS: one for each check, all with one hash tag. A bucket is a hash of its level (l: units times a minute's
--- microseconds), the time that this is of (t: microseconds) and the limit that it drains by (m); places are a sorted set of leases by their end.
+-- microseconds), the time that this is of (t: microseconds) and the limit that it drains by (m); places are a sorted
+-- set of leases by their end.
 -- ARGV: "take", "look", "settle" or "used"; the lease; its length in microseconds; then for each check its kind ("b" for
 -- a bucket, "c" for places), limit and cost, or correction.
 -- Gives for "take" {1, used...} or {0, wait in microseconds, or -1 if waiting is no use, or -2 for a check that
