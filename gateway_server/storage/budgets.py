@@ -33,12 +33,12 @@ from sqlalchemy.sql.elements import ColumnElement
 
 from gateway_server.storage.engine import Store
 from gateway_server.storage.inserts import insert_into, insert_once
+from gateway_server.storage.past_costs import cost_between
 from gateway_server.storage.tables import (
     budget_alerts,
     budget_leases,
     budget_windows,
     gateways,
-    usage_records,
 )
 
 #: On PostgreSQL, held by every transaction that settles (shared) and by one that makes a window (alone), so
@@ -379,7 +379,7 @@ def _count_living(connection: Connection) -> int:
 
 
 def _make_windows(connection: Connection, wants: Iterable[LeaseWant]) -> None:
-    """Makes windows that are not there, with what the ledger has of them."""
+    """Makes windows that are not there, with what was spent in them before."""
     wanted = {want.window: want for want in wants}
     rows = connection.execute(_windows(), _bound_among(wanted))
     there = {_key_of(row) for row in rows}
@@ -392,22 +392,16 @@ def _make_windows(connection: Connection, wants: Iterable[LeaseWant]) -> None:
             insert_once(budget_windows, connection.dialect.name).values(
                 **_columns(window),
                 end_time=wanted[window].end_time,
-                spent_nanos=_spent_before(connection, wanted[window]),
+                spent_nanos=cost_between(
+                    connection,
+                    window.tenant_id,
+                    window.api_key_id,
+                    window.start_time,
+                    wanted[window].end_time,
+                ),
                 leased_nanos=0,
             )
         )
-
-
-def _spent_before(connection: Connection, want: LeaseWant) -> int:
-    columns = usage_records.c
-    statement = select(func.coalesce(func.sum(columns.cost_nanos), 0)).where(
-        columns.tenant_id == want.window.tenant_id,
-        columns.start_time >= want.window.start_time,
-        columns.start_time < want.end_time,
-    )
-    if want.window.api_key_id:
-        statement = statement.where(columns.api_key_id == want.window.api_key_id)
-    return int(connection.execute(statement).scalar_one())
 
 
 def _unheld(connection: Connection, spendings: Sequence[Spending]) -> list[tuple[WindowKey, int]]:

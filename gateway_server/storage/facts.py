@@ -3,6 +3,7 @@
 from typing import Final
 
 from sqlalchemy import insert, select
+from sqlalchemy.engine import Connection
 
 from gateway_server.storage.engine import Store
 from gateway_server.storage.tables import facts
@@ -10,6 +11,14 @@ from gateway_server.storage.tables import facts
 #: From which UTC day on, a number since the epoch, the ledger has all calls and rollups all hours: earlier
 #: ones were let go.
 KEPT_SINCE_DAY: Final = "usage_kept_since_day"
+
+
+def kept_since_day(connection: Connection) -> int | None:
+    """From which day on all calls and hours are there; None when nothing was ever let go."""
+    found = connection.execute(
+        select(facts.c.value).where(facts.c.name == KEPT_SINCE_DAY)
+    ).scalar_one_or_none()
+    return None if found is None else int(found)
 
 
 async def read_fact(store: Store, name: str) -> str | None:

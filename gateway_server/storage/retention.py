@@ -13,7 +13,7 @@ from sqlalchemy.engine import Connection
 
 from gateway_server.storage.budgets import forget_windows, lock_out_settling
 from gateway_server.storage.engine import Store
-from gateway_server.storage.facts import KEPT_SINCE_DAY
+from gateway_server.storage.facts import KEPT_SINCE_DAY, kept_since_day
 from gateway_server.storage.rollups import LEVELS
 from gateway_server.storage.tables import facts, usage_attempts, usage_records, usage_rollups
 from gateway_server.storage.times import MICROS_OF_A_DAY, day_of_micros
@@ -72,14 +72,6 @@ class RetentionRepository:
                 await connection.execute(
                     update(facts).where(facts.c.name == KEPT_SINCE_DAY).values(value=str(day))
                 )
-
-
-def kept_since_day(connection: Connection) -> int | None:
-    """From which day on all calls and hours are there; None when nothing was ever let go."""
-    found = connection.execute(
-        select(facts.c.value).where(facts.c.name == KEPT_SINCE_DAY)
-    ).scalar_one_or_none()
-    return None if found is None else int(found)
 
 
 def _make_partitions(connection: Connection, number: int) -> None:

@@ -20,8 +20,8 @@ from gateway_server.storage.budgets import (
     settle_spendings,
 )
 from gateway_server.storage.engine import Store
+from gateway_server.storage.facts import kept_since_day
 from gateway_server.storage.gateways import forget, make_known, take_position
-from gateway_server.storage.retention import kept_since_day
 from gateway_server.storage.rollups import add_to_rollups, rebuild_day
 from gateway_server.storage.tables import usage_records
 from gateway_server.storage.usage_records import CallRows, insert_calls, leave_out_written

@@ -34,8 +34,8 @@ from sqlalchemy.sql.functions import FunctionElement
 from gateway_server.clock import Clock
 from gateway_server.errors import invalid_request
 from gateway_server.storage.engine import Store
+from gateway_server.storage.facts import kept_since_day
 from gateway_server.storage.paging import Cursor, PageRequest, decode_page_token, encode_page_token
-from gateway_server.storage.retention import kept_since_day
 from gateway_server.storage.rollups import GROUP_COLUMNS, Level
 from gateway_server.storage.sketches import EMPTY, bucket_column, decode_sketch, sketch_of
 from gateway_server.storage.tables import USAGE_COUNTERS, usage_groups, usage_records, usage_rollups
