@@ -18,9 +18,11 @@ from sqlalchemy import (
     Select,
     Update,
     bindparam,
+    case,
     delete,
     func,
     literal_column,
+    or_,
     select,
     text,
     tuple_,
@@ -40,6 +42,7 @@ from gateway_server.storage.tables import (
     budget_windows,
     gateways,
 )
+from gateway_server.storage.times import MICROS_OF_A_DAY
 
 #: On PostgreSQL, held by every transaction that settles (shared) and by one that makes a window (alone), so
 #: that a window begins with all that is settled; any number that nobody else uses.
@@ -49,6 +52,9 @@ _SETTLING_LOCK: Final = 5_005_100_002
 _SHARE_OF_ROOM: Final = 4
 
 _FORGOTTEN_AT_ONCE: Final = 500
+
+#: No window is as long.
+_LONGEST: Final[Mapping[str, int]] = {"day": 2 * MICROS_OF_A_DAY, "month": 32 * MICROS_OF_A_DAY}
 
 _Lock = Literal["none", "shared", "alone"]
 
@@ -140,11 +146,20 @@ class BudgetRepository:
             await self._store.write_batch(give_back)
 
     async def recall(self, window: WindowKey) -> None:
-        """Asks all processes to give back what they do not hold of a window."""
+        """Asks all processes to give back what they do not hold of a window, and of those that overlap it."""
+        own, columns = budget_windows.alias("own"), budget_windows.c
+        end_time = select(own.c.end_time).where(_is(own, window)).scalar_subquery()
         async with self._store.write() as connection:
             await connection.execute(
                 update(budget_windows)
-                .where(_is(budget_windows, window))
+                .where(
+                    columns.tenant_id == window.tenant_id,
+                    columns.api_key_id == window.api_key_id,
+                    columns.period == window.period,
+                    columns.start_time > window.start_time - _LONGEST[window.period],
+                    columns.start_time < end_time,
+                    columns.end_time > window.start_time,
+                )
                 .values(recall_time=database_now(self._store.dialect))
             )
 
@@ -183,9 +198,8 @@ class BudgetRepository:
 
     async def spent_before(self, window: WindowKey, end_time: int) -> int:
         """What a window that nobody has used yet begins with."""
-        want = LeaseWant(window, end_time, limit_nanos=0, leased_nanos=0, need_nanos=0)
         async with self._store.read() as connection:
-            return await connection.run_sync(_spent_before, want)
+            return await connection.run_sync(_spent_before, window, end_time)
 
 
 def lock_for_settling(connection: Connection) -> None:
@@ -341,17 +355,19 @@ def _extend(
     _make_windows(connection, wants)
     if swept:
         unsweep(connection, gateway_id)
-    rows = _lock_windows(connection, wanted)
-    own = _own_leases(connection, gateway_id, wanted)
+    touched = _bound_overlapping(wants)
+    rows = {_key_of(row): row for row in connection.execute(_lock_overlapping(), touched)}
+    leases = connection.execute(_leases_on_overlapping(), {"gateway": gateway_id, **touched}).all()
+    own = {_key_of(row): int(row.own_nanos) for row in leases if _key_of(row) in wanted and row.own_nanos}
     heard = {window: wanted[window].leased_nanos for window in own}
     unheard = _lower_leases(connection, gateway_id, own, to=heard)
     states = {
         window: WindowState(
             rows[window].spent_nanos,
-            rows[window].leased_nanos - unheard.get(window, 0),
+            rows[window].leased_nanos - unheard.get(window, 0) + _leased_elsewhere(want, leases),
             own.get(window, 0) - unheard.get(window, 0),
         )
-        for window in wanted
+        for window, want in wanted.items()
     }
     if any(
         want.limit_nanos - states[window].spent_nanos - states[window].leased_nanos < want.need_nanos
@@ -373,6 +389,22 @@ def _extend(
     return states
 
 
+def _leased_elsewhere(want: LeaseWant, leases: Iterable[Row[Any]]) -> int:
+    """What is leased on other windows of the same budget that overlap, as after a change of the time zone.
+
+    What calls spend of it comes to this window too: see ``_unheld``.
+    """
+    return sum(
+        int(row.all_nanos)
+        for row in leases
+        for other in [_key_of(row)]
+        if other != want.window
+        and other[:3] == want.window[:3]
+        and other.start_time < want.end_time
+        and row.end_time > want.window.start_time
+    )
+
+
 def _count_living(connection: Connection) -> int:
     count: int = connection.execute(_living()).scalar_one()
     return max(count, 1)
@@ -392,16 +424,14 @@ def _make_windows(connection: Connection, wants: Iterable[LeaseWant]) -> None:
             insert_once(budget_windows, connection.dialect.name).values(
                 **_columns(window),
                 end_time=wanted[window].end_time,
-                spent_nanos=cost_between(
-                    connection,
-                    window.tenant_id,
-                    window.api_key_id,
-                    window.start_time,
-                    wanted[window].end_time,
-                ),
+                spent_nanos=_spent_before(connection, window, wanted[window].end_time),
                 leased_nanos=0,
             )
         )
+
+
+def _spent_before(connection: Connection, window: WindowKey, end_time: int) -> int:
+    return cost_between(connection, window.tenant_id, window.api_key_id, window.start_time, end_time)
 
 
 def _unheld(connection: Connection, spendings: Sequence[Spending]) -> list[tuple[WindowKey, int]]:
@@ -512,6 +542,64 @@ def _add(
 def _windows(*, locked: bool = False) -> Select[Any]:
     statement = select(budget_windows).where(_is_among(budget_windows))
     return statement.order_by(*_key_columns(budget_windows)).with_for_update() if locked else statement
+
+
+@cache
+def _lock_overlapping() -> Select[Any]:
+    """Windows of some budgets that overlap the wanted ones, and few others."""
+    statement = select(budget_windows).where(_is_near())
+    return statement.order_by(*_key_columns(budget_windows)).with_for_update()
+
+
+@cache
+def _leases_on_overlapping() -> Select[Any]:
+    """What is leased on such windows: to one process, and to all, swept ones too."""
+    keys, nanos = _key_columns(budget_windows), budget_leases.c.leased_nanos
+    own = case((budget_leases.c.gateway_id == bindparam("gateway"), nanos), else_=0)
+    return (
+        select(
+            *keys,
+            budget_windows.c.end_time,
+            func.sum(own).label("own_nanos"),
+            func.sum(nanos).label("all_nanos"),
+        )
+        .join(budget_leases, _same_window(budget_leases, budget_windows))
+        .where(_is_near())
+        .group_by(*keys, budget_windows.c.end_time)
+    )
+
+
+def _is_near() -> ColumnElement[bool]:
+    columns = budget_windows.c
+    owners = columns.tenant_id.in_(bindparam("tenants", expanding=True)) & columns.api_key_id.in_(
+        bindparam("api_keys", expanding=True)
+    )
+    # With the tenant in each, SQLite seeks the days and the months, and does not read all windows between.
+    return or_(
+        *(
+            owners
+            & (columns.period == literal_column(f"'{period}'"))
+            & (columns.start_time > bindparam(f"{period}_since"))
+            & (columns.start_time < bindparam(f"{period}_end"))
+            & (columns.end_time > bindparam(f"{period}_start"))
+            for period in _LONGEST
+        )
+    )
+
+
+def _bound_overlapping(wants: Collection[LeaseWant]) -> dict[str, Any]:
+    """Windows as parameters of ``_is_near``."""
+    bound: dict[str, Any] = {
+        "tenants": sorted({want.window.tenant_id for want in wants}),
+        "api_keys": sorted({want.window.api_key_id for want in wants}),
+    }
+    for period, longest in _LONGEST.items():
+        of_period = [want for want in wants if want.window.period == period]
+        start = min((want.window.start_time for want in of_period), default=0)
+        bound[f"{period}_start"] = start
+        bound[f"{period}_since"] = start - longest
+        bound[f"{period}_end"] = max((want.end_time for want in of_period), default=start - longest)
+    return bound
 
 
 @cache

@@ -30,6 +30,7 @@ from gateway_server.storage.gateways import GatewayRepository
 from gateway_server.storage.settlement import Settlements
 from gateway_server.storage.tables import budget_leases, budget_windows, gateways, usage_attempts
 from gateway_server.storage.usage_records import CallRecord, CallRows, rows_of
+from gateway_server.time_zones import load_time_zones
 from gateway_server.usage.ceiling import TokenCeiling, most_nanos
 from tests.support.services import SERVICES
 from tests.support.stores import BACKENDS, SetClock, fresh_store
@@ -37,18 +38,19 @@ from tests.support.stores import BACKENDS, SetClock, fresh_store
 NOON = 1_760_011_200.0
 MODEL = Model(name="providers/p/models/m", price=Price(output_nanos_per_million=1_000_000))
 KEYS = ("one", "two")
+#: At noon in UTC, it is the same date in all of them.
+ZONES = ("UTC", "Asia/Kolkata", "America/New_York")
 
 
 class SteppedBook(BudgetBook):
-    """A book whose waits let all other processes look at their recalls."""
+    """A book whose waits let all processes look at their recalls."""
 
     world: World
 
     async def _wait(self, seconds: float) -> None:
         self.world.clock.advance(seconds)
         for process in self.world.processes:
-            if process.book is not self:
-                await process.book.tick()
+            await process.book.tick()
 
 
 @dataclass(eq=False)
@@ -79,6 +81,7 @@ class World:
         self.store = store
         self.clock = SetClock(NOON)
         self.caps = {"": 1_000_000, "one": 600_000, "two": 800_000}
+        self.zone = "UTC"
         self.spent = dict.fromkeys(self.caps, 0)
         self.processes: list[Process] = []
         self.dead: list[Process] = []
@@ -94,7 +97,7 @@ class World:
 
     def call(self, api_key_id: str) -> CallContext:
         budgets = tuple(
-            BudgetLimit("acme", owner, "day", self.caps[owner], "UTC") for owner in ("", api_key_id)
+            BudgetLimit("acme", owner, "day", self.caps[owner], self.zone) for owner in ("", api_key_id)
         )
         principal = Principal("acme", api_key_id, frozenset(), budgets=budgets)
         now = self.clock.now()
@@ -159,6 +162,11 @@ class World:
         charges, process.charges = process.charges, {}
         process.book.settled(charges)
 
+    async def tell_changes(self) -> None:
+        """What the change feed does."""
+        for process in self.processes:
+            await process.book.on_changes(Changes(0, ("tenants/acme",)))
+
     async def end(self) -> None:
         """All calls end and are written: nothing stays leased to processes that live and have no calls."""
         for process in self.processes:
@@ -200,7 +208,8 @@ class World:
             assert window.leased_nanos == sum(
                 lease.leased_nanos
                 for lease in leases
-                if lease.api_key_id == owner and lease.gateway_id not in swept
+                if (lease.api_key_id, lease.start_time) == (owner, window.start_time)
+                and lease.gateway_id not in swept
             )
 
 
@@ -276,7 +285,7 @@ class BudgetMachine(RuleBasedStateMachine):
         processes = self.world.processes
         return processes[number % len(processes)] if processes else None
 
-    @rule(which=st.integers(0, 3), key=st.sampled_from(KEYS), tokens=st.integers(1, 300_000))
+    @rule(which=st.integers(0, 3), key=st.sampled_from(KEYS), tokens=st.integers(1, 600_000))
     def hold(self, which: int, key: str, tokens: int) -> None:
         if process := self.pick(which):
             self.runner.run(self.world.hold(process, key, tokens))
@@ -346,11 +355,16 @@ class BudgetMachine(RuleBasedStateMachine):
                 [*had, self.world.spent[owner] + self.world.in_flight(owner)], default=0
             )
             self.world.caps[owner] = cap
-
-            for process in self.world.processes:  # as the change feed tells them
-                await process.book.on_changes(Changes(0, ("tenants/acme",)))
+            await self.world.tell_changes()
 
         self.runner.run(change())
+
+    @rule(zone=st.sampled_from(ZONES), which=st.integers(0, 3), key=st.sampled_from(KEYS))
+    def change_zone(self, zone: str, which: int, key: str) -> None:
+        """The next call may take all that is left, on windows that no call under way holds anything of."""
+        self.world.zone = zone
+        self.runner.run(self.world.tell_changes())
+        self.hold(which, key, 600_000)
 
     @invariant()
     def holds(self) -> None:
@@ -368,6 +382,7 @@ def _sweep_once(connection: Any, gateway_id: str) -> None:
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_budgets_hold_whatever_happens(backend: str) -> None:
 
+    asyncio.run(load_time_zones(*ZONES))
     if backend == "postgresql":
         SERVICES.postgresql()
     machine = type("Machine", (BudgetMachine,), {"backend": backend})

@@ -16,6 +16,7 @@ from gateway_server.call import BudgetLimit, CallContext, Principal
 from gateway_server.errors import GatewayError
 from gateway_server.ids import new_id
 from gateway_server.limits.budget_book import BudgetBook
+from gateway_server.limits.windows import window_of
 from gateway_server.metrics import Metrics
 from gateway_server.storage.budgets import (
     BudgetRepository,
@@ -28,6 +29,7 @@ from gateway_server.storage.budgets import (
 from gateway_server.storage.engine import Store
 from gateway_server.storage.gateways import GatewayRepository
 from gateway_server.storage.tables import budget_leases, budget_windows
+from gateway_server.time_zones import load_time_zones
 from gateway_server.usage.ceiling import TokenCeiling, most_nanos
 from tests.support.stores import SetClock
 
@@ -73,6 +75,7 @@ class Process:
         self._clock = clock
         self._caps = caps
         self.alert_percentages: tuple[int, ...] = ()
+        self.time_zone = "UTC"
 
     def call(self, api_key_id: str) -> CallContext:
         """A call of one of the keys; only some have budgets of their own."""
@@ -82,7 +85,7 @@ class Process:
             api_key_id,
             frozenset(),
             budgets=tuple(
-                BudgetLimit("acme", each, "day", self._caps[each], "UTC", self.alert_percentages)
+                BudgetLimit("acme", each, "day", self._caps[each], self.time_zone, self.alert_percentages)
                 for each in owners
             ),
         )
@@ -279,3 +282,42 @@ async def test_a_process_that_is_swept_while_it_leases_has_its_money_moved_whole
             await its.repository.keep(its.gateway_id, {TENANT: more.leased_nanos})  # it lives
             row = await row_of(store)
             assert (row.spent_nanos, row.leased_nanos) == (0, more.leased_nanos)
+
+
+@pytest.mark.parametrize("ends", ["settled", "swept"])
+async def test_calls_under_way_count_on_the_windows_of_another_time_zone(
+    store: Store, clock: SetClock, ends: str
+) -> None:
+    """What they cost is added to the new window when they end: until then nobody else may have it."""
+    await load_time_zones("Asia/Kolkata")
+    async with process(store, clock, {"": 100}) as one, process(store, clock, {"": 100}) as two:
+        held = await one.hold(60)
+        if ends == "swept":
+            await GatewayRepository(store).refresh(two.gateway_id, dead_after_seconds=-1)
+        two.time_zone = "Asia/Kolkata"
+        waiting = asyncio.create_task(two.hold(41))
+        while not waiting.done():
+            await asyncio.sleep(0.05)
+            clock.advance(1)
+        with pytest.raises(GatewayError) as caught:
+            await waiting
+        assert caught.value.metadata["remaining_nanos"] == "40"
+        (await two.hold(40)).settle(0)
+        held.settle(60)
+        await settle(store, one, 60, TENANT)
+        one.book.settled({TENANT: 60})
+        kolkata = WindowKey("acme", "", "day", window_of(DAY, period="day", time_zone="Asia/Kolkata")[0])
+        row = await row_of(store, kolkata)
+        assert (row.spent_nanos, row.leased_nanos) == (60, 40)
+
+
+async def test_leases_on_the_windows_of_another_time_zone_that_nobody_holds_are_recalled(
+    store: Store, clock: SetClock
+) -> None:
+    await load_time_zones("Asia/Kolkata")
+    async with process(store, clock, {"": 100}) as one, process(store, clock, {"": 100}) as two:
+        await one.book.start()
+        (await one.hold(60)).settle(0)
+        two.time_zone = "Asia/Kolkata"
+        async with asyncio.timeout(10):
+            (await two.hold(80)).settle(0)  # the clock stands: no lease gets idle
