@@ -41,7 +41,8 @@ class ChatRelay:
         self.guard = guard
         self._pending: list[ChatEvent] = []
         self._introduced = False
-        self._has_begun = False
+        #: Who is to be told once of the first content.
+        self._on_first_content: Callable[[], None] | None = None
         self._written = 0  # characters
 
     @property
@@ -114,9 +115,9 @@ class ChatRelay:
 
     def _begin(self) -> None:
         """The first content is here, and what takes time from now on is not the provider's."""
-        if not self._has_begun:
-            self._has_begun = True
-            self._on_first_content()
+        tell, self._on_first_content = self._on_first_content, None
+        if tell is not None:
+            tell()
 
     async def _read_end(self) -> None:
         await self._pend(self._parser.close())

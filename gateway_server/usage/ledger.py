@@ -199,9 +199,8 @@ class Ledger:
                 _LOG.error("the database cannot hold this record (%s): %s", kind, _line_of(call))
             self._rejected += len(outcome.rejected)
             await self._settle(len(batch))
-            lost = total_charges(
-                [call for call, _ in outcome.rejected]
-            )  # used up here, as nobody knows better
+            # What was rejected stays used up here, as nobody knows better.
+            lost = total_charges([call for call, _ in outcome.rejected])
             counted = {window: nanos - lost.get(window, 0) for window, nanos in charges.items()}
             self._budgets.settled(counted, outcome.alerts)
             await self._tend_journal()

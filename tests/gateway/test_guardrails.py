@@ -749,14 +749,15 @@ def answers(draw: st.DrawFn) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         arguments = json.dumps({"note": draw(texts), "ssn": 219169994}, ensure_ascii=draw(st.booleans()))
         function = {"name": "f", "arguments": arguments}
         message["tool_calls"] = [{"id": "c", "type": "function", "function": function}]
-        first = {"index": 0, "id": "c", "type": "function", "function": {"name": "f"}}
-        chunks.append(chunk({"tool_calls": [first]}))
-        chunks += [
-            chunk({"tool_calls": [{"index": 0, "function": {"arguments": piece}}]})
-            for piece in cut(draw, arguments)
-        ]
+        chunks += call_chunks(cut(draw, arguments))
     choice = {"index": 0, "message": message, "finish_reason": "stop"}
     return {**completion(), "choices": [choice]}, [*chunks, chunk(finish_reason="stop"), usage_chunk()]
+
+
+def call_chunks(pieces: list[str]) -> list[dict[str, Any]]:
+    first = {"index": 0, "id": "c", "type": "function", "function": {"name": "f"}}
+    grown = ({"index": 0, "function": {"arguments": piece}} for piece in pieces)
+    return [chunk({"tool_calls": [call]}) for call in (first, *grown)]
 
 
 def cut(draw: st.DrawFn, text: str) -> list[str]:

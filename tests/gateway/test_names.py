@@ -23,6 +23,7 @@ from tests.gateway.callers import Caller, CallUnderWay
 from tests.gateway.test_guardrails import (
     BOTH,
     LAW,
+    call_chunks,
     compare,
     cut,
     echoing,
@@ -238,12 +239,7 @@ def answers(draw: st.DrawFn) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     call = {"id": "c", "type": "function", "function": {"name": "f", "arguments": arguments}}
     message = {"role": "assistant", "content": text or None, "tool_calls": [call]}
     chunks = [chunk({"content": piece}) for piece in cut(draw, text)]
-    first = {"index": 0, "id": "c", "type": "function", "function": {"name": "f"}}
-    chunks.append(chunk({"tool_calls": [first]}))
-    chunks += [
-        chunk({"tool_calls": [{"index": 0, "function": {"arguments": piece}}]})
-        for piece in cut(draw, arguments)
-    ]
+    chunks += call_chunks(cut(draw, arguments))
     choice = {"index": 0, "message": message, "finish_reason": "stop"}
     return {**completion(), "choices": [choice]}, [*chunks, chunk(finish_reason="stop"), usage_chunk()]
 
