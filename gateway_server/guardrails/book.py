@@ -77,7 +77,8 @@ class ProfileBook:
                 except GatewayError as error:
                     # A newer gateway's, perhaps. Calls that need it fail; none goes unguarded.
                     _LOG.error("%s cannot be used: %s", profile.name, error.message)
-                    broken[profile.name] = error.message
+                    # To callers only where: what is wrong may quote what an admin looks for.
+                    broken[profile.name] = f"see {', '.join(each.field for each in error.violations)}"
                     continue
             etags[profile.name] = profile.etag
         self._profiles, self._etags, self._broken = compiled, etags, broken

@@ -20,13 +20,13 @@ def with_pattern(pattern: str, etag: str) -> GuardrailProfile:
 
 
 async def test_the_error_of_a_profile_that_cannot_work_says_why_until_it_can() -> None:
-    stored = [with_pattern("(", "1")]
+    stored = [with_pattern("(word-of-the-admin", "1")]
 
     async def load() -> list[GuardrailProfile]:
         return stored
 
     book = ProfileBook(load, WordModels)
-    for why in ("guardrail_profile.input_rules[0].pattern.patterns[0]: is no RE2 pattern", "it is not there"):
+    for why in ("see guardrail_profile.input_rules[0].pattern.patterns[0]", "it is not there"):
         await book.refresh()
         with pytest.raises(GatewayError) as caught:
             book.get(["guardrailProfiles/p"])
@@ -35,6 +35,7 @@ async def test_the_error_of_a_profile_that_cannot_work_says_why_until_it_can() -
             "guardrailProfiles/p cannot be used, and calls do not pass without it"
         )
         assert why in caught.value.message
+        assert "word-of-the-admin" not in caught.value.message, "callers are not told what is looked for"
         assert caught.value.metadata["guardrail_profile"] == "guardrailProfiles/p"
         stored = []
     stored = [with_pattern("x", "2")]
