@@ -27,9 +27,9 @@ def printable(text: str) -> str:
 
 def show(session: "Session", message: "Message") -> None:
     """Prints one message."""
-    print(
-        render_json(message) if session.as_json else render_yaml(message), end="\n" if session.as_json else ""
-    )
+    text = render_json(message) if session.as_json else render_yaml(message)
+    if text:
+        print(text)
 
 
 def show_all(session: "Session", messages: Iterable[M], columns: Sequence[Column[M]]) -> None:

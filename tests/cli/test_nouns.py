@@ -169,3 +169,10 @@ async def test_a_credential_is_sent_as_it_is_and_shown_nowhere(run: Run) -> None
     assert dict(call.request.provider.config) == {"a": "b", "n": 5.0}
     assert ran.code == 0
     assert "a-secret" not in ran.out + ran.err
+
+
+async def test_what_is_shown_ends_with_its_line(run: Run) -> None:
+    await run("tenants", "create", "lines")
+    made = await run("keys", "create", "lines/k")
+    assert made.out.endswith("\n"), "else what follows seems to belong to the secret"
+    assert made.out.splitlines()[-1].startswith("secret: sk-gw-")
