@@ -1,6 +1,6 @@
 """The picture that ``ai-gateway usage`` draws: a day at a glance, in a terminal."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import islice
@@ -23,7 +23,7 @@ _EIGHTHS: Final = " ▁▂▃▄▅▆▇█"
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """Sums of one day of UTC: over all, by its hours, and by the models and keys that cost most."""
+    """Sums of a day of UTC: over all, by its hours, by the models that served and the keys that cost most."""
 
     day: datetime
     total: "UsageSum | None"
@@ -52,13 +52,13 @@ def read_summary(client: "Client", parent: str, day: datetime) -> Summary:
     def ask(**what: Any) -> "list[UsageSum]":  # noqa: ANN401 -- options of one method
         return list(client.usage.query(parent, start_time=start, end_time=end, page_size=1000, **what))
 
-    def largest(dimension: "UsageDimension.ValueType") -> "list[UsageSum]":
+    def largest(*dimensions: "UsageDimension.ValueType") -> "list[UsageSum]":
         """One more than are shown tells whether there are more; there may be a million."""
         sums = client.usage.query(
             parent,
             start_time=start,
             end_time=end,
-            group_by=[dimension],
+            group_by=dimensions,
             order_by="cost.total_nanos desc",
             page_size=_TOP + 1,
         )
@@ -69,7 +69,9 @@ def read_summary(client: "Client", parent: str, day: datetime) -> Summary:
         day=start,
         total=total[0] if total else None,
         hours=ask(step=TimeStep.TIME_STEP_HOUR),
-        models=largest(UsageDimension.USAGE_DIMENSION_MODEL),
+        models=largest(
+            UsageDimension.USAGE_DIMENSION_PROVIDER, UsageDimension.USAGE_DIMENSION_PROVIDER_MODEL
+        ),
         keys=largest(UsageDimension.USAGE_DIMENSION_API_KEY),
     )
 
@@ -88,9 +90,9 @@ def render_summary(summary: Summary) -> "RenderableType":
         Text(),
         *_plots(summary),
         Text(),
-        _top("MODEL", summary.models, "model"),
+        _top("MODEL", summary.models, _model_of),
         Text(),
-        _top("KEY", summary.keys, "api_key"),
+        _top("KEY", summary.keys, lambda each: short_name(each.group["api_key"])),
         *_errors(summary.total),
     )
 
@@ -134,7 +136,13 @@ def _plots(summary: Summary) -> "list[RenderableType]":
     return plots
 
 
-def _top(heading: str, sums: "Sequence[UsageSum]", name: str) -> "RenderableType":
+def _model_of(served: "UsageSum") -> str:
+    """The model that answered: ``openai/gpt-5-mini``; empty where none did."""
+    provider, model = served.group["provider"], served.group["provider_model"]
+    return f"{short_name(provider)}/{model}" if provider else ""
+
+
+def _top(heading: str, sums: "Sequence[UsageSum]", name_of: "Callable[[UsageSum], str]") -> "RenderableType":
     from rich.table import Table
     from rich.text import Text
 
@@ -145,9 +153,8 @@ def _top(heading: str, sums: "Sequence[UsageSum]", name: str) -> "RenderableType
     table.add_column("")
     weights = [each.cost.total_nanos or each.request_count for each in sums]
     for each, weight in list(zip(sums, weights, strict=True))[:_TOP]:
-        text = each.group[name] or "(none)"
         table.add_row(
-            Text(printable(short_name(text) if "/apiKeys/" in text else text)),
+            Text(printable(name_of(each) or "(none)")),
             f"{each.request_count:,}",
             f"{each.usage.total_tokens:,}",
             _rounded(each.cost.total_nanos),

@@ -7,6 +7,7 @@ import csv
 import io
 import json
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as parquet
 import pytest
@@ -82,6 +83,25 @@ async def test_a_day_and_sums_and_a_file(gateway: Gateway, run: Run, tmp_path: P
     [line] = [json.loads(line) for line in listed.out.splitlines()]
     assert line in table
     assert line["total_tokens"] > 0
+
+
+async def test_a_model_is_one_of_the_top_models_whatever_callers_call_it(gateway: Gateway, run: Run) -> None:
+    """By its id, with its provider, or through a route: the bill is the same model's."""
+    made = await run("routes", "create", "some-route", "--model", "demo/demo-chat", "--json")
+    assert made.code == 0, made.err
+    for name in ("demo/demo-chat", "demo-chat", "some-route"):
+        await gateway.client.chat.create(name, "hello", labels={"team": "a"})
+    async with asyncio.timeout(10):
+        told: dict[str, Any] = {"total": {"requestCount": 0}}
+        while int(told["total"]["requestCount"]) < 3:
+            told = json.loads((await run("usage", "--json")).out)
+    served = [each["group"] for each in told["models"]]
+    assert {"provider": "providers/demo", "provider_model": "demo-chat"} in served
+    assert all("model" not in group for group in served)
+    day = (await run("usage")).out
+    assert "demo/demo-chat" in day
+    assert "some-route" not in day
+    await run("routes", "delete", "some-route")
 
 
 async def test_a_csv_file_tells_what_the_lines_of_json_tell(
