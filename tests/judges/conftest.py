@@ -19,8 +19,8 @@ async def gateway(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Gat
     """Patience is short, so that what waits for it ends soon."""
     async with running_gateway(
         tmp_path_factory.mktemp("judged") / "state",
-        upstream_first_byte_seconds=0.6,
-        upstream_idle_seconds=0.6,
+        upstream_first_byte_seconds=1.0,
+        upstream_idle_seconds=1.0,
     ) as gateway:
         yield gateway
 

@@ -192,7 +192,7 @@ LLMOCK: Final = {
     "429": Failure(fail(429), LIMITED, 429, tries=1, tries_as_second=TRIES, least_wait=1.0, told=1.0),
     "429, in a minute": Failure(fail(429, retry_after=60), LIMITED, 429, tries=1, told=60.0),
     "429, no quota": Failure(fail(429, "insufficient_quota", retry_after=60), LIMITED, 429, tries=1),
-    "silent": Failure({"type": "delay", "seconds": 1.2}, TIMEOUT, tries=1, usage=PARTIAL),
+    "silent": Failure({"type": "delay", "seconds": 1.8}, TIMEOUT, tries=1, usage=PARTIAL),
 }
 _BREAKS: Final = {
     "disconnect": (PROTOCOL, TRIES),
@@ -204,12 +204,12 @@ _BREAKS: Final = {
 
 def broken(kind: str, *, after: int) -> dict[str, Any]:
     """A stream of llmock's that breaks after some chunks, of which the first holds no text."""
-    return {"type": "stream_fault", "kind": kind, "after_chunks": after, "stall_seconds": 1.2}
+    return {"type": "stream_fault", "kind": kind, "after_chunks": after, "stall_seconds": 1.8}
 
 
 LLMOCK_STREAMS: Final = {
     "slow first token": Failure(
-        {"type": "slow_first_token", "seconds": 1.2}, TIMEOUT, 200, tries=1, usage=PARTIAL
+        {"type": "slow_first_token", "seconds": 1.8}, TIMEOUT, 200, tries=1, usage=PARTIAL
     ),
     **{
         f"{kind} before any text": Failure(broken(kind, after=1), status, 200, tries, usage=PARTIAL)

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
+from gateway_server.guardrails.pii.characters import INVISIBLE
 from gateway_server.guardrails.pii.matches import Match
 
 #: What the part before the @ may hold: RFC 5321's dot-string without what parts words in URLs and code,
@@ -12,6 +13,10 @@ LOCAL: Final = r"A-Za-z0-9\u00c0-\u024f._%+'\-"
 _LABEL: Final = r"[A-Za-z0-9\u00c0-\u024f](?:[A-Za-z0-9\u00c0-\u024f\-]{0,61}[A-Za-z0-9\u00c0-\u024f])?"
 AT: Final = r"(?:@|%40| ?[(\[{] ?(?:at|AT|At) ?[)\]}] ?)"
 BRACKETED_DOT: Final = r"(?: ?[(\[{] ?(?:dot|DOT|Dot) ?[)\]}] ?)"
+#: Nothing, or the beginning of a bracketed dot.
+BEGUN_DOT: Final = r" ?(?:[(\[{] ?(?:[Dd](?:[Oo](?:[Tt] ?[)\]}]? ?)?)?)?)?"
+#: What an address that goes on may have between what is found of it and the end of what is looked at.
+EMAIL_TAIL: Final = re.compile(rf"[.\-{INVISIBLE}]*{BEGUN_DOT}\Z")
 _DOT: Final = rf"(?:\.|{BRACKETED_DOT})"
 
 HAS_AT: Final = re.compile(AT)
@@ -27,7 +32,10 @@ _PICTURES: Final = frozenset({"png", "jpg", "jpeg", "gif", "svg", "webp", "css",
 
 
 def find_email(text: str, start: int) -> Iterator[Match]:
-    """Addresses with a domain that can exist; ``git@host:path`` and ``logo@2x.png`` are none."""
+    """Addresses with a domain that can exist; ``git@host:path`` and ``logo@2x.png`` are none.
+
+    A text that ends here for good ends in a character that is none of an address.
+    """
     at = start
     if not HAS_AT.search(text, start):
         return
@@ -42,13 +50,18 @@ def find_email(text: str, start: int) -> Iterator[Match]:
             begin += 1
         if begin >= found.start("at"):
             continue
-        domain = found["domain"]
-        labels = domain.split(".")
-        is_literal = domain.startswith("[")
-        if not is_literal and not _TLD.match(re.split(_DOT, domain)[-1]):
+        domain, end = found["domain"], found.end()
+        if not domain.startswith("["):
+            label = re.split(_DOT, domain)[-1]
+            if not _TLD.match(label):
+                # What stands behind a dash goes on with the sentence ("jo@acme.io—he knows"), unless the
+                # domain may go on behind what is known of the text.
+                tld = label.partition("-")[0]
+                if EMAIL_TAIL.match(text, end) or not _TLD.match(tld):
+                    continue
+                end -= len(label) - len(tld)
+        if domain.rpartition(".")[2].lower() in _PICTURES and re.match(r"\d", domain):
             continue
-        if labels[-1].lower() in _PICTURES and re.match(r"\d", domain):
+        if text[begin : found.start("at")] == "git" and text[end : end + 1] in (":", "/"):
             continue
-        if text[begin : found.start("at")] == "git" and text[found.end() : found.end() + 1] in (":", "/"):
-            continue
-        yield Match(begin, found.end(), "EMAIL_ADDRESS", 1.0)
+        yield Match(begin, end, "EMAIL_ADDRESS", 1.0)

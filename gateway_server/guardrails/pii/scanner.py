@@ -21,7 +21,15 @@ from gateway_server.guardrails.pii.blocks import (
     next_part,
 )
 from gateway_server.guardrails.pii.characters import INVISIBLE, plain
-from gateway_server.guardrails.pii.emails import AT, BRACKETED_DOT, HAS_AT, LOCAL, find_email
+from gateway_server.guardrails.pii.emails import (
+    AT,
+    BEGUN_DOT,
+    BRACKETED_DOT,
+    EMAIL_TAIL,
+    HAS_AT,
+    LOCAL,
+    find_email,
+)
 from gateway_server.guardrails.pii.matches import CONTEXT, LONGEST, Match, Recognizer
 from gateway_server.guardrails.pii.networks import find_ip_address
 from gateway_server.guardrails.pii.numbers import find_card, find_iban, find_ssn
@@ -38,16 +46,12 @@ _DIGITS_OR_AT: Final = (
 )
 _WORTH_ALSO: Final = {find_ip_address: r":|\d\.\d+\.\d", find_iban: r"[A-Za-z]{2}\d{2} ?[A-Za-z0-9]{4}"}
 _LABEL: Final = rf"A-Za-z0-9\u00c0-\u024f{INVISIBLE}"
-#: Nothing, or the beginning of a bracketed dot.
-_BEGUN_DOT: Final = r" ?(?:[(\[{] ?(?:[Dd](?:[Oo](?:[Tt] ?[)\]}]? ?)?)?)?)?"
 _OPEN_EMAIL: Final = re.compile(
     rf"[{LOCAL}](?:{BRACKETED_DOT}?[{LOCAL}{INVISIBLE}]){{0,63}}{AT}"
-    rf"(?P<domain>(?:{BRACKETED_DOT}?[.\-{_LABEL}])*){_BEGUN_DOT}$"
+    rf"(?P<domain>(?:{BRACKETED_DOT}?[.\-{_LABEL}])*){BEGUN_DOT}$"
 )
 _DOMAIN: Final = re.compile(rf"(?:(?:[.\-]{{0,2}}|{BRACKETED_DOT})[{_LABEL}]+)*")
-_DOMAIN_TAIL: Final = re.compile(rf"(?:[.\-]{{1,2}}|{_BEGUN_DOT})$")
-#: What an address that goes on may have between what is found of it and the end of what is looked at.
-_EMAIL_TAIL: Final = re.compile(rf"[.\-{INVISIBLE}]*{_BEGUN_DOT}$")
+_DOMAIN_TAIL: Final = re.compile(rf"(?:[.\-]{{1,2}}|{BEGUN_DOT})$")
 #: With invisible characters among them, values are longer than they look: so few fewer than a window.
 _ROOM_WITH_INVISIBLE: Final = 9
 
@@ -186,7 +190,9 @@ class PiiScanner:
     def _take_block(self, text: str, view: str, place: int, length: int) -> Iterator[Piece]:
         raw = self._raw[place : place + length]
         done = 0
-        for match in self._matches(text, view, place, length):
+        # One character more, so that it is seen what the block ends at, and a line's end, so that it ends.
+        shown = f"{view[: length + 1]}\n"
+        for match in self._matches(text, shown, place, length):
             if match.start > done:
                 yield raw[done : match.start]
             yield Found(raw[match.start : match.end], match.entity_type, match.score)
@@ -207,7 +213,7 @@ class PiiScanner:
         if matches and matches[0].start == 0:
             match = matches[0]
             self._is_in_email = (
-                match.entity_type == "EMAIL_ADDRESS" and _EMAIL_TAIL.match(view, match.end) is not None
+                match.entity_type == "EMAIL_ADDRESS" and EMAIL_TAIL.match(view, match.end) is not None
             )
             return [Found(raw[: match.end], match.entity_type, match.score)], match.end
         if open_email is not None:
@@ -222,12 +228,10 @@ class PiiScanner:
         step = next_part(view, min(longest, self._window - 2))
         return [raw[:step]], step
 
-    def _matches(self, plain_text: str, view: str, place: int, length: int) -> list[Match]:
-        """What is found in ``view[:length]``, in order, without overlaps; places are within the view."""
+    def _matches(self, plain_text: str, shown: str, place: int, length: int) -> list[Match]:
+        """What is found in ``shown[:length]``, in order, without overlaps; places are within ``shown``."""
         before = plain_text[max(0, place - _KEPT) : place]
-        # One character more, so that it is seen what the block ends at.
-        shown: str = view[: length + 1]
-        places: Sequence[int] = range(length + 1)
+        places: Sequence[int] = range(len(shown))
         if self._has_invisible:
             before = _INVISIBLE.sub("", before)
             shown, places = _visible(shown)
