@@ -11,13 +11,14 @@ import sys
 from statistics import median
 from typing import Final
 
-from bench.cases import BURST, UNARY, Case
-from bench.comparison import Plan, cpu_us, run_rounds
+from bench.cases import BURST, PACED, UNARY, Case
+from bench.comparison import Plan, cpu_us, find, run_rounds
 from bench.subjects import GATEWAY, UNGUARDED, running
 
 _CASES: Final = (
     *(Case(f"unary, {length} characters", UNARY.model, characters=length) for length in (200, 2_000, 20_000)),
     BURST,
+    PACED,
 )
 
 
@@ -41,6 +42,15 @@ def main() -> None:
                 f"| {case.name} | {callers} | {median(without):.0f} | {median(guarded):.0f} "
                 f"| {median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f}) |"
             )
+    print("\n| First token of | Callers | without, ms | default profile, ms |")
+    print("| --- | --- | --- | --- |")
+    for case in (case for case in plan.cases if case.is_stream):
+        for callers in plan.callers:
+            without, guarded = (
+                median(find(samples, name, case, callers).first_token.p50 for samples in rounds) / 1000
+                for name in (UNGUARDED, GATEWAY)
+            )
+            print(f"| {case.name} | {callers} | {without:.2f} | {guarded:.2f} |")
 
 
 if __name__ == "__main__":

@@ -101,9 +101,9 @@ static void prepare(void) {
     for (int i = 0; i < MAX_DELTAS; i++) {
         char json[512];
         snprintf(json, sizeof json,
-                 CHUNK_HEAD "\"choices\":[{\"index\":0,\"delta\":{\"content\":\"word%03d \"},\"logprobs\":null,"
+                 CHUNK_HEAD "\"choices\":[{\"index\":0,\"delta\":{\"content\":\"word%c%c%c \"},\"logprobs\":null,"
                             "\"finish_reason\":null}]}",
-                 i);
+                 'a' + i / 100, 'a' + i / 10 % 10, 'a' + i % 10);
         append_event(&chunk_delta[i], json);
     }
     append_event(&chunk_finish, CHUNK_HEAD "\"choices\":[{\"index\":0,\"delta\":{},\"logprobs\":null,"

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from typing import Final
 
 from aigateway.v1.chat_service_pb2 import ChatCompletionChunk, ChatEvent, StreamEnd, StreamStart
 from aigateway.v1.usage_pb2 import TokenUsage
@@ -12,6 +13,9 @@ from gateway_server.providers.base import ChatStreamParser
 from gateway_server.providers.transport import HttpResponse, TransportError
 from gateway_server.streaming.merge import merge_deltas
 from gateway_server.usage.estimate import event_characters
+
+#: Events that say nothing by themselves.
+_BEGINNINGS: Final = frozenset({"start", "part_start"})
 
 
 class ChatRelay:
@@ -76,7 +80,7 @@ class ChatRelay:
                     await self._gather(response, due_at)
                 if self.is_stopped:
                     return [*self._take(), ChatEvent(end=StreamEnd())]
-                if response.is_ended:
+                if response.is_ended or self._is_all_held():
                     continue
                 await self._flush()
                 due_at = self._clock.monotonic() + self._flush_seconds
@@ -89,6 +93,14 @@ class ChatRelay:
                 await self._flush()
             raise
         return self._take()
+
+    def _is_all_held(self) -> bool:
+        """Whether a guardrail still holds all that there is to read: a message without it helps nobody."""
+        return (
+            self.guard is not None
+            and not self._introduced
+            and all(event.WhichOneof("event") in _BEGINNINGS for event in self._pending)
+        )
 
     async def _gather(self, response: HttpResponse, due_at: float) -> None:
         """Waits until a message is due, and takes what has arrived by then."""

@@ -158,6 +158,26 @@ async def send_bytes(exchange: Exchange, body: bytes) -> None:
             await asyncio.sleep(0)
 
 
+async def test_the_first_message_has_the_first_words(gateway: Gateway, upstream: Upstream) -> None:
+    """None is sent, and no time passes until the next, for the beginning of a text that is still held."""
+
+    async def script(exchange: Exchange) -> None:
+        await exchange.head_of()
+        await exchange.events(FIRST, text_chunk("One "))
+        await asyncio.sleep(0.1)  # the gateway reads this by itself
+        await exchange.events(text_chunk("two "))
+        await exchange.gone()
+
+    upstream.script = script
+    stream = gateway.client.stubs.chat.StreamChatCompletion(
+        chat_request("hello"), metadata=gateway.client.metadata, timeout=30
+    )
+    first = await anext(aiter(stream))
+    stream.cancel()
+    assert [event.WhichOneof("event") for event in first.events] == ["start", "part_start", "part_delta"]
+    assert first.events[-1].part_delta.text == "One "
+
+
 def sse(chunks: list[Any], *, escaped: bool) -> bytes:
     """A streamed body whose JSON has other than ASCII characters as they are, or escaped."""
     if escaped:
