@@ -20,7 +20,8 @@ from gateway_server.call import Principal
 from gateway_server.errors import GatewayError, feature_not_supported, invalid_request
 from gateway_server.guardrails.answer import AnswerGuard, reported_size, reported_size_of
 from gateway_server.guardrails.book import ProfileBook
-from gateway_server.guardrails.request import RequestGuard, slots_of
+from gateway_server.guardrails.request import RequestGuard
+from gateway_server.guardrails.request_texts import slots_of
 from gateway_server.guardrails.rules import LOG, Profile, Rule, Tally
 from gateway_server.guardrails.vault import Vault
 from gateway_server.resource_names import guardrail_profile_name, parse_guardrail_profile

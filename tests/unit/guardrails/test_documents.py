@@ -6,7 +6,7 @@ import pytest
 
 from aigateway.v1.chat_service_pb2 import CreateChatCompletionRequest
 from aigateway.v1.content_pb2 import ContentPart, DocumentPart, MediaSource, Message, Role
-from gateway_server.guardrails.request import slots_of
+from gateway_server.guardrails.request_texts import slots_of
 
 TEXT = "caf\u00e9, SSN 219-16-9994"
 #: Bytes that are no text, whatever their type says.

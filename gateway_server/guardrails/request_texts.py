@@ -1,0 +1,224 @@
+"""Every text of a request that goes to a model, and whose words it is."""
+
+import codecs
+import re
+from base64 import b64decode, b64encode
+from collections.abc import Callable, Iterable, Iterator
+from typing import Final, NamedTuple
+
+from aigateway.v1.chat_service_pb2 import CountTokensRequest, CreateChatCompletionRequest, Tool
+from aigateway.v1.content_pb2 import Citation, ContentPart, MediaSource, Role
+from aigateway.v1.embeddings_service_pb2 import CreateEmbeddingsRequest
+
+Request = CreateChatCompletionRequest | CountTokensRequest | CreateEmbeddingsRequest
+
+#: Documents of these media types are not text, whatever their bytes look like.
+_BINARY_TYPES: Final = ("image/", "audio/", "video/", "font/", "application/pdf", "application/zip")
+#: Documents of these are text, whatever their bytes look like.
+_TEXT_TYPE: Final = re.compile(r"text/|application/(?:[^;]*\+)?(?:json|xml|yaml|csv|javascript)\b")
+_CHARSET: Final = re.compile(r""";\s*charset=["']?([^\s;"']+)""")
+#: UTF-32's begin as UTF-16's do.
+_BYTE_ORDER_MARKS: Final = {
+    codecs.BOM_UTF32_LE: "utf-32-le",
+    codecs.BOM_UTF32_BE: "utf-32-be",
+    codecs.BOM_UTF16_LE: "utf-16-le",
+    codecs.BOM_UTF16_BE: "utf-16-be",
+}
+#: Bytes that a client wrote as an address.
+_DATA_URL: Final = re.compile(r"data:([^,]*);base64,(.*)", re.IGNORECASE | re.DOTALL)
+
+_MEDIA: Final = frozenset({"image", "audio", "video", "document"})
+_TEXT_FIELDS: Final = {
+    "text": ("text",),
+    "audio": ("transcript",),
+    "document": ("title", "context"),
+    "reasoning": ("text",),
+    "refusal": ("text",),
+    "provider": ("block_json",),
+}
+
+
+class Slot(NamedTuple):
+    """One text of a request.
+
+    Texts of one ``group`` are read together, as a model reads them. ``is_retrieved`` tells that neither the
+    user nor the application wrote it.
+    """
+
+    group: int
+    role: Role.ValueType
+    text: str
+    write: Callable[[str], None]
+    is_json: bool = False
+    is_retrieved: bool = False
+
+
+def slots_of(request: Request) -> list[Slot]:
+    """Every text of a request that goes to a model."""
+    return list(_slots(request))
+
+
+def _slots(request: Request) -> Iterator[Slot]:
+    if isinstance(request, CreateEmbeddingsRequest):
+        for index, embedding_input in enumerate(request.inputs):
+            match embedding_input.WhichOneof("kind"):
+                case "text":
+                    yield _field(index, Role.ROLE_USER, embedding_input, "text")
+                case "content":
+                    yield from _parts(index, Role.ROLE_USER, embedding_input.content.parts)
+                case _:
+                    pass  # token ids say nothing to a reader of text
+        return
+    for index, message in enumerate(request.messages):
+        if message.author:
+            yield _field(index, message.role, message, "author")
+        yield from _parts(index, message.role, message.parts)
+    group = len(request.messages)
+    for tool in request.tools:
+        yield from _tool(group, tool)
+    if isinstance(request, CreateChatCompletionRequest) and request.response_format.HasField("json_schema"):
+        schema = request.response_format.json_schema
+        yield _field(group, Role.ROLE_DEVELOPER, schema, "description")
+        yield _field(group, Role.ROLE_DEVELOPER, schema, "json_schema", is_json=True)
+
+
+def _tool(group: int, tool: Tool) -> Iterator[Slot]:
+    match tool.WhichOneof("kind"):
+        case "function":
+            yield _field(group, Role.ROLE_DEVELOPER, tool.function, "description")
+            yield _field(group, Role.ROLE_DEVELOPER, tool.function, "parameters_json_schema", is_json=True)
+        case "free_form":
+            yield _field(group, Role.ROLE_DEVELOPER, tool.free_form, "description")
+            yield _field(group, Role.ROLE_DEVELOPER, tool.free_form.grammar, "definition")
+        case _:
+            pass  # the provider's own tool: settings, no text
+
+
+def _parts(
+    group: int, role: Role.ValueType, parts: Iterable[ContentPart], *, is_retrieved: bool = False
+) -> Iterator[Slot]:
+    for part in parts:
+        kind = part.WhichOneof("kind") or ""
+        content = getattr(part, kind)
+        from_outside = is_retrieved or role == Role.ROLE_TOOL or kind == "document"
+        if kind == "tool_result":
+            yield from _parts(group, Role.ROLE_TOOL, part.tool_result.parts, is_retrieved=True)
+        elif kind == "tool_call":
+            yield _field(group, role, content, "arguments", is_json=not part.tool_call.free_form)
+        elif kind in _MEDIA:
+            yield from _media(group, role, content.source, is_retrieved=from_outside)
+        if kind == "reasoning" and part.provider_signature and role == Role.ROLE_ASSISTANT:
+            continue  # what a provider has signed it has seen, and takes back only unchanged
+        for field in _TEXT_FIELDS.get(kind, ()):
+            is_json = field == "block_json"
+            yield _field(group, role, content, field, is_json=is_json, is_retrieved=from_outside)
+        if kind == "text":
+            for citation in part.text.citations:
+                yield from _citation(group, role, citation, is_retrieved=from_outside)
+
+
+def _citation(group: int, role: Role.ValueType, citation: Citation, *, is_retrieved: bool) -> Iterator[Slot]:
+    """The words of a citation, and its signature, into which providers write them once more."""
+
+    def slot(field: str) -> Slot:
+        def write(replaced: str) -> None:
+            setattr(citation, field, replaced)
+            citation.ClearField("provider_signature")
+
+        return Slot(group, role, getattr(citation, field), write, is_retrieved=is_retrieved)
+
+    yield slot("cited_text")
+    yield slot("title")
+    if citation.uri:
+        yield slot("uri")
+    signature = citation.provider_signature
+    if signature.startswith(b"{"):
+
+        def drop(_: str) -> None:
+            citation.ClearField("provider_signature")
+
+        text = signature.decode(errors="replace")
+        yield Slot(group, role, text, drop, is_json=True, is_retrieved=is_retrieved)
+
+
+def _media(group: int, role: Role.ValueType, source: MediaSource, *, is_retrieved: bool) -> Iterator[Slot]:
+    if source.filename:
+        yield _field(group, role, source, "filename", is_retrieved=is_retrieved)
+    if source.inline_text:
+        yield _field(group, role, source, "inline_text", is_retrieved=is_retrieved)
+        return
+    inline = _DATA_URL.fullmatch(source.uri)
+    mime_type = inline[1] if inline else source.mime_type
+    if mime_type.lower().startswith(_BINARY_TYPES):
+        return
+    data = _from_base64(inline[2]) if inline else source.inline_data
+    encoding = _encoding_of(data, mime_type.lower())
+    if encoding:
+
+        def write(replaced: str) -> None:
+            written = replaced.encode(encoding)
+            if inline:
+                source.uri = f"data:{mime_type};base64,{b64encode(written).decode()}"
+            else:
+                source.inline_data = written
+
+        yield Slot(group, role, data.decode(encoding, "replace"), write, is_retrieved=is_retrieved)
+
+
+def _from_base64(text: str) -> bytes:
+    """What is written in either alphabet, with or without padding."""
+    digits = re.sub(r"[^A-Za-z0-9+/]", "", text.replace("-", "+").replace("_", "/"))
+    return b64decode(digits[: len(digits) - (len(digits) % 4 == 1)] + "==")
+
+
+def _encoding_of(data: bytes, mime_type: str) -> str:
+    """How the bytes of a medium are text; empty when they are none.
+
+    Bytes of a type that is text always are: at worst each is read as a character of its own.
+    """
+    if not data:
+        return ""
+    marked = next((encoding for mark, encoding in _BYTE_ORDER_MARKS.items() if data.startswith(mark)), "")
+    if not _TEXT_TYPE.match(mime_type):
+        encoding = marked or "utf-8"
+        return encoding if _is_in(data, encoding) and "\0" not in data.decode(encoding) else ""
+    if b"\0" not in data and _is_in(data, "utf-8"):
+        return "utf-8"
+    # What of ASCII is in UTF-16 has a zero beside each character.
+    for first, encoding in ((1, "utf-16-le"), (0, "utf-16-be")):
+        if not marked and data[first::2].count(0) > len(data) // 4:
+            marked = encoding
+    # A charset that does not write ASCII as ASCII would hide it from rules, and from no reader that errs.
+    readable = (
+        encoding
+        for encoding in ("utf-8", *_CHARSET.findall(mime_type))
+        if _is_in(data, encoding) and b"0@".decode(encoding, "ignore") == "0@"
+    )
+    return marked or next(readable, "latin-1")
+
+
+def _is_in(data: bytes, encoding: str) -> bool:
+    """Whether these bytes are text in an encoding, and no other bytes are the same text."""
+    try:
+        return data.decode(encoding).encode(encoding) == data
+    except (LookupError, ValueError):
+        return False
+
+
+def _field(
+    group: int,
+    role: Role.ValueType,
+    message: object,
+    field: str,
+    *,
+    is_json: bool = False,
+    is_retrieved: bool = False,
+) -> Slot:
+    return Slot(
+        group,
+        role,
+        getattr(message, field),
+        lambda replaced: setattr(message, field, replaced),
+        is_json=is_json,
+        is_retrieved=is_retrieved,
+    )
