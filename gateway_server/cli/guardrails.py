@@ -62,11 +62,15 @@ def try_profile(
     session: Session,
     name: Name,
     text: Annotated[str, typer.Argument(help="The text; - is standard input.")] = "-",
+    *,
     output: Annotated[
         bool, typer.Option("--output", help="As if a model had written it, not the user.")
     ] = False,
     role: Annotated[
         str | None, typer.Option(help="Whose turn it is: system, developer, user, assistant or tool.")
+    ] = None,
+    part: Annotated[
+        str | None, typer.Option(help="What it is: text, reasoning, tool-call, tool-result, document, ...")
     ] = None,
 ) -> None:
     """Shows what a profile does to a text. Asks no model. Exits with 6 when it is stopped."""
@@ -74,12 +78,14 @@ def try_profile(
     from gateway_server.cli.exit_codes import REFUSED
 
     roles = parse_enums(TestGuardrailProfileRequest, "role", [role] if role else ())
+    parts = parse_enums(TestGuardrailProfileRequest, "part", [part] if part else ())
     stage = GuardrailStage.GUARDRAIL_STAGE_OUTPUT if output else GuardrailStage.GUARDRAIL_STAGE_INPUT
     answer = session.client.admin.guardrail_profiles.test(
         guardrail_profile_name(name),
         sys.stdin.buffer.read().decode(errors="replace") if text == "-" else text,
         stage=stage,
         role=roles[0] if roles else 0,  # type: ignore[arg-type]
+        part=parts[0] if parts else 0,  # type: ignore[arg-type]
     )
     if session.as_json:
         show(session, answer)

@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from copy import deepcopy
 from dataclasses import fields
+from functools import partial
 from typing import Final
 
 from aigateway.v1.chat_service_pb2 import (
@@ -25,9 +26,11 @@ from aigateway.v1.chat_service_pb2 import (
     StreamEnd,
 )
 from aigateway.v1.content_pb2 import Citation, ContentPart
+from aigateway.v1.guardrail_profile_pb2 import GuardrailPart
 from gateway_server.errors import GatewayError
 from gateway_server.guardrails.detectors import Personal
 from gateway_server.guardrails.json_guard import JsonGuard
+from gateway_server.guardrails.parts import part_of
 from gateway_server.guardrails.rules import BLOCK, LOG, Tally
 from gateway_server.guardrails.text_guard import STEP, BlockedError, Part, Replaced, TextGuard, said
 from gateway_server.guardrails.vault import Vault
@@ -47,8 +50,9 @@ _STOPPED: Final = Finish(reason=FinishReason.FINISH_REASON_GUARDRAIL)
 class _Channel:
     """The growing text of one part, and what can only be passed on when the part ends."""
 
-    def __init__(self, guard: TextGuard | JsonGuard, delta: str) -> None:
+    def __init__(self, guard: TextGuard | JsonGuard, delta: str, part_kind: GuardrailPart.ValueType) -> None:
         self._guard = guard
+        self.part_kind = part_kind
         #: The field of deltas that carries the text.
         self.delta = delta
         self.signature = b""
@@ -207,9 +211,10 @@ class AnswerGuard:
         """Whether nothing can be found in a whole text, where that is quick to tell."""
         if self._vault or not part.HasField("text") or part.text.citations:
             return False
-        if not _is_plain(self.tallies, part.text.text, is_json=self._is_json):
+        tallies = self._tallies_for(part_of("text"))
+        if not _is_plain(tallies, part.text.text, is_json=self._is_json):
             return False
-        for tally in self.tallies:
+        for tally in tallies:
             tally.has_looked = True
         return True
 
@@ -353,7 +358,7 @@ class AnswerGuard:
             yield from self._stop_choice(choice_index)
             return
         for citation in channel.citations:
-            yield _event(place, citation=channel.placed(self._guarded(citation, choice_index)))
+            yield _event(place, citation=self._guarded(citation, channel, choice_index))
         if channel.is_changed:
             self._changed.add(choice_index)
         elif channel.signature:
@@ -365,16 +370,20 @@ class AnswerGuard:
         self._forget(choice_index)
         yield ChatEvent(choice_end=ChoiceEnd(choice_index=choice_index, finish=_STOPPED))
 
-    def _open(self, part: ContentPart, choice_index: int) -> _Channel | None:
+    def _open(self, part: ContentPart, choice_index: int, *, in_result: bool = False) -> _Channel | None:
         """Guards what is known of a part; gives the channel of a part that grows. Raises _StoppedError."""
         kind = part.WhichOneof("kind") or ""
         if kind not in _TEXT_FIELDS:
             self._guard_whole(part, kind, choice_index)
             return None
+        part_kind = part_of(kind, in_result=in_result)
+        if not (self._vault or self._tallies_for(part_kind)):
+            return None
         field, delta = _TEXT_FIELDS[kind]
         content = getattr(part, kind)
         is_json = self._is_json if kind == "text" else kind == "tool_call" and not part.tool_call.free_form
-        channel = _Channel(JsonGuard(self._open_text) if is_json else self._open_text(""), delta)
+        open_text = partial(self._open_text, part_kind)
+        channel = _Channel(JsonGuard(open_text) if is_json else open_text(""), delta, part_kind)
         channel.signature = part.provider_signature
         part.ClearField("provider_signature")
         if kind == "text":
@@ -402,7 +411,7 @@ class AnswerGuard:
             raise _StoppedError(is_passed_on=True) from None
         if kind == "text":
             part.text.citations.extend(
-                channel.placed(self._guarded(citation, choice_index)) for citation in channel.citations
+                self._guarded(citation, channel, choice_index) for citation in channel.citations
             )
         if channel.is_changed:
             self._changed.add(choice_index)
@@ -413,7 +422,7 @@ class AnswerGuard:
         """Guards a part that does not grow. Raises _StoppedError."""
         try:
             if kind == "provider":
-                guard = JsonGuard(self._open_text)
+                guard = JsonGuard(partial(self._open_text, part_of(kind)))
                 block_json = guard.feed(part.provider.block_json) + guard.close()
                 part.provider.block_json = block_json
                 if guard.is_changed:
@@ -424,21 +433,21 @@ class AnswerGuard:
         if kind == "tool_result":
             for index, each in enumerate(part.tool_result.parts):
                 try:
-                    channel = self._open(each, choice_index)
+                    channel = self._open(each, choice_index, in_result=True)
                     if channel is not None:
                         self._end(each, channel, choice_index)
                 except _StoppedError as stopped:
                     del part.tool_result.parts[index + stopped.is_passed_on :]
                     raise _StoppedError(is_passed_on=True) from None
 
-    def _guarded(self, citation: Citation, choice_index: int) -> Citation:
-        """A citation whose words are guarded; what must be stopped is left out.
+    def _guarded(self, citation: Citation, channel: _Channel, choice_index: int) -> Citation:
+        """A citation with guarded words, placed in the text as it is now; what must be stopped is left out.
 
         Its signature goes where it has such words too: providers write into it what they want back.
         """
         is_changed = False
         for field in ("cited_text", "title", "uri"):
-            guard, source = self._open_text(""), getattr(citation, field)
+            guard, source = self._open_text(channel.part_kind, ""), getattr(citation, field)
             try:
                 text = said([*guard.feed(source), *guard.close()])
             except BlockedError:
@@ -452,7 +461,7 @@ class AnswerGuard:
         signature = citation.provider_signature
         if is_changed or (signature.startswith(b"{") and self._finds(signature.decode(errors="replace"))):
             citation.ClearField("provider_signature")
-        return citation
+        return channel.placed(citation)
 
     def _guard_metadata(
         self, message: ChatCompletion | Choice | ChoiceEnd | StreamEnd, *, is_beside_changed: bool
@@ -469,7 +478,7 @@ class AnswerGuard:
 
     def _finds(self, json_text: str) -> bool:
         """Whether rules that change answers find anything in JSON that cannot be changed by them."""
-        tallies = [tally for tally in self.tallies if tally.rule.action != LOG]
+        tallies = [tally for tally in self._tallies_for(part_of("text")) if tally.rule.action != LOG]
         if _is_plain(tallies, json_text, is_json=True):
             return False
         guard = JsonGuard(lambda context: TextGuard(tallies, context=context, window=self._window))
@@ -481,8 +490,14 @@ class AnswerGuard:
             return True
         return guard.is_changed
 
-    def _open_text(self, context: str) -> TextGuard:
-        return TextGuard(self.tallies, context=context, window=self._window, restores_from=self._vault)
+    def _tallies_for(self, part_kind: GuardrailPart.ValueType) -> list[Tally]:
+        """The books of the rules that read such parts."""
+        return [tally for tally in self.tallies if part_kind in tally.rule.parts]
+
+    def _open_text(self, part_kind: GuardrailPart.ValueType, context: str) -> TextGuard:
+        return TextGuard(
+            self._tallies_for(part_kind), context=context, window=self._window, restores_from=self._vault
+        )
 
 
 class _StoppedError(Exception):

@@ -13,6 +13,7 @@ from gateway_server.guardrails.rules import (
     compile_profile,
     profile_failed,
     require_models,
+    require_parts,
     require_roles,
 )
 from gateway_server.storage.changes import Changes
@@ -59,6 +60,7 @@ class ProfileBook:
         """What a profile must be to be written. Raises INVALID_REQUEST that names the field at fault."""
         # Not where profiles are read: those that were written before this was asked work on.
         require_roles(profile)
+        require_parts(profile)
         compiled = await self.compile(profile)
         await asyncio.to_thread(require_models, compiled)
 

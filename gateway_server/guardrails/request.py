@@ -44,7 +44,7 @@ class RequestGuard:
                 tally.require()
                 continue
             self.current = tally
-            slots = [slot for slot in texts if slot.text and slot.role in tally.rule.roles]
+            slots = [slot for slot in texts if slot.text and tally.rule.reads(slot.role, slot.part)]
             if not slots:
                 continue
             tally.has_looked = True

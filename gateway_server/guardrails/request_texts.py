@@ -9,6 +9,8 @@ from typing import Final, NamedTuple
 from aigateway.v1.chat_service_pb2 import CountTokensRequest, CreateChatCompletionRequest, Tool
 from aigateway.v1.content_pb2 import Citation, ContentPart, MediaSource, Role
 from aigateway.v1.embeddings_service_pb2 import CreateEmbeddingsRequest
+from aigateway.v1.guardrail_profile_pb2 import GuardrailPart
+from gateway_server.guardrails.parts import part_of
 
 Request = CreateChatCompletionRequest | CountTokensRequest | CreateEmbeddingsRequest
 
@@ -27,6 +29,9 @@ _BYTE_ORDER_MARKS: Final = {
 #: Bytes that a client wrote as an address.
 _DATA_URL: Final = re.compile(r"data:([^,]*);base64,(.*)", re.IGNORECASE | re.DOTALL)
 
+_TEXT: Final = GuardrailPart.GUARDRAIL_PART_TEXT
+_TOOL_DEFINITION: Final = GuardrailPart.GUARDRAIL_PART_TOOL_DEFINITION
+_RESPONSE_FORMAT: Final = GuardrailPart.GUARDRAIL_PART_RESPONSE_FORMAT
 _MEDIA: Final = frozenset({"image", "audio", "video", "document"})
 _TEXT_FIELDS: Final = {
     "text": ("text",),
@@ -47,6 +52,7 @@ class Slot(NamedTuple):
 
     group: int
     role: Role.ValueType
+    part: GuardrailPart.ValueType
     text: str
     write: Callable[[str], None]
     is_json: bool = False
@@ -63,7 +69,7 @@ def _slots(request: Request) -> Iterator[Slot]:
         for index, embedding_input in enumerate(request.inputs):
             match embedding_input.WhichOneof("kind"):
                 case "text":
-                    yield _field(index, Role.ROLE_USER, embedding_input, "text")
+                    yield _field(index, Role.ROLE_USER, _TEXT, embedding_input, "text")
                 case "content":
                     yield from _parts(index, Role.ROLE_USER, embedding_input.content.parts)
                 case _:
@@ -71,53 +77,58 @@ def _slots(request: Request) -> Iterator[Slot]:
         return
     for index, message in enumerate(request.messages):
         if message.author:
-            yield _field(index, message.role, message, "author")
+            yield _field(index, message.role, _TEXT, message, "author")
         yield from _parts(index, message.role, message.parts)
     group = len(request.messages)
     for tool in request.tools:
         yield from _tool(group, tool)
     if isinstance(request, CreateChatCompletionRequest) and request.response_format.HasField("json_schema"):
         schema = request.response_format.json_schema
-        yield _field(group, Role.ROLE_DEVELOPER, schema, "description")
-        yield _field(group, Role.ROLE_DEVELOPER, schema, "json_schema", is_json=True)
+        yield _field(group, Role.ROLE_DEVELOPER, _RESPONSE_FORMAT, schema, "description")
+        yield _field(group, Role.ROLE_DEVELOPER, _RESPONSE_FORMAT, schema, "json_schema", is_json=True)
 
 
 def _tool(group: int, tool: Tool) -> Iterator[Slot]:
+    role = Role.ROLE_DEVELOPER
     match tool.WhichOneof("kind"):
         case "function":
-            yield _field(group, Role.ROLE_DEVELOPER, tool.function, "description")
-            yield _field(group, Role.ROLE_DEVELOPER, tool.function, "parameters_json_schema", is_json=True)
+            yield _field(group, role, _TOOL_DEFINITION, tool.function, "description")
+            yield _field(group, role, _TOOL_DEFINITION, tool.function, "parameters_json_schema", is_json=True)
         case "free_form":
-            yield _field(group, Role.ROLE_DEVELOPER, tool.free_form, "description")
-            yield _field(group, Role.ROLE_DEVELOPER, tool.free_form.grammar, "definition")
+            yield _field(group, role, _TOOL_DEFINITION, tool.free_form, "description")
+            yield _field(group, role, _TOOL_DEFINITION, tool.free_form.grammar, "definition")
         case _:
             pass  # the provider's own tool: settings, no text
 
 
 def _parts(
-    group: int, role: Role.ValueType, parts: Iterable[ContentPart], *, is_retrieved: bool = False
+    group: int, role: Role.ValueType, parts: Iterable[ContentPart], *, in_result: bool = False
 ) -> Iterator[Slot]:
-    for part in parts:
-        kind = part.WhichOneof("kind") or ""
-        content = getattr(part, kind)
-        from_outside = is_retrieved or role == Role.ROLE_TOOL or kind == "document"
+    for each in parts:
+        kind = each.WhichOneof("kind") or ""
+        if not kind:
+            continue
+        content, part = getattr(each, kind), part_of(kind, in_result=in_result)
+        is_retrieved = in_result or role == Role.ROLE_TOOL or kind == "document"
         if kind == "tool_result":
-            yield from _parts(group, Role.ROLE_TOOL, part.tool_result.parts, is_retrieved=True)
+            yield from _parts(group, Role.ROLE_TOOL, each.tool_result.parts, in_result=True)
         elif kind == "tool_call":
-            yield _field(group, role, content, "arguments", is_json=not part.tool_call.free_form)
+            yield _field(group, role, part, content, "arguments", is_json=not each.tool_call.free_form)
         elif kind in _MEDIA:
-            yield from _media(group, role, content.source, is_retrieved=from_outside)
-        if kind == "reasoning" and part.provider_signature and role == Role.ROLE_ASSISTANT:
+            yield from _media(group, role, part, content.source, is_retrieved=is_retrieved)
+        if kind == "reasoning" and each.provider_signature and role == Role.ROLE_ASSISTANT:
             continue  # what a provider has signed it has seen, and takes back only unchanged
         for field in _TEXT_FIELDS.get(kind, ()):
             is_json = field == "block_json"
-            yield _field(group, role, content, field, is_json=is_json, is_retrieved=from_outside)
+            yield _field(group, role, part, content, field, is_json=is_json, is_retrieved=is_retrieved)
         if kind == "text":
-            for citation in part.text.citations:
-                yield from _citation(group, role, citation, is_retrieved=from_outside)
+            for citation in each.text.citations:
+                yield from _citation(group, role, part, citation, is_retrieved=is_retrieved)
 
 
-def _citation(group: int, role: Role.ValueType, citation: Citation, *, is_retrieved: bool) -> Iterator[Slot]:
+def _citation(
+    group: int, role: Role.ValueType, part: GuardrailPart.ValueType, citation: Citation, *, is_retrieved: bool
+) -> Iterator[Slot]:
     """The words of a citation, and its signature, into which providers write them once more."""
 
     def slot(field: str) -> Slot:
@@ -125,7 +136,7 @@ def _citation(group: int, role: Role.ValueType, citation: Citation, *, is_retrie
             setattr(citation, field, replaced)
             citation.ClearField("provider_signature")
 
-        return Slot(group, role, getattr(citation, field), write, is_retrieved=is_retrieved)
+        return Slot(group, role, part, getattr(citation, field), write, is_retrieved=is_retrieved)
 
     yield slot("cited_text")
     yield slot("title")
@@ -138,14 +149,21 @@ def _citation(group: int, role: Role.ValueType, citation: Citation, *, is_retrie
             citation.ClearField("provider_signature")
 
         text = signature.decode(errors="replace")
-        yield Slot(group, role, text, drop, is_json=True, is_retrieved=is_retrieved)
+        yield Slot(group, role, part, text, drop, is_json=True, is_retrieved=is_retrieved)
 
 
-def _media(group: int, role: Role.ValueType, source: MediaSource, *, is_retrieved: bool) -> Iterator[Slot]:
+def _media(
+    group: int,
+    role: Role.ValueType,
+    part: GuardrailPart.ValueType,
+    source: MediaSource,
+    *,
+    is_retrieved: bool,
+) -> Iterator[Slot]:
     if source.filename:
-        yield _field(group, role, source, "filename", is_retrieved=is_retrieved)
+        yield _field(group, role, part, source, "filename", is_retrieved=is_retrieved)
     if source.inline_text:
-        yield _field(group, role, source, "inline_text", is_retrieved=is_retrieved)
+        yield _field(group, role, part, source, "inline_text", is_retrieved=is_retrieved)
         return
     inline = _DATA_URL.fullmatch(source.uri)
     mime_type = inline[1] if inline else source.mime_type
@@ -162,7 +180,7 @@ def _media(group: int, role: Role.ValueType, source: MediaSource, *, is_retrieve
             else:
                 source.inline_data = written
 
-        yield Slot(group, role, data.decode(encoding, "replace"), write, is_retrieved=is_retrieved)
+        yield Slot(group, role, part, data.decode(encoding, "replace"), write, is_retrieved=is_retrieved)
 
 
 def _from_base64(text: str) -> bytes:
@@ -208,6 +226,7 @@ def _is_in(data: bytes, encoding: str) -> bool:
 def _field(
     group: int,
     role: Role.ValueType,
+    part: GuardrailPart.ValueType,
     message: object,
     field: str,
     *,
@@ -217,6 +236,7 @@ def _field(
     return Slot(
         group,
         role,
+        part,
         getattr(message, field),
         lambda replaced: setattr(message, field, replaced),
         is_json=is_json,

@@ -9,7 +9,7 @@ from typing import Final
 
 from aigateway.v1.content_pb2 import Role
 from aigateway.v1.error_reason_pb2 import ErrorReason
-from aigateway.v1.guardrail_profile_pb2 import GuardrailProfile, GuardrailRule
+from aigateway.v1.guardrail_profile_pb2 import GuardrailPart, GuardrailProfile, GuardrailRule
 from aigateway.v1.routing_pb2 import GuardrailAction, GuardrailResult, GuardrailStage
 from gateway_server.errors import GatewayError, invalid_request
 from gateway_server.guardrails.detectors import (
@@ -23,6 +23,7 @@ from gateway_server.guardrails.detectors import (
     TextModels,
     compile_detector,
 )
+from gateway_server.guardrails.parts import ALL_PARTS, REQUEST_PARTS, PartKinds, name_of
 from gateway_server.guardrails.pii import MIN_WINDOW
 
 _LOG: Final = logging.getLogger(__name__)
@@ -47,6 +48,7 @@ class Rule:
     roles: Roles
     fail_open: bool = False
     timeout: float = DEFAULT_TIMEOUT
+    parts: PartKinds = ALL_PARTS
     #: What is told of it where it finds nothing: to be copied.
     passed: GuardrailResult = field(init=False, compare=False)
 
@@ -58,6 +60,10 @@ class Rule:
             action=GuardrailAction.GUARDRAIL_ACTION_PASS,
         )
         object.__setattr__(self, "passed", passed)
+
+    def reads(self, role: Role.ValueType, part: GuardrailPart.ValueType) -> bool:
+        """Whether it reads such a part of such a turn."""
+        return role in self.roles and part in self.parts
 
     @property
     def waits(self) -> bool:
@@ -108,6 +114,15 @@ def compile_profile(
                 "looks for attacks on the model, which only come in",
             )
     return compiled
+
+
+def require_parts(profile: GuardrailProfile) -> None:
+    """Raises INVALID_REQUEST for an output rule that chooses parts which answers never have."""
+    for index, rule in enumerate(profile.output_rules):
+        for part in REQUEST_PARTS.intersection(rule.parts):
+            raise invalid_request(
+                f"guardrail_profile.output_rules[{index}].parts", f"answers have no {name_of(part)}"
+            )
 
 
 def require_roles(profile: GuardrailProfile) -> None:
@@ -164,6 +179,7 @@ def _compile_rules(
                 roles=frozenset(rule.roles) or detector.default_roles,
                 fail_open=rule.fail_open,
                 timeout=timeout,
+                parts=frozenset(rule.parts) or ALL_PARTS,
             )
         )
     return tuple(compiled)

@@ -17,6 +17,7 @@ guardrail_profiles:
   - rule_id: pii
     action: GUARDRAIL_ACTION_REDACT
     pii: {}
+    parts: [GUARDRAIL_PART_TEXT, GUARDRAIL_PART_TOOL_CALL, GUARDRAIL_PART_TOOL_DEFINITION]
   - rule_id: names
     action: GUARDRAIL_ACTION_BLOCK
     pattern: {words: [Project Ares]}
@@ -47,6 +48,17 @@ async def test_a_profile_is_applied_shown_tried_and_deleted(run: Run, tmp_path: 
     assert "stopped" in stopped.err
     told = await run("guardrails", "test", "careful", "a@b.io", "--role", "system", "--output", "--json")
     assert told.json["text"] == "a@b.io"
+
+    for part, left in {
+        "tool-call": '{"to": "[EMAIL_REDACTED]"}',
+        "tool-definition": '{"to": "[EMAIL_REDACTED]"}',
+        "document": '{"to": "a@b.io"}',
+        "video": '{"to": "a@b.io"}',
+    }.items():
+        told = await run("guardrails", "test", "careful", '{"to": "a@b.io"}', "--part", part, "--json")
+        assert told.json["text"] == left
+    refused = await run("guardrails", "test", "careful", "x", "--part", "document", "--output")
+    assert "no rule reads such a part of answers" in refused.err
 
     kept = await run("guardrails", "delete", "careful")
     assert kept.code == 7

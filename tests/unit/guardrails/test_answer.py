@@ -38,6 +38,7 @@ from aigateway.v1.content_pb2 import (
     ToolResultPart,
 )
 from aigateway.v1.guardrail_profile_pb2 import (
+    GuardrailPart,
     GuardrailRule,
     ModerationDetector,
     PatternDetector,
@@ -229,6 +230,37 @@ def test_a_guarded_stream_folds_into_the_guarded_answer(
     assert list(folded.choices) == list(answer.choices)
     assert folded.provider_metadata == answer.provider_metadata
     assert findings(stream_tallies) == findings(whole_tallies)
+
+
+#: One of each kind of part that answers have and rules read.
+EACH_PART = {
+    GuardrailPart.GUARDRAIL_PART_TEXT: with_extras(GROWING["text"](f"to {MAIL}"), b"", [(0, 2)]),
+    GuardrailPart.GUARDRAIL_PART_REASONING: GROWING["reasoning"](f"to {MAIL}"),
+    GuardrailPart.GUARDRAIL_PART_TOOL_CALL: GROWING["tool_call"](f'{{"to": "{MAIL}"}}'),
+    GuardrailPart.GUARDRAIL_PART_AUDIO: GROWING["audio"](f"to {MAIL}"),
+    GuardrailPart.GUARDRAIL_PART_PROVIDER: ContentPart(
+        provider=ProviderPart(provider_type="p", block_json=f'["{MAIL}"]')
+    ),
+    GuardrailPart.GUARDRAIL_PART_TOOL_RESULT: ContentPart(
+        tool_result=ToolResultPart(tool_call_id="c", parts=[GROWING["text"](f"to {MAIL}")])
+    ),
+}
+
+
+@pytest.mark.parametrize("part", list(EACH_PART), ids=GuardrailPart.Name)
+def test_a_rule_reads_of_an_answer_the_parts_that_it_chooses_and_nothing_else(
+    part: GuardrailPart.ValueType,
+) -> None:
+    rule = GuardrailRule(action=REDACT, pii=PiiDetector(), parts=[part])
+    reported = {"grounding": MAIL}
+    answer = answer_of([list(EACH_PART.values())], [reported])
+    events = list(events_of(answer, 3))
+    AnswerGuard(tallies_of(rule)).apply(answer)
+    for kind, left in zip(EACH_PART, answer.choices[0].message.parts, strict=True):
+        assert (MAIL.encode() in left.SerializeToString()) == (kind != part)
+    assert not answer.HasField("provider_metadata"), "it may say what was taken out"
+    guard = AnswerGuard(tallies_of(rule))
+    assert fold([passed for event in events for passed in guard.feed([event])]).choices == answer.choices
 
 
 @st.composite

@@ -3,7 +3,13 @@
 import pytest
 
 from aigateway.v1.content_pb2 import Role
-from aigateway.v1.guardrail_profile_pb2 import GuardrailProfile, GuardrailRule, PatternDetector, PiiDetector
+from aigateway.v1.guardrail_profile_pb2 import (
+    GuardrailPart,
+    GuardrailProfile,
+    GuardrailRule,
+    PatternDetector,
+    PiiDetector,
+)
 from aigateway.v1.routing_pb2 import GuardrailAction
 from gateway_server.errors import GatewayError
 from gateway_server.guardrails.book import ProfileBook
@@ -62,3 +68,25 @@ async def test_roles_of_output_rules_are_refused_when_written_and_do_not_break_w
     await book.validate(GuardrailProfile(output_rules=[rule]))
     rule.roles[:] = [Role.ROLE_USER]
     await book.validate(GuardrailProfile(input_rules=[rule]))
+
+
+@pytest.mark.parametrize(
+    ("part", "name"),
+    [
+        (GuardrailPart.GUARDRAIL_PART_TOOL_DEFINITION, "tool_definition"),
+        (GuardrailPart.GUARDRAIL_PART_RESPONSE_FORMAT, "response_format"),
+    ],
+)
+async def test_output_rules_that_choose_what_answers_never_have_are_refused(
+    part: GuardrailPart.ValueType, name: str
+) -> None:
+    async def load() -> list[GuardrailProfile]:
+        return []
+
+    rule = GuardrailRule(
+        rule_id="a", action=GuardrailAction.GUARDRAIL_ACTION_REDACT, pii=PiiDetector(), parts=[part]
+    )
+    book = ProfileBook(load, WordModels)
+    await book.validate(GuardrailProfile(name="guardrailProfiles/p", input_rules=[rule]))
+    with pytest.raises(GatewayError, match=rf"output_rules\[0\].parts: answers have no {name}"):
+        await book.validate(GuardrailProfile(name="guardrailProfiles/p", output_rules=[rule]))

@@ -2,9 +2,33 @@
 
 import pytest
 
-from aigateway.v1.chat_service_pb2 import CreateChatCompletionRequest
-from aigateway.v1.content_pb2 import Citation, ContentPart, Message, Role, TextPart
-from aigateway.v1.guardrail_profile_pb2 import GuardrailProfile, GuardrailRule, PiiDetector
+from aigateway.v1.chat_service_pb2 import (
+    CreateChatCompletionRequest,
+    FreeFormTool,
+    FunctionTool,
+    JsonSchemaFormat,
+    ResponseFormat,
+    Tool,
+    ToolGrammar,
+)
+from aigateway.v1.content_pb2 import (
+    AudioPart,
+    Citation,
+    ContentPart,
+    DocumentPart,
+    ImagePart,
+    MediaSource,
+    Message,
+    ProviderPart,
+    ReasoningPart,
+    RefusalPart,
+    Role,
+    TextPart,
+    ToolCallPart,
+    ToolResultPart,
+    VideoPart,
+)
+from aigateway.v1.guardrail_profile_pb2 import GuardrailPart, GuardrailProfile, GuardrailRule, PiiDetector
 from aigateway.v1.routing_pb2 import GuardrailAction
 from gateway_server.guardrails.request import RequestGuard
 from gateway_server.guardrails.rules import Tally, compile_profile
@@ -48,3 +72,105 @@ def test_nothing_of_an_earlier_citation_says_what_is_masked(citation: Citation) 
 def test_an_earlier_citation_in_which_nothing_is_found_goes_as_it_came(signature: bytes) -> None:
     citation = Citation(cited_text="by nobody", title="t", provider_signature=signature)
     assert guarded(citation) == citation
+
+
+def file_named(name: str) -> MediaSource:
+    return MediaSource(provider_file_id="f", filename=name)
+
+
+#: A request with an address of its own in each kind of part, and which addresses those are.
+EVERYTHING = CreateChatCompletionRequest(
+    messages=[
+        Message(
+            role=Role.ROLE_USER,
+            author="author@text.io",
+            parts=[
+                ContentPart(text=TextPart(text="a@text.io", citations=[Citation(title="title@text.io")])),
+                ContentPart(document=DocumentPart(source=MediaSource(inline_text="a@document.io"))),
+                ContentPart(image=ImagePart(source=file_named("a@image.io"))),
+                ContentPart(audio=AudioPart(source=file_named("file@audio.io"), transcript="a@audio.io")),
+                ContentPart(video=VideoPart(source=file_named("a@video.io"))),
+            ],
+        ),
+        Message(
+            role=Role.ROLE_ASSISTANT,
+            parts=[
+                ContentPart(refusal=RefusalPart(text="refusal@text.io")),
+                ContentPart(reasoning=ReasoningPart(text="a@reasoning.io")),
+                ContentPart(tool_call=ToolCallPart(tool_name="f", arguments='{"to": "a@call.io"}')),
+                ContentPart(provider=ProviderPart(provider_type="p", block_json='["a@provider.io"]')),
+            ],
+        ),
+        Message(
+            role=Role.ROLE_TOOL,
+            parts=[
+                ContentPart(
+                    tool_result=ToolResultPart(
+                        tool_call_id="c",
+                        parts=[
+                            ContentPart(text=TextPart(text="a@result.io")),
+                            ContentPart(
+                                document=DocumentPart(source=MediaSource(inline_text="r@document.io"))
+                            ),
+                        ],
+                    )
+                ),
+            ],
+        ),
+    ],
+    tools=[
+        Tool(
+            function=FunctionTool(
+                function_name="f", description="d@tool.io", parameters_json_schema='"s@tool.io"'
+            )
+        ),
+        Tool(
+            free_form=FreeFormTool(tool_name="g", grammar=ToolGrammar(syntax="lark", definition="g@tool.io"))
+        ),
+    ],
+    response_format=ResponseFormat(
+        json_schema=JsonSchemaFormat(
+            schema_name="s", description="d@schema.io", json_schema='["a@schema.io"]'
+        )
+    ),
+)
+HOSTS = {
+    GuardrailPart.GUARDRAIL_PART_TEXT: b"text.io",
+    GuardrailPart.GUARDRAIL_PART_REASONING: b"reasoning.io",
+    GuardrailPart.GUARDRAIL_PART_TOOL_CALL: b"call.io",
+    GuardrailPart.GUARDRAIL_PART_TOOL_RESULT: b"result.io",
+    GuardrailPart.GUARDRAIL_PART_TOOL_DEFINITION: b"tool.io",
+    GuardrailPart.GUARDRAIL_PART_RESPONSE_FORMAT: b"schema.io",
+    GuardrailPart.GUARDRAIL_PART_DOCUMENT: b"document.io",
+    GuardrailPart.GUARDRAIL_PART_IMAGE: b"image.io",
+    GuardrailPart.GUARDRAIL_PART_AUDIO: b"audio.io",
+    GuardrailPart.GUARDRAIL_PART_VIDEO: b"video.io",
+    GuardrailPart.GUARDRAIL_PART_PROVIDER: b"provider.io",
+}
+
+
+@pytest.mark.parametrize("part", [part for part in GuardrailPart.values() if part], ids=GuardrailPart.Name)
+def test_a_rule_reads_all_of_the_parts_that_it_chooses_and_nothing_else(
+    part: GuardrailPart.ValueType,
+) -> None:
+    left = masked(EVERYTHING, part)
+    for each, host in HOSTS.items():
+        assert left.count(b"@" + host) == (
+            0 if each == part else EVERYTHING.SerializeToString().count(b"@" + host)
+        )
+
+
+def test_a_rule_that_chooses_no_parts_reads_all() -> None:
+    assert b"@" not in masked(EVERYTHING)
+
+
+def masked(request: CreateChatCompletionRequest, *parts: GuardrailPart.ValueType) -> bytes:
+    """What is left of a request when a rule has masked these parts."""
+    rule = GuardrailRule()
+    rule.CopyFrom(MASK)
+    rule.parts.extend(parts)
+    profile = compile_profile(GuardrailProfile(name="p", input_rules=[rule]), WordModels)
+    copy = CreateChatCompletionRequest()
+    copy.CopyFrom(request)
+    RequestGuard([Tally(each) for each in profile.input_rules], None).apply(copy)
+    return copy.SerializeToString()

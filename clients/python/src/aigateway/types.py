@@ -129,6 +129,7 @@ from aigateway.v1.error_reason_pb2 import (
     ErrorReason,
 )
 from aigateway.v1.guardrail_profile_pb2 import (
+    GuardrailPart,
     GuardrailProfile,
     GuardrailRule,
     JailbreakDetector,
@@ -264,6 +265,7 @@ __all__ = [
     "GetRouteRequest",
     "GetTenantRequest",
     "GuardrailAction",
+    "GuardrailPart",
     "GuardrailProfile",
     "GuardrailResult",
     "GuardrailRule",

@@ -640,6 +640,7 @@ class TestGuardrailProfileRequest(_message.Message):
     TEXT_FIELD_NUMBER: _builtins.int
     STAGE_FIELD_NUMBER: _builtins.int
     ROLE_FIELD_NUMBER: _builtins.int
+    PART_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Format: guardrailProfiles/{guardrail_profile}"""
     text: _builtins.str
@@ -650,6 +651,10 @@ class TestGuardrailProfileRequest(_message.Message):
     """As whose turn to treat it. Unset means the user's for input and the
     assistant's for output.
     """
+    part: _guardrail_profile_pb2.GuardrailPart.ValueType
+    """As which part to treat it. Unset means text, and a tool's result where the
+    role is the tool's.
+    """
     def __init__(
         self,
         *,
@@ -657,10 +662,11 @@ class TestGuardrailProfileRequest(_message.Message):
         text: _builtins.str = ...,
         stage: _routing_pb2.GuardrailStage.ValueType = ...,
         role: _content_pb2.Role.ValueType = ...,
+        part: _guardrail_profile_pb2.GuardrailPart.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "role", b"role", "stage", b"stage", "text", b"text"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "part", b"part", "role", b"role", "stage", b"stage", "text", b"text"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

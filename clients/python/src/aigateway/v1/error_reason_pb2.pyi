@@ -53,7 +53,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     call can be held to; reset_time, RFC 3339.
     """
     ERROR_REASON_GUARDRAIL_BLOCKED: _ErrorReason.ValueType  # 8
-    """INVALID_ARGUMENT, caller. metadata: guardrail_profile, rule, findings."""
+    """INVALID_ARGUMENT, caller. metadata: guardrail_profile, rule, findings,
+    unread_parts, both as kind=count with commas between.
+    """
     ERROR_REASON_FEATURE_NOT_SUPPORTED: _ErrorReason.ValueType  # 9
     """INVALID_ARGUMENT, caller. No target can do what was asked. metadata:
     feature, model.
@@ -195,7 +197,9 @@ its prefix; limit_nanos; remaining_nanos; needed_nanos, the least that the
 call can be held to; reset_time, RFC 3339.
 """
 ERROR_REASON_GUARDRAIL_BLOCKED: ErrorReason.ValueType  # 8
-"""INVALID_ARGUMENT, caller. metadata: guardrail_profile, rule, findings."""
+"""INVALID_ARGUMENT, caller. metadata: guardrail_profile, rule, findings,
+unread_parts, both as kind=count with commas between.
+"""
 ERROR_REASON_FEATURE_NOT_SUPPORTED: ErrorReason.ValueType  # 9
 """INVALID_ARGUMENT, caller. No target can do what was asked. metadata:
 feature, model.

@@ -11,6 +11,7 @@ from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -21,6 +22,78 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _GuardrailPart:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _GuardrailPartEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_GuardrailPart.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    GUARDRAIL_PART_UNSPECIFIED: _GuardrailPart.ValueType  # 0
+    """Not set."""
+    GUARDRAIL_PART_TEXT: _GuardrailPart.ValueType  # 1
+    """Words of turns: text, refusals, authors, citations; inputs of embeddings."""
+    GUARDRAIL_PART_REASONING: _GuardrailPart.ValueType  # 2
+    """What a model thought."""
+    GUARDRAIL_PART_TOOL_CALL: _GuardrailPart.ValueType  # 3
+    """Calls of tools: names and arguments."""
+    GUARDRAIL_PART_TOOL_RESULT: _GuardrailPart.ValueType  # 4
+    """What tools returned, but for the documents and media in it."""
+    GUARDRAIL_PART_TOOL_DEFINITION: _GuardrailPart.ValueType  # 5
+    """Tools as they are offered: names, descriptions, schemas, grammars. Only in
+    requests.
+    """
+    GUARDRAIL_PART_RESPONSE_FORMAT: _GuardrailPart.ValueType  # 6
+    """The schema that an answer must fit. Only in requests."""
+    GUARDRAIL_PART_DOCUMENT: _GuardrailPart.ValueType  # 7
+    """Documents, with their titles. Those that are not text cannot be read."""
+    GUARDRAIL_PART_IMAGE: _GuardrailPart.ValueType  # 8
+    """Pictures: their file names. What they show cannot be read, and counts as
+    unread where a rule chooses pictures.
+    """
+    GUARDRAIL_PART_AUDIO: _GuardrailPart.ValueType  # 9
+    """Sound: transcripts and file names. The sound itself cannot be read, and
+    counts as unread where a rule chooses sound.
+    """
+    GUARDRAIL_PART_VIDEO: _GuardrailPart.ValueType  # 10
+    """Moving pictures: as with pictures."""
+    GUARDRAIL_PART_PROVIDER: _GuardrailPart.ValueType  # 11
+    """Blocks of a provider that have no kind here."""
+
+class GuardrailPart(_GuardrailPart, metaclass=_GuardrailPartEnumTypeWrapper):
+    """What a rule may read."""
+
+GUARDRAIL_PART_UNSPECIFIED: GuardrailPart.ValueType  # 0
+"""Not set."""
+GUARDRAIL_PART_TEXT: GuardrailPart.ValueType  # 1
+"""Words of turns: text, refusals, authors, citations; inputs of embeddings."""
+GUARDRAIL_PART_REASONING: GuardrailPart.ValueType  # 2
+"""What a model thought."""
+GUARDRAIL_PART_TOOL_CALL: GuardrailPart.ValueType  # 3
+"""Calls of tools: names and arguments."""
+GUARDRAIL_PART_TOOL_RESULT: GuardrailPart.ValueType  # 4
+"""What tools returned, but for the documents and media in it."""
+GUARDRAIL_PART_TOOL_DEFINITION: GuardrailPart.ValueType  # 5
+"""Tools as they are offered: names, descriptions, schemas, grammars. Only in
+requests.
+"""
+GUARDRAIL_PART_RESPONSE_FORMAT: GuardrailPart.ValueType  # 6
+"""The schema that an answer must fit. Only in requests."""
+GUARDRAIL_PART_DOCUMENT: GuardrailPart.ValueType  # 7
+"""Documents, with their titles. Those that are not text cannot be read."""
+GUARDRAIL_PART_IMAGE: GuardrailPart.ValueType  # 8
+"""Pictures: their file names. What they show cannot be read, and counts as
+unread where a rule chooses pictures.
+"""
+GUARDRAIL_PART_AUDIO: GuardrailPart.ValueType  # 9
+"""Sound: transcripts and file names. The sound itself cannot be read, and
+counts as unread where a rule chooses sound.
+"""
+GUARDRAIL_PART_VIDEO: GuardrailPart.ValueType  # 10
+"""Moving pictures: as with pictures."""
+GUARDRAIL_PART_PROVIDER: GuardrailPart.ValueType  # 11
+"""Blocks of a provider that have no kind here."""
+Global___GuardrailPart: _TypeAlias = GuardrailPart  # noqa: Y015
 
 @_typing.final
 class GuardrailProfile(_message.Message):
@@ -126,6 +199,8 @@ class GuardrailRule(_message.Message):
     FAIL_OPEN_FIELD_NUMBER: _builtins.int
     TIMEOUT_FIELD_NUMBER: _builtins.int
     ROLES_FIELD_NUMBER: _builtins.int
+    PARTS_FIELD_NUMBER: _builtins.int
+    BLOCK_UNREAD_PARTS_FIELD_NUMBER: _builtins.int
     PII_FIELD_NUMBER: _builtins.int
     PROMPT_INJECTION_FIELD_NUMBER: _builtins.int
     JAILBREAK_FIELD_NUMBER: _builtins.int
@@ -139,6 +214,10 @@ class GuardrailRule(_message.Message):
     """Let a call pass when the check itself fails or takes too long. The failure
     is recorded either way.
     """
+    block_unread_parts: _builtins.bool
+    """Stop a call that has a part which the rule should read and cannot, such as
+    a PDF. Otherwise it goes on, and the result tells of the part.
+    """
     @_builtins.property
     def timeout(self) -> _duration_pb2.Duration:
         """The longest the check may take for all texts of a call together. Unset
@@ -149,6 +228,12 @@ class GuardrailRule(_message.Message):
     def roles(self) -> _containers.RepeatedScalarFieldContainer[_content_pb2.Role.ValueType]:
         """Whose turns to read. Empty means the detector's default. Output rules read
         answers, which are ROLE_ASSISTANT's: others alone are refused there.
+        """
+
+    @_builtins.property
+    def parts(self) -> _containers.RepeatedScalarFieldContainer[Global___GuardrailPart.ValueType]:
+        """Which parts to read. Empty means every text, and the documents. Output
+        rules cannot choose what is in requests alone.
         """
 
     @_builtins.property
@@ -179,6 +264,8 @@ class GuardrailRule(_message.Message):
         fail_open: _builtins.bool = ...,
         timeout: _duration_pb2.Duration | None = ...,
         roles: _abc.Iterable[_content_pb2.Role.ValueType] | None = ...,
+        parts: _abc.Iterable[Global___GuardrailPart.ValueType] | None = ...,
+        block_unread_parts: _builtins.bool = ...,
         pii: Global___PiiDetector | None = ...,
         prompt_injection: Global___PromptInjectionDetector | None = ...,
         jailbreak: Global___JailbreakDetector | None = ...,
@@ -187,7 +274,7 @@ class GuardrailRule(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["detector", b"detector", "jailbreak", b"jailbreak", "moderation", b"moderation", "pattern", b"pattern", "pii", b"pii", "prompt_injection", b"prompt_injection", "timeout", b"timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "detector", b"detector", "fail_open", b"fail_open", "jailbreak", b"jailbreak", "moderation", b"moderation", "pattern", b"pattern", "pii", b"pii", "prompt_injection", b"prompt_injection", "roles", b"roles", "rule_id", b"rule_id", "timeout", b"timeout"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "block_unread_parts", b"block_unread_parts", "detector", b"detector", "fail_open", b"fail_open", "jailbreak", b"jailbreak", "moderation", b"moderation", "parts", b"parts", "pattern", b"pattern", "pii", b"pii", "prompt_injection", b"prompt_injection", "roles", b"roles", "rule_id", b"rule_id", "timeout", b"timeout"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_detector: _TypeAlias = _typing.Literal["pii", "prompt_injection", "jailbreak", "moderation", "pattern"]  # noqa: Y015
     _WhichOneofArgType_detector: _TypeAlias = _typing.Literal["detector", b"detector"]  # noqa: Y015

@@ -212,6 +212,10 @@ class _GuardrailActionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Guard
     """Stopped it."""
     GUARDRAIL_ACTION_ERROR: _GuardrailAction.ValueType  # 5
     """Could not run. Never counts as passed."""
+    GUARDRAIL_ACTION_SKIPPED: _GuardrailAction.ValueType  # 6
+    """Found nothing, but could not read every part: see unread_parts. Never
+    counts as passed.
+    """
 
 class GuardrailAction(_GuardrailAction, metaclass=_GuardrailActionEnumTypeWrapper):
     """What a guardrail does."""
@@ -228,6 +232,10 @@ GUARDRAIL_ACTION_BLOCK: GuardrailAction.ValueType  # 4
 """Stopped it."""
 GUARDRAIL_ACTION_ERROR: GuardrailAction.ValueType  # 5
 """Could not run. Never counts as passed."""
+GUARDRAIL_ACTION_SKIPPED: GuardrailAction.ValueType  # 6
+"""Found nothing, but could not read every part: see unread_parts. Never
+counts as passed.
+"""
 Global___GuardrailAction: _TypeAlias = GuardrailAction  # noqa: Y015
 
 @_typing.final
@@ -576,6 +584,26 @@ class GuardrailResult(_message.Message):
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
+    @_typing.final
+    class UnreadPartsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.int
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     GUARDRAIL_PROFILE_FIELD_NUMBER: _builtins.int
     RULE_FIELD_NUMBER: _builtins.int
     STAGE_FIELD_NUMBER: _builtins.int
@@ -583,6 +611,7 @@ class GuardrailResult(_message.Message):
     FINDINGS_FIELD_NUMBER: _builtins.int
     LATENCY_FIELD_NUMBER: _builtins.int
     SCORE_FIELD_NUMBER: _builtins.int
+    UNREAD_PARTS_FIELD_NUMBER: _builtins.int
     guardrail_profile: _builtins.str
     """Format: guardrailProfiles/{guardrail_profile}"""
     rule: _builtins.str
@@ -601,6 +630,12 @@ class GuardrailResult(_message.Message):
     def latency(self) -> _duration_pb2.Duration:
         """How long it took."""
 
+    @_builtins.property
+    def unread_parts(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
+        """Parts that it should have read and could not, such as a PDF: how many, by
+        kind, as in GuardrailPart without its prefix, for example "document".
+        """
+
     def __init__(
         self,
         *,
@@ -611,10 +646,11 @@ class GuardrailResult(_message.Message):
         findings: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
         latency: _duration_pb2.Duration | None = ...,
         score: _builtins.float | None = ...,
+        unread_parts: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_score", b"_score", "latency", b"latency", "score", b"score"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_score", b"_score", "action", b"action", "findings", b"findings", "guardrail_profile", b"guardrail_profile", "latency", b"latency", "rule", b"rule", "score", b"score", "stage", b"stage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_score", b"_score", "action", b"action", "findings", b"findings", "guardrail_profile", b"guardrail_profile", "latency", b"latency", "rule", b"rule", "score", b"score", "stage", b"stage", "unread_parts", b"unread_parts"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__score: _TypeAlias = _typing.Literal["score"]  # noqa: Y015
     _WhichOneofArgType__score: _TypeAlias = _typing.Literal["_score", b"_score"]  # noqa: Y015

@@ -15,7 +15,7 @@ from aigateway.v1.admin_service_pb2 import (
     UpdateGuardrailProfileRequest,
 )
 from aigateway.v1.content_pb2 import Role
-from aigateway.v1.guardrail_profile_pb2 import GuardrailProfile
+from aigateway.v1.guardrail_profile_pb2 import GuardrailPart, GuardrailProfile
 from aigateway.v1.routing_pb2 import GuardrailStage
 
 
@@ -85,10 +85,11 @@ class AsyncGuardrailProfiles:
         *,
         stage: "GuardrailStage.ValueType" = GuardrailStage.GUARDRAIL_STAGE_UNSPECIFIED,
         role: "Role.ValueType" = Role.ROLE_UNSPECIFIED,
+        part: "GuardrailPart.ValueType" = GuardrailPart.GUARDRAIL_PART_UNSPECIFIED,
         timeout: float | None = None,
     ) -> TestGuardrailProfileResponse:
         """Runs a guardrail profile on a text without a model call."""
-        request = TestGuardrailProfileRequest(name=name, text=text, stage=stage, role=role)
+        request = TestGuardrailProfileRequest(name=name, text=text, stage=stage, role=role, part=part)
         return await self._connection.call(
             self._connection.stubs.admin.TestGuardrailProfile, request, timeout=timeout
         )
