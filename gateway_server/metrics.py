@@ -143,7 +143,7 @@ class Metrics:
         guardrail = ("guardrail_profile", "rule")
         self._guardrail_results = Counter(
             "aigateway_guardrail_results",
-            "Calls in which a rule logged, masked, blocked, or could not run.",
+            "Calls in which a rule logged, masked, blocked, or could not run or read everything.",
             (*guardrail, "action"),
             registry=self.registry,
         )
@@ -151,6 +151,12 @@ class Metrics:
             "aigateway_guardrail_findings",
             "What rules found, by kind.",
             (*guardrail, "kind"),
+            registry=self.registry,
+        )
+        self._guardrail_unread_parts = Counter(
+            "aigateway_guardrail_unread_parts",
+            "What rules could not read, by kind.",
+            (*guardrail, "part"),
             registry=self.registry,
         )
         self._budget_alerts = Counter(
@@ -188,6 +194,8 @@ class Metrics:
             self._guardrail_results.labels(*rule, action).inc()
             for kind, count in result.findings.items():
                 self._guardrail_findings.labels(*rule, kind).inc(count)
+            for part, count in result.unread_parts.items():
+                self._guardrail_unread_parts.labels(*rule, part).inc(count)
 
     def watch_breakers(self, states: Callable[[], Iterable[tuple[str, str]]]) -> None:
         """Shows from now on the states of breakers by targets. They are asked for from another thread."""

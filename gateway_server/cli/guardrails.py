@@ -139,11 +139,12 @@ def _rules_of(rules: "Sequence[GuardrailRule]") -> str:
 
 
 def _row_of(result: "GuardrailResult") -> list[str]:
-    found = ", ".join(f"{kind}={count}" for kind, count in sorted(result.findings.items()))
+    found = [f"{kind}={count}" for kind, count in sorted(result.findings.items())]
+    found += [f"unread {part}={count}" for part, count in sorted(result.unread_parts.items())]
     return [
         result.rule,
         enum_of(result, "action"),
-        found,
+        ", ".join(found),
         optional_of(result, "score", lambda score: f"{score:.3f}"),
         f"{result.latency.ToNanoseconds() / 1e6:.2f} ms",
     ]

@@ -30,7 +30,7 @@ from aigateway.v1.guardrail_profile_pb2 import GuardrailPart
 from gateway_server.errors import GatewayError
 from gateway_server.guardrails.detectors import Personal
 from gateway_server.guardrails.json_guard import JsonGuard
-from gateway_server.guardrails.parts import part_of
+from gateway_server.guardrails.parts import ATTACHED, part_of
 from gateway_server.guardrails.rules import BLOCK, LOG, Tally
 from gateway_server.guardrails.text_guard import STEP, BlockedError, Part, Replaced, TextGuard, said
 from gateway_server.guardrails.vault import Vault
@@ -138,7 +138,7 @@ class AnswerGuard:
         self._is_json = is_json
         #: Of every part that is open, by choice and part, in the order in which they began.
         self._channels: dict[tuple[int, int], _Channel | None] = {}
-        self._may_stop = any(tally.rule.action == BLOCK for tally in self.tallies)
+        self._may_stop = any(tally.rule.action == BLOCK or tally.rule.blocks_unread for tally in self.tallies)
         #: What has come of parts, by choice, while one before them could still be stopped.
         self._waiting: dict[int, list[ChatEvent]] = {}
         self._stopped: set[int] = set()
@@ -372,12 +372,14 @@ class AnswerGuard:
 
     def _open(self, part: ContentPart, choice_index: int, *, in_result: bool = False) -> _Channel | None:
         """Guards what is known of a part; gives the channel of a part that grows. Raises _StoppedError."""
-        kind = part.WhichOneof("kind") or ""
-        if kind not in _TEXT_FIELDS:
-            self._guard_whole(part, kind, choice_index)
+        kind = part.WhichOneof("kind")
+        if kind is None:
             return None
         part_kind = part_of(kind, in_result=in_result)
-        if not (self._vault or self._tallies_for(part_kind)):
+        if part_kind in ATTACHED:
+            self._note_unread(part_kind)
+        if kind not in _TEXT_FIELDS:
+            self._guard_whole(part, kind, choice_index)
             return None
         field, delta = _TEXT_FIELDS[kind]
         content = getattr(part, kind)
@@ -439,6 +441,13 @@ class AnswerGuard:
                 except _StoppedError as stopped:
                     del part.tool_result.parts[index + stopped.is_passed_on :]
                     raise _StoppedError(is_passed_on=True) from None
+
+    def _note_unread(self, part_kind: GuardrailPart.ValueType) -> None:
+        """Raises _StoppedError where a rule wants to have read what cannot be."""
+        for tally in self._tallies_for(part_kind):
+            tally.note_unread(part_kind)
+            if tally.unread_parts and tally.rule.blocks_unread:
+                raise _StoppedError(is_passed_on=False)
 
     def _guarded(self, citation: Citation, channel: _Channel, choice_index: int) -> Citation:
         """A citation with guarded words, placed in the text as it is now; what must be stopped is left out.

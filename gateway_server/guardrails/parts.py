@@ -19,7 +19,8 @@ MEDIA_PARTS: Final[PartKinds] = frozenset(
 REQUEST_PARTS: Final[PartKinds] = frozenset(
     {GuardrailPart.GUARDRAIL_PART_TOOL_DEFINITION, GuardrailPart.GUARDRAIL_PART_RESPONSE_FORMAT}
 )
-_ATTACHED: Final = MEDIA_PARTS | {GuardrailPart.GUARDRAIL_PART_DOCUMENT}
+#: What stays what it is in a tool's result too.
+ATTACHED: Final[PartKinds] = MEDIA_PARTS | {GuardrailPart.GUARDRAIL_PART_DOCUMENT}
 
 _BY_KIND: Final = {
     "text": GuardrailPart.GUARDRAIL_PART_TEXT,
@@ -38,7 +39,7 @@ _BY_KIND: Final = {
 def part_of(kind: str, *, in_result: bool = False) -> GuardrailPart.ValueType:
     """As what a part of content of this ``kind`` is read, in a tool's result or outside of one."""
     part = _BY_KIND[kind]
-    return GuardrailPart.GUARDRAIL_PART_TOOL_RESULT if in_result and part not in _ATTACHED else part
+    return GuardrailPart.GUARDRAIL_PART_TOOL_RESULT if in_result and part not in ATTACHED else part
 
 
 def name_of(part: GuardrailPart.ValueType) -> str:

@@ -44,7 +44,9 @@ class RequestGuard:
                 tally.require()
                 continue
             self.current = tally
-            slots = [slot for slot in texts if slot.text and tally.rule.reads(slot.role, slot.part)]
+            chosen = [slot for slot in texts if tally.rule.reads(slot.role, slot.part)]
+            self._note_unread(tally, chosen)
+            slots = [slot for slot in chosen if slot.text]
             if not slots:
                 continue
             tally.has_looked = True
@@ -55,6 +57,14 @@ class RequestGuard:
             rewritten = [self._rewrite(tally, slot) for slot in slots]
             if any(rewritten):
                 texts = slots_of(request)
+
+    def _note_unread(self, tally: Tally, slots: list[Slot]) -> None:
+        """Raises GUARDRAIL_BLOCKED where the rule wants to have read what cannot be."""
+        for slot in slots:
+            if slot.is_unread:
+                tally.note_unread(slot.part)
+        if tally.unread_parts and tally.rule.blocks_unread:
+            raise guardrail_blocked(tally)
 
     def _rewrite(self, tally: Tally, slot: Slot) -> bool:
         """Masks what one rule finds in one text."""

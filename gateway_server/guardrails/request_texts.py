@@ -44,7 +44,7 @@ _TEXT_FIELDS: Final = {
 
 
 class Slot(NamedTuple):
-    """One text of a request.
+    """One text of a request, or what stands where one cannot be read.
 
     Texts of one ``group`` are read together, as a model reads them. ``is_retrieved`` tells that neither the
     user nor the application wrote it.
@@ -57,6 +57,8 @@ class Slot(NamedTuple):
     write: Callable[[str], None]
     is_json: bool = False
     is_retrieved: bool = False
+    #: Whether there is something that no rule can read, in place of a text.
+    is_unread: bool = False
 
 
 def slots_of(request: Request) -> list[Slot]:
@@ -73,7 +75,7 @@ def _slots(request: Request) -> Iterator[Slot]:
                 case "content":
                     yield from _parts(index, Role.ROLE_USER, embedding_input.content.parts)
                 case _:
-                    pass  # token ids say nothing to a reader of text
+                    yield _unread(index, Role.ROLE_USER, _TEXT)  # token ids say nothing to a reader of text
         return
     for index, message in enumerate(request.messages):
         if message.author:
@@ -167,9 +169,8 @@ def _media(
         return
     inline = _DATA_URL.fullmatch(source.uri)
     mime_type = inline[1] if inline else source.mime_type
-    if mime_type.lower().startswith(_BINARY_TYPES):
-        return
-    data = _from_base64(inline[2]) if inline else source.inline_data
+    is_binary = mime_type.lower().startswith(_BINARY_TYPES)
+    data = b"" if is_binary else _from_base64(inline[2]) if inline else source.inline_data
     encoding = _encoding_of(data, mime_type.lower())
     if encoding:
 
@@ -181,6 +182,13 @@ def _media(
                 source.inline_data = written
 
         yield Slot(group, role, part, data.decode(encoding, "replace"), write, is_retrieved=is_retrieved)
+    elif source.inline_data or source.uri or source.provider_file_id:
+        yield _unread(group, role, part)
+
+
+def _unread(group: int, role: Role.ValueType, part: GuardrailPart.ValueType) -> Slot:
+    """What says something that no rule can read."""
+    return Slot(group, role, part, "", lambda _: None, is_unread=True)
 
 
 def _from_base64(text: str) -> bytes:

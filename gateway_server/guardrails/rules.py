@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
@@ -23,7 +23,7 @@ from gateway_server.guardrails.detectors import (
     TextModels,
     compile_detector,
 )
-from gateway_server.guardrails.parts import ALL_PARTS, REQUEST_PARTS, PartKinds, name_of
+from gateway_server.guardrails.parts import ALL_PARTS, MEDIA_PARTS, REQUEST_PARTS, PartKinds, name_of
 from gateway_server.guardrails.pii import MIN_WINDOW
 
 _LOG: Final = logging.getLogger(__name__)
@@ -49,6 +49,9 @@ class Rule:
     fail_open: bool = False
     timeout: float = DEFAULT_TIMEOUT
     parts: PartKinds = ALL_PARTS
+    #: Of these the ones that it tells of where they cannot be read, and whether it stops a call for them.
+    missed_parts: PartKinds = ALL_PARTS - MEDIA_PARTS
+    blocks_unread: bool = False
     #: What is told of it where it finds nothing: to be copied.
     passed: GuardrailResult = field(init=False, compare=False)
 
@@ -180,6 +183,8 @@ def _compile_rules(
                 fail_open=rule.fail_open,
                 timeout=timeout,
                 parts=frozenset(rule.parts) or ALL_PARTS,
+                missed_parts=frozenset(rule.parts) or ALL_PARTS - MEDIA_PARTS,
+                blocks_unread=rule.block_unread_parts,
             )
         )
     return tuple(compiled)
@@ -191,6 +196,8 @@ class Tally:
 
     rule: Rule
     findings: dict[str, int] = field(default_factory=dict)
+    #: What it should have read and could not, by the name of the part.
+    unread_parts: dict[str, int] = field(default_factory=dict)
     score: float | None = None
     seconds: float = 0.0
     #: Whether there was anything for it to look at.
@@ -200,12 +207,24 @@ class Tally:
     #: Why it could not run: ``timeout``, ``error``; empty when it could.
     failure: str = ""
 
+    @property
+    def passed(self) -> bool:
+        """Whether it found nothing where it has looked, and could look at everything."""
+        return not (self.findings or self.unread_parts or self.failure)
+
     def note(self, kinds: Sequence[str], score: float | None = None) -> None:
         """Something was found, or judged."""
         for kind in kinds:
             self.findings[kind] = self.findings.get(kind, 0) + 1
         if score is not None:
             self.score = score if self.score is None else max(self.score, score)
+
+    def note_unread(self, part: GuardrailPart.ValueType) -> None:
+        """A part could not be read; nothing is noted where the rule does not miss it."""
+        if part in self.rule.missed_parts:
+            self.has_looked = True
+            name = name_of(part)
+            self.unread_parts[name] = self.unread_parts.get(name, 0) + 1
 
     def spend(self, started_at: float) -> None:
         """Counts one look since ``started_at`` of ``time.perf_counter``.
@@ -234,6 +253,9 @@ class Tally:
     def add(self, other: "Tally") -> None:
         """Counts what the same rule did to other texts of the call."""
         self.note([kind for kind, count in other.findings.items() for _ in range(count)], other.score)
+        # What is checked once more was among what was checked before.
+        for name, count in other.unread_parts.items():
+            self.unread_parts[name] = max(count, self.unread_parts.get(name, 0))
         self.seconds += other.seconds
         self.has_looked |= other.has_looked
         self.failure = self.failure or other.failure
@@ -242,9 +264,14 @@ class Tally:
         """What is told of it."""
         result = GuardrailResult()
         result.CopyFrom(self.rule.passed)
+        if self.unread_parts:
+            result.action = GuardrailAction.GUARDRAIL_ACTION_SKIPPED
+            result.unread_parts.update(self.unread_parts)
         if self.findings:
             result.action = self.rule.action
             result.findings.update(self.findings)
+        if self.unread_parts and self.rule.blocks_unread:
+            result.action = BLOCK
         if self.failure:
             result.action = GuardrailAction.GUARDRAIL_ACTION_ERROR
         result.latency.seconds, result.latency.nanos = divmod(round(self.seconds * 1e9), 10**9)
@@ -276,11 +303,21 @@ def profile_failed(profile: str, why: str) -> GatewayError:
 
 
 def guardrail_blocked(tally: Tally) -> GatewayError:
-    """The error of input that a rule stopped."""
+    """The error of input that a rule stopped for what it found, or for what it could not read."""
     rule = tally.rule
-    findings = ",".join(f"{kind}={count}" for kind, count in sorted(tally.findings.items()))
+    findings, unread_parts = _counted(tally.findings), _counted(tally.unread_parts)
+    why = f"it found {findings}" if findings else f"it cannot read {unread_parts}"
     return GatewayError(
         ErrorReason.ERROR_REASON_GUARDRAIL_BLOCKED,
-        f"rule {rule.rule_id} of {rule.profile} stopped the request; it found {findings}",
-        metadata={"guardrail_profile": rule.profile, "rule": rule.rule_id, "findings": findings},
+        f"rule {rule.rule_id} of {rule.profile} stopped the request; {why}",
+        metadata={
+            "guardrail_profile": rule.profile,
+            "rule": rule.rule_id,
+            "findings": findings,
+            "unread_parts": unread_parts,
+        },
     )
+
+
+def _counted(counts: Mapping[str, int]) -> str:
+    return ",".join(f"{name}={count}" for name, count in sorted(counts.items()))

@@ -310,14 +310,14 @@ class CallGuard:
     def results(self, answer: AnswerChecks | None, *, passes: bool = True) -> list[GuardrailResult]:
         """What each rule did that had anything to look at; ``answer`` guards the answer that serves.
 
-        Without ``passes`` only of rules that found something, or could not run.
+        Without ``passes`` only of rules that found something, or could not run or read everything.
         """
         inputs = self._inputs[0] if len(self._inputs) == 1 else self._all_inputs()
         outputs = [] if answer is None else answer.tallies
         return [
             tally.result()
             for tally in [*inputs, *outputs]
-            if tally.has_looked and (passes or tally.findings or tally.failure)
+            if tally.has_looked and (passes or not tally.passed)
         ]
 
     def _all_inputs(self) -> list[Tally]:

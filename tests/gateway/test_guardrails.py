@@ -31,6 +31,7 @@ from aigateway.v1.chat_service_pb2 import (
 from aigateway.v1.content_pb2 import (
     ContentPart,
     DocumentPart,
+    ImagePart,
     MediaSource,
     Message,
     ReasoningPart,
@@ -40,8 +41,10 @@ from aigateway.v1.content_pb2 import (
     ToolResultPart,
 )
 from aigateway.v1.guardrail_profile_pb2 import (
+    GuardrailPart,
     GuardrailProfile,
     GuardrailRule,
+    JailbreakDetector,
     ModerationDetector,
     PatternDetector,
     PiiDetector,
@@ -284,6 +287,43 @@ async def test_blocked_input_reaches_nobody_and_costs_nothing(
         ("injection", "BLOCK", {"prompt_injection": 1}),
     ]
     assert not upstream.exchanges
+
+
+@BOTH
+@pytest.mark.parametrize("blocks", [False, True], ids=["told", "blocked"])
+async def test_a_part_that_no_rule_can_read_is_never_a_pass(
+    guarded: Gateway, upstream: Upstream, *, streams: bool, blocks: bool
+) -> None:
+    upstream.script = echoing("fine")
+    rules = [rule("jailbreak", BLOCK, jailbreak=JailbreakDetector()), pii(LOG)]
+    for each in rules:
+        each.parts.extend([GuardrailPart.GUARDRAIL_PART_TEXT, GuardrailPart.GUARDRAIL_PART_IMAGE])
+    rules[1].block_unread_parts = blocks
+    picture = ImagePart(source=MediaSource(inline_data=b"\x89PNG", mime_type="image/png"))
+    parts = [ContentPart(text=TextPart(text=f"SSN {SECRET}")), ContentPart(image=picture)]
+    async with await key_with(guarded, GuardrailProfile(input_rules=rules)) as client:
+        outcome = await Caller(client, streams=streams).call(
+            messages=[Message(role=Role.ROLE_USER, parts=parts)]
+        )
+
+    record = await guarded.ledger.wait_one(outcome.end_user_id)
+    did = [("jailbreak", "SKIPPED", {}), ("pii", "BLOCK", {}) if blocks else ("pii", "LOG", {"US_SSN": 1})]
+    assert told(record.guardrail_results) == did
+    assert [dict(each.unread_parts) for each in record.guardrail_results] == [{"image": 1}] * 2
+    profile = record.guardrail_results[0].guardrail_profile
+    labels = f'guardrail_profile="{profile}",part="image",rule="pii"'
+    async with httpx.AsyncClient() as browser:
+        metrics = (await browser.get(f"http://127.0.0.1:{METRICS_PORT}/metrics")).text
+    assert f"aigateway_guardrail_unread_parts_total{{{labels}}} 1.0" in metrics
+    if blocks:
+        assert outcome.failure is not None
+        assert outcome.failure.code.name == "INVALID_ARGUMENT"
+        assert outcome.failure.reason == "GUARDRAIL_BLOCKED"
+        assert outcome.failure.metadata["unread_parts"] == "image=1"
+        assert not upstream.exchanges
+    else:
+        assert outcome.answer is not None
+        assert told(outcome.answer.guardrail_results) == did
 
 
 async def test_the_rules_of_system_messages_and_of_retrieved_texts(

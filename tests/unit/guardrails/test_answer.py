@@ -28,6 +28,8 @@ from aigateway.v1.content_pb2 import (
     AudioPart,
     Citation,
     ContentPart,
+    ImagePart,
+    MediaSource,
     Message,
     ProviderPart,
     ReasoningPart,
@@ -261,6 +263,39 @@ def test_a_rule_reads_of_an_answer_the_parts_that_it_chooses_and_nothing_else(
     assert not answer.HasField("provider_metadata"), "it may say what was taken out"
     guard = AnswerGuard(tallies_of(rule))
     assert fold([passed for event in events for passed in guard.feed([event])]).choices == answer.choices
+
+
+PICTURE = ContentPart(image=ImagePart(source=MediaSource(inline_data=b"png", mime_type="image/png")))
+SOUND = ContentPart(audio=AudioPart(source=MediaSource(inline_data=b"mp3", mime_type="audio/mpeg")))
+
+
+@pytest.mark.parametrize("unread", [PICTURE, SOUND], ids=["image", "audio"])
+@pytest.mark.parametrize("blocks", [False, True], ids=["told", "blocked"])
+def test_what_a_rule_misses_in_an_answer_is_told_or_ends_it(unread: ContentPart, *, blocks: bool) -> None:
+    name = unread.WhichOneof("kind") or ""
+    rule = GuardrailRule(
+        action=LOG,
+        pii=PiiDetector(),
+        parts=[GuardrailPart.Value(f"GUARDRAIL_PART_{name.upper()}")],
+        block_unread_parts=blocks,
+    )
+    parts = [GROWING["text"]("before"), unread, GROWING["text"]("after")]
+    answer, whole, streamed = answer_of([parts]), tallies_of(rule), tallies_of(rule)
+    events = list(events_of(answer, 3))
+    AnswerGuard(whole).apply(answer)
+    guard = AnswerGuard(streamed)
+    folded = fold([passed for event in events for passed in guard.feed([event])])
+    assert folded.choices == answer.choices
+    assert list(answer.choices[0].message.parts) == (parts[:1] if blocks else parts)
+    for [tally] in (whole, streamed):
+        assert tally.result().action == BLOCK if blocks else GuardrailAction.GUARDRAIL_ACTION_SKIPPED
+        assert dict(tally.result().unread_parts) == {name: 1}
+
+
+def test_pictures_in_answers_are_no_matter_of_rules_that_do_not_choose_them() -> None:
+    answer, tallies = answer_of([[PICTURE]]), tallies_of(GuardrailRule(action=LOG, pii=PiiDetector()))
+    AnswerGuard(tallies).apply(answer)
+    assert not tallies[0].unread_parts
 
 
 @st.composite

@@ -6,6 +6,7 @@ import pytest
 
 from aigateway.v1.chat_service_pb2 import CreateChatCompletionRequest
 from aigateway.v1.content_pb2 import ContentPart, DocumentPart, MediaSource, Message, Role
+from aigateway.v1.guardrail_profile_pb2 import GuardrailPart
 from gateway_server.guardrails.request_texts import slots_of
 
 TEXT = "caf\u00e9, SSN 219-16-9994"
@@ -77,7 +78,23 @@ def test_bytes_that_are_no_text_come_out_as_they_were(mime_type: str) -> None:
         MediaSource(inline_data=NOISE, mime_type="application/octet-stream"),
         MediaSource(uri="data:image/png;base64,U1NOIDIxOS0xNi05OTk0"),
         MediaSource(uri="https://example.org/a.txt"),
+        MediaSource(provider_file_id="file-1", mime_type="text/plain"),
     ],
 )
-def test_what_is_no_text_is_not_read(source: MediaSource) -> None:
-    assert not any(slot.text for slot in slots_of(request_with(source)))
+def test_what_is_no_text_is_not_read_and_that_is_told(source: MediaSource) -> None:
+    slots = slots_of(request_with(source))
+    assert not any(slot.text for slot in slots)
+    assert [slot.part for slot in slots if slot.is_unread] == [GuardrailPart.GUARDRAIL_PART_DOCUMENT]
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        MediaSource(inline_data=TEXT.encode(), mime_type="text/plain"),
+        MediaSource(inline_data=b"", mime_type="application/pdf"),
+        MediaSource(inline_text=TEXT),
+    ],
+    ids=["read", "nothing", "text"],
+)
+def test_nothing_is_told_of_what_is_read_or_empty(source: MediaSource) -> None:
+    assert not any(slot.is_unread for slot in slots_of(request_with(source)))

@@ -1,5 +1,7 @@
 """What of a request is read, and what is left of it where something is masked."""
 
+from contextlib import nullcontext
+
 import pytest
 
 from aigateway.v1.chat_service_pb2 import (
@@ -28,12 +30,15 @@ from aigateway.v1.content_pb2 import (
     ToolResultPart,
     VideoPart,
 )
+from aigateway.v1.embeddings_service_pb2 import CreateEmbeddingsRequest, EmbeddingInput, TokenIds
 from aigateway.v1.guardrail_profile_pb2 import GuardrailPart, GuardrailProfile, GuardrailRule, PiiDetector
 from aigateway.v1.routing_pb2 import GuardrailAction
+from gateway_server.errors import GatewayError
 from gateway_server.guardrails.request import RequestGuard
 from gateway_server.guardrails.rules import Tally, compile_profile
 from tests.support.text_models import WordModels
 
+LOG = GuardrailAction.GUARDRAIL_ACTION_LOG
 MASK = GuardrailRule(
     rule_id="pii",
     action=GuardrailAction.GUARDRAIL_ACTION_REDACT,
@@ -47,8 +52,7 @@ def guarded(citation: Citation) -> Citation:
     """What goes to the model of a citation in an earlier turn."""
     part = ContentPart(text=TextPart(text="Ask.", citations=[citation]))
     request = CreateChatCompletionRequest(messages=[Message(role=Role.ROLE_ASSISTANT, parts=[part])])
-    profile = compile_profile(GuardrailProfile(name="p", input_rules=[MASK]), WordModels)
-    RequestGuard([Tally(rule) for rule in profile.input_rules], None).apply(request)
+    RequestGuard(tallies_of(MASK), None).apply(request)
     return request.messages[0].parts[0].text.citations[0]
 
 
@@ -164,13 +168,61 @@ def test_a_rule_that_chooses_no_parts_reads_all() -> None:
     assert b"@" not in masked(EVERYTHING)
 
 
+@pytest.mark.parametrize(
+    ("parts", "unread"),
+    [
+        ([], {"document": 2}),
+        (["TEXT"], {}),
+        (["DOCUMENT", "TEXT"], {"document": 2}),
+        (["IMAGE", "AUDIO", "VIDEO"], {"image": 1, "audio": 1, "video": 1}),
+    ],
+    ids=["all texts", "text alone", "documents", "media"],
+)
+def test_a_rule_tells_of_the_parts_that_it_misses(parts: list[str], unread: dict[str, int]) -> None:
+    pdf = ContentPart(
+        document=DocumentPart(source=MediaSource(inline_data=b"%PDF", mime_type="application/pdf"))
+    )
+    request = CreateChatCompletionRequest()
+    request.CopyFrom(EVERYTHING)
+    request.messages[0].parts.append(pdf)
+    request.messages[2].parts[0].tool_result.parts.append(pdf)
+    chosen = [GuardrailPart.Value(f"GUARDRAIL_PART_{part}") for part in parts]
+    [tally] = tallies_of(GuardrailRule(rule_id="r", action=LOG, pii=PiiDetector(), parts=chosen))
+    RequestGuard([tally], None).apply(request)
+    assert dict(tally.result().unread_parts) == unread
+
+    [tally] = tallies_of(
+        GuardrailRule(rule_id="r", action=LOG, pii=PiiDetector(), parts=chosen, block_unread_parts=True)
+    )
+    with pytest.raises(GatewayError) if unread else nullcontext() as stopped:
+        RequestGuard([tally], None).apply(request)
+    if stopped is not None:
+        told = ",".join(f"{name}={count}" for name, count in sorted(unread.items()))
+        assert stopped.value.reason_name == "GUARDRAIL_BLOCKED"
+        assert stopped.value.message == f"rule r of p stopped the request; it cannot read {told}"
+        assert stopped.value.metadata["unread_parts"] == told
+        assert tally.result().action == GuardrailAction.GUARDRAIL_ACTION_BLOCK
+
+
+def test_token_ids_are_told_as_text_that_is_not_read() -> None:
+    [tally] = tallies_of(MASK)
+    ids = CreateEmbeddingsRequest(inputs=[EmbeddingInput(token_ids=TokenIds(values=[1, 2]))] * 2)
+    RequestGuard([tally], None).apply(ids)
+    assert tally.result().action == GuardrailAction.GUARDRAIL_ACTION_SKIPPED
+    assert dict(tally.result().unread_parts) == {"text": 2}
+
+
+def tallies_of(rule: GuardrailRule) -> list[Tally]:
+    profile = compile_profile(GuardrailProfile(name="p", input_rules=[rule]), WordModels)
+    return [Tally(each) for each in profile.input_rules]
+
+
 def masked(request: CreateChatCompletionRequest, *parts: GuardrailPart.ValueType) -> bytes:
     """What is left of a request when a rule has masked these parts."""
     rule = GuardrailRule()
     rule.CopyFrom(MASK)
     rule.parts.extend(parts)
-    profile = compile_profile(GuardrailProfile(name="p", input_rules=[rule]), WordModels)
     copy = CreateChatCompletionRequest()
     copy.CopyFrom(request)
-    RequestGuard([Tally(each) for each in profile.input_rules], None).apply(copy)
+    RequestGuard(tallies_of(rule), None).apply(copy)
     return copy.SerializeToString()
