@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from copy import deepcopy
 from dataclasses import fields
 from functools import partial
+from itertools import chain
 from typing import Final
 
 from aigateway.v1.chat_service_pb2 import (
@@ -160,7 +161,12 @@ class AnswerGuard:
             if channel is not None
             for citation in channel.citations
         )
-        return citations + sum(event.ByteSize() for events in self._waiting.values() for event in events)
+        return citations + sum(event.ByteSize() for event in self.waiting_events)
+
+    @property
+    def waiting_events(self) -> Iterator[ChatEvent]:
+        """What waits behind a part that could still be stopped."""
+        return chain.from_iterable(self._waiting.values())
 
     @property
     def rule_at_work(self) -> int:

@@ -16,6 +16,7 @@ from gateway_server.guardrails.detectors import (
     Attack,
     Detector,
     EntityModel,
+    Moderation,
     PatternBudget,
     Patterns,
     Personal,
@@ -67,6 +68,11 @@ class Rule:
     def reads(self, role: Role.ValueType, part: GuardrailPart.ValueType) -> bool:
         """Whether it reads such a part of such a turn."""
         return role in self.roles and part in self.parts
+
+    @property
+    def judges(self) -> bool:
+        """Whether it judges texts as wholes, however short they are."""
+        return isinstance(self.detector, Attack | Moderation)
 
     @property
     def waits(self) -> bool:

@@ -20,6 +20,7 @@ from gateway_server.call import Principal
 from gateway_server.errors import GatewayError, feature_not_supported, invalid_request
 from gateway_server.guardrails.answer import AnswerGuard, reported_size, reported_size_of
 from gateway_server.guardrails.book import ProfileBook
+from gateway_server.guardrails.json_work import json_work, json_work_of
 from gateway_server.guardrails.request import RequestGuard
 from gateway_server.guardrails.request_texts import slots_of
 from gateway_server.guardrails.rules import LOG, Profile, Rule, Tally
@@ -170,9 +171,11 @@ class Guardrails:
 class AnswerChecks:
     """Guards one answer, whole or streamed: long texts off the event loop, one after another."""
 
-    def __init__(self, guard: AnswerGuard, lanes: _Lanes) -> None:
+    def __init__(self, guard: AnswerGuard, lanes: _Lanes, *, is_json: bool) -> None:
+        """``is_json`` tells that the answer was to be JSON."""
         self._guard = guard
         self._lanes = lanes
+        self._is_json = is_json
 
     @property
     def tallies(self) -> Sequence[Tally]:
@@ -194,6 +197,8 @@ class AnswerChecks:
             return guarded
 
         characters = answer_characters(answer) + reported_size(answer)
+        if self._judges:
+            characters += json_work(answer, is_json=self._is_json)
         if (lane := self._lane_for(characters)) is None:
             self._guard.apply(answer)
         else:
@@ -205,19 +210,33 @@ class AnswerChecks:
         Changes the events. Raises GUARDRAIL_FAILED.
         """
         characters += reported_size_of(events)
+        if self._judges:
+            characters += json_work_of(events, is_json=self._is_json)
         ends = any(event.HasField("part_end") or event.HasField("choice_end") for event in events)
         if ends:
-            characters += self._guard.waiting_characters
+            characters += self._waiting_work
         if (lane := self._lane_for(characters, ends=ends)) is None:
             return self._guard.feed(events)
         return await self._run(lambda guard: guard.feed(deepcopy(events)), lane)
 
     async def cut(self) -> list[ChatEvent]:
         """The rest of the texts of a stream that has broken off: see AnswerGuard.cut."""
-        characters = self._guard.waiting_characters
+        characters = self._waiting_work
         if (lane := self._lane_for(characters, ends=True)) is None:
             return self._guard.cut()
         return await self._run(AnswerGuard.cut, lane)
+
+    @property
+    def _judges(self) -> bool:
+        return any(tally.rule.judges for tally in self.tallies)
+
+    @property
+    def _waiting_work(self) -> int:
+        """How much there is to check of what waits for a part to end, in characters."""
+        work = self._guard.waiting_characters
+        if self._judges:
+            work += json_work_of(self._guard.waiting_events, is_json=self._is_json)
+        return work
 
     def _lane_for(self, characters: int, *, ends: bool = False) -> _Lane | None:
         rules = (tally.rule for tally in self.tallies if not tally.failure)
@@ -305,7 +324,7 @@ class CallGuard:
             choices=choices,
             is_json=is_json,
         )
-        return AnswerChecks(guard, self._answer_lanes)
+        return AnswerChecks(guard, self._answer_lanes, is_json=is_json)
 
     def results(self, answer: AnswerChecks | None, *, passes: bool = True) -> list[GuardrailResult]:
         """What each rule did that had anything to look at; ``answer`` guards the answer that serves.

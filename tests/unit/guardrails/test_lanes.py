@@ -1,16 +1,25 @@
 """Threads that check long texts: turns, limits of time, and threads that are lost."""
 
 import asyncio
+import json
 import threading
 import time
+from collections.abc import Mapping
 
 import pytest
 
-from aigateway.v1.guardrail_profile_pb2 import GuardrailProfile, GuardrailRule, PiiDetector
+from aigateway.v1.chat_service_pb2 import ChatCompletion, ChatEvent, Choice, PartEnd, PartStart
+from aigateway.v1.content_pb2 import ContentPart, Message, TextPart, ToolCallPart
+from aigateway.v1.guardrail_profile_pb2 import (
+    GuardrailProfile,
+    GuardrailRule,
+    ModerationDetector,
+    PiiDetector,
+)
 from aigateway.v1.routing_pb2 import GuardrailAction
 from gateway_server.errors import GatewayError
 from gateway_server.guardrails.rules import compile_profile
-from gateway_server.pipeline.guarding import _Lane, _Lanes
+from gateway_server.pipeline.guarding import AnswerChecks, CallGuard, _Lane, _Lanes
 from tests.support.text_models import WordModels
 
 
@@ -70,4 +79,71 @@ def test_many_rules_leave_the_event_loop_with_shorter_texts() -> None:
     assert lanes.of(rules[:1], 4_000) is lanes.of(rules[:4], 4_000) is lanes.of(rules, 10) is None
     assert lanes.of(rules[:4], 5_000) is lanes.of(rules[:5], 4_000) is lanes.of(rules, 100) is short
     assert lanes.of(rules[:4], 300_000) is lanes.of(rules, 4_000) is long
+    lanes.close()
+
+
+async def test_what_a_provider_reports_leaves_the_event_loop_too() -> None:
+    models = WatchedModels()
+    checks, lanes = judging(models)
+    answer = ChatCompletion()
+    answer.provider_metadata.update({f"k{index}": "v" for index in range(100)})
+    await checks.apply(answer)
+    assert models.threads
+    assert threading.current_thread() not in models.threads
+    lanes.close()
+
+
+def judging(models: WordModels, *, is_json: bool = False) -> tuple[AnswerChecks, _Lanes]:
+    """Checks of an answer that is stopped for harm, and their threads."""
+    rule = GuardrailRule(
+        rule_id="r", action=GuardrailAction.GUARDRAIL_ACTION_BLOCK, moderation=ModerationDetector()
+    )
+    profile = compile_profile(GuardrailProfile(name="p", output_rules=[rule]), lambda: models)
+    lanes = _Lanes(*(_Lane("test") for _ in range(3)))
+    checks = CallGuard([profile], request_lanes=lanes, answer_lanes=lanes).answer(choices=1, is_json=is_json)
+    assert checks is not None
+    return checks, lanes
+
+
+class WatchedModels(WordModels):
+    """Remembers in which threads it judged."""
+
+    def __init__(self) -> None:
+        self.threads: set[threading.Thread] = set()
+
+    def moderation(self, text: str) -> Mapping[str, float]:
+        self.threads.add(threading.current_thread())
+        return super().moderation(text)
+
+
+FEW, MANY, PROSE = json.dumps(["word " * 600]), json.dumps(["w"] * 300), "One, two. " * 300
+
+
+@pytest.mark.parametrize(
+    ("field", "text", "is_json", "leaves"),
+    [
+        ("arguments", FEW, False, False),
+        ("arguments", MANY, False, True),
+        ("text", MANY, True, True),
+        ("text", PROSE, False, False),
+    ],
+    ids=["few values", "many values", "structured output", "prose"],
+)
+@pytest.mark.parametrize("streams", [False, True], ids=["unary", "stream"])
+async def test_json_of_many_values_leaves_the_event_loop_where_each_is_judged(
+    field: str, text: str, *, is_json: bool, leaves: bool, streams: bool
+) -> None:
+    models = WatchedModels()
+    checks, lanes = judging(models, is_json=is_json)
+    part = ContentPart(text=TextPart(text=text))
+    if field == "arguments":
+        part = ContentPart(tool_call=ToolCallPart(tool_call_id="c", tool_name="f", arguments=text))
+    if streams:
+        events = [ChatEvent(part_start=PartStart(part=part)), ChatEvent(part_end=PartEnd())]
+        passed = await checks.feed(events, len(text))
+        assert passed[-1].HasField("part_end")
+    else:
+        await checks.apply(ChatCompletion(choices=[Choice(message=Message(parts=[part]))]))
+    assert models.threads
+    assert (threading.current_thread() not in models.threads) == leaves
     lanes.close()
