@@ -452,7 +452,7 @@ class AnswerGuard:
         """Raises _StoppedError where a rule wants to have read what cannot be."""
         for tally in self._tallies_for(part_kind):
             tally.note_unread(part_kind)
-            if tally.unread_parts and tally.rule.blocks_unread:
+            if tally.is_stopped:
                 raise _StoppedError(is_passed_on=False)
 
     def _guarded(self, citation: Citation, channel: _Channel, choice_index: int) -> Citation:

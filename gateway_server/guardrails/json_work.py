@@ -18,7 +18,7 @@ _BYTES_OF_FIELD: Final = 20
 
 
 def json_work(answer: ChatCompletion, *, is_json: bool) -> int:
-    """In characters of prose that take as long, beyond its own; ``is_json`` tells that the texts were to be JSON."""
+    """In characters of prose that take as long; ``is_json`` tells that the texts were to be JSON."""
     return _in_struct(answer.provider_metadata) + sum(
         _in_struct(choice.provider_metadata)
         + sum(_in_part(part, is_json=is_json) for part in choice.message.parts)

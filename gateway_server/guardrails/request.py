@@ -1,5 +1,6 @@
 """All rules on what goes to a model."""
 
+import re
 import threading
 import time
 from collections.abc import Iterable
@@ -19,6 +20,8 @@ from gateway_server.guardrails.vault import Vault
 
 #: How much of one step a text detector sees again in the next.
 _OVERLAP: Final = 1_000
+#: A name that gives nobody orders.
+_IDENTIFIER: Final = re.compile(r"[A-Za-z0-9_.-]{1,128}")
 
 
 class RequestGuard:
@@ -63,7 +66,7 @@ class RequestGuard:
         for slot in slots:
             if slot.is_unread:
                 tally.note_unread(slot.part)
-        if tally.unread_parts and tally.rule.blocks_unread:
+        if tally.is_stopped:
             raise guardrail_blocked(tally)
 
     def _rewrite(self, tally: Tally, slot: Slot) -> bool:
@@ -89,6 +92,9 @@ class RequestGuard:
         text = "".join(pieces)
         if tally.failure or text == slot.text:
             return False
+        if slot.is_name:
+            tally.is_stopped = True
+            raise guardrail_blocked(tally)
         slot.write(text)
         return True
 
@@ -96,6 +102,8 @@ class RequestGuard:
         """Judges what a model reads together as one text."""
         groups: dict[tuple[int, bool], list[str]] = {}
         for slot in slots:
+            if slot.is_name and _IDENTIFIER.fullmatch(slot.text):
+                continue
             groups.setdefault((slot.group, slot.is_retrieved), []).append(slot.text)
         for (_, is_retrieved), texts in groups.items():
             text = "\n".join(texts)

@@ -1,16 +1,20 @@
 """Every text of a request that goes to a model, and whose words it is."""
 
 import codecs
+import json
 import re
 from base64 import b64decode, b64encode
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, MutableMapping
 from typing import Final, NamedTuple
+
+from google.protobuf.struct_pb2 import Struct
 
 from aigateway.v1.chat_service_pb2 import CountTokensRequest, CreateChatCompletionRequest, Tool
 from aigateway.v1.content_pb2 import Citation, ContentPart, MediaSource, Role
 from aigateway.v1.embeddings_service_pb2 import CreateEmbeddingsRequest
 from aigateway.v1.guardrail_profile_pb2 import GuardrailPart
 from gateway_server.guardrails.parts import part_of
+from gateway_server.providers.wire.json_values import from_struct, to_struct
 
 Request = CreateChatCompletionRequest | CountTokensRequest | CreateEmbeddingsRequest
 
@@ -59,6 +63,8 @@ class Slot(NamedTuple):
     is_retrieved: bool = False
     #: Whether there is something that no rule can read, in place of a text.
     is_unread: bool = False
+    #: Whether other places refer to it, so that it cannot be written anew.
+    is_name: bool = False
 
 
 def slots_of(request: Request) -> list[Slot]:
@@ -76,6 +82,7 @@ def _slots(request: Request) -> Iterator[Slot]:
                     yield from _parts(index, Role.ROLE_USER, embedding_input.content.parts)
                 case _:
                     yield _unread(index, Role.ROLE_USER, _TEXT)  # token ids say nothing to a reader of text
+        yield from _options(len(request.inputs), request.provider_options)
         return
     for index, message in enumerate(request.messages):
         if message.author:
@@ -86,21 +93,45 @@ def _slots(request: Request) -> Iterator[Slot]:
         yield from _tool(group, tool)
     if isinstance(request, CreateChatCompletionRequest) and request.response_format.HasField("json_schema"):
         schema = request.response_format.json_schema
+        yield _name(group, Role.ROLE_DEVELOPER, _RESPONSE_FORMAT, schema, "schema_name")
         yield _field(group, Role.ROLE_DEVELOPER, _RESPONSE_FORMAT, schema, "description")
         yield _field(group, Role.ROLE_DEVELOPER, _RESPONSE_FORMAT, schema, "json_schema", is_json=True)
+    yield from _options(group, request.provider_options)
+
+
+def _options(group: int, provider_options: MutableMapping[str, Struct]) -> Iterator[Slot]:
+    """What is put into the body for a provider may be anything, its messages too."""
+    for struct in provider_options.values():
+        yield _struct(group, GuardrailPart.GUARDRAIL_PART_PROVIDER, struct)
+
+
+def _struct(group: int, part: GuardrailPart.ValueType, struct: Struct) -> Slot:
+    try:
+        text = json.dumps(from_struct(struct), ensure_ascii=False)
+    except ValueError:
+        return _unread(group, Role.ROLE_DEVELOPER, part)  # no number of JSON's, so no body can have it
+
+    def write(replaced: str) -> None:
+        struct.CopyFrom(to_struct(json.loads(replaced)))
+
+    return Slot(group, Role.ROLE_DEVELOPER, part, text, write, is_json=True)
 
 
 def _tool(group: int, tool: Tool) -> Iterator[Slot]:
     role = Role.ROLE_DEVELOPER
     match tool.WhichOneof("kind"):
         case "function":
+            yield _name(group, role, _TOOL_DEFINITION, tool.function, "function_name")
             yield _field(group, role, _TOOL_DEFINITION, tool.function, "description")
             yield _field(group, role, _TOOL_DEFINITION, tool.function, "parameters_json_schema", is_json=True)
         case "free_form":
+            yield _name(group, role, _TOOL_DEFINITION, tool.free_form, "tool_name")
             yield _field(group, role, _TOOL_DEFINITION, tool.free_form, "description")
             yield _field(group, role, _TOOL_DEFINITION, tool.free_form.grammar, "definition")
+        case "provider":
+            yield _struct(group, _TOOL_DEFINITION, tool.provider.config)
         case _:
-            pass  # the provider's own tool: settings, no text
+            pass
 
 
 def _parts(
@@ -113,8 +144,10 @@ def _parts(
         content, part = getattr(each, kind), part_of(kind, in_result=in_result)
         is_retrieved = in_result or role == Role.ROLE_TOOL or kind == "document"
         if kind == "tool_result":
+            yield _name(group, Role.ROLE_TOOL, part, content, "tool_name")
             yield from _parts(group, Role.ROLE_TOOL, each.tool_result.parts, in_result=True)
         elif kind == "tool_call":
+            yield _name(group, role, part, content, "tool_name")
             yield _field(group, role, part, content, "arguments", is_json=not each.tool_call.free_form)
         elif kind in _MEDIA:
             yield from _media(group, role, part, content.source, is_retrieved=is_retrieved)
@@ -250,3 +283,9 @@ def _field(
         is_json=is_json,
         is_retrieved=is_retrieved,
     )
+
+
+def _name(
+    group: int, role: Role.ValueType, part: GuardrailPart.ValueType, message: object, field: str
+) -> Slot:
+    return _field(group, role, part, message, field)._replace(is_name=True)

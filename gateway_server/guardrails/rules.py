@@ -212,6 +212,8 @@ class Tally:
     is_looking: bool = False
     #: Why it could not run: ``timeout``, ``error``; empty when it could.
     failure: str = ""
+    #: Whether it stopped the call, though that is not its action: for what it could not read, or not mask.
+    is_stopped: bool = False
 
     @property
     def passed(self) -> bool:
@@ -229,6 +231,7 @@ class Tally:
         """A part could not be read; nothing is noted where the rule does not miss it."""
         if part in self.rule.missed_parts:
             self.has_looked = True
+            self.is_stopped = self.rule.blocks_unread
             name = name_of(part)
             self.unread_parts[name] = self.unread_parts.get(name, 0) + 1
 
@@ -264,6 +267,7 @@ class Tally:
             self.unread_parts[name] = max(count, self.unread_parts.get(name, 0))
         self.seconds += other.seconds
         self.has_looked |= other.has_looked
+        self.is_stopped |= other.is_stopped
         self.failure = self.failure or other.failure
 
     def result(self) -> GuardrailResult:
@@ -276,7 +280,7 @@ class Tally:
         if self.findings:
             result.action = self.rule.action
             result.findings.update(self.findings)
-        if self.unread_parts and self.rule.blocks_unread:
+        if self.is_stopped:
             result.action = BLOCK
         if self.failure:
             result.action = GuardrailAction.GUARDRAIL_ACTION_ERROR

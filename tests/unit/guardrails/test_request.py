@@ -1,6 +1,8 @@
 """What of a request is read, and what is left of it where something is masked."""
 
+from collections.abc import Callable
 from contextlib import nullcontext
+from typing import Any
 
 import pytest
 
@@ -9,6 +11,7 @@ from aigateway.v1.chat_service_pb2 import (
     FreeFormTool,
     FunctionTool,
     JsonSchemaFormat,
+    ProviderTool,
     ResponseFormat,
     Tool,
     ToolGrammar,
@@ -31,14 +34,25 @@ from aigateway.v1.content_pb2 import (
     VideoPart,
 )
 from aigateway.v1.embeddings_service_pb2 import CreateEmbeddingsRequest, EmbeddingInput, TokenIds
-from aigateway.v1.guardrail_profile_pb2 import GuardrailPart, GuardrailProfile, GuardrailRule, PiiDetector
+from aigateway.v1.guardrail_profile_pb2 import (
+    GuardrailPart,
+    GuardrailProfile,
+    GuardrailRule,
+    PiiDetector,
+    PromptInjectionDetector,
+)
 from aigateway.v1.routing_pb2 import GuardrailAction
 from gateway_server.errors import GatewayError
 from gateway_server.guardrails.request import RequestGuard
 from gateway_server.guardrails.rules import Tally, compile_profile
+from gateway_server.providers.wire.json_values import from_struct
 from tests.support.text_models import WordModels
 
-LOG = GuardrailAction.GUARDRAIL_ACTION_LOG
+LOG, REDACT, BLOCK = (
+    GuardrailAction.GUARDRAIL_ACTION_LOG,
+    GuardrailAction.GUARDRAIL_ACTION_REDACT,
+    GuardrailAction.GUARDRAIL_ACTION_BLOCK,
+)
 MASK = GuardrailRule(
     rule_id="pii",
     action=GuardrailAction.GUARDRAIL_ACTION_REDACT,
@@ -210,6 +224,71 @@ def test_token_ids_are_told_as_text_that_is_not_read() -> None:
     RequestGuard([tally], None).apply(ids)
     assert tally.result().action == GuardrailAction.GUARDRAIL_ACTION_SKIPPED
     assert dict(tally.result().unread_parts) == {"text": 2}
+
+
+NAMED = {
+    "tool": lambda name: CreateChatCompletionRequest(tools=[Tool(free_form=FreeFormTool(tool_name=name))]),
+    "function": lambda name: CreateChatCompletionRequest(
+        tools=[Tool(function=FunctionTool(function_name=name))]
+    ),
+    "schema": lambda name: CreateChatCompletionRequest(
+        response_format=ResponseFormat(json_schema=JsonSchemaFormat(schema_name=name))
+    ),
+    "call": lambda name: with_part(ContentPart(tool_call=ToolCallPart(tool_name=name))),
+    "result": lambda name: with_part(ContentPart(tool_result=ToolResultPart(tool_name=name))),
+}
+
+
+def with_part(part: ContentPart) -> CreateChatCompletionRequest:
+    return CreateChatCompletionRequest(messages=[Message(role=Role.ROLE_TOOL, parts=[part])])
+
+
+@pytest.mark.parametrize("named", NAMED.values(), ids=NAMED)
+@pytest.mark.parametrize("action", [REDACT, BLOCK, LOG], ids=["redact", "block", "log"])
+def test_a_name_that_cannot_be_masked_stops_the_call(
+    named: Callable[[str], CreateChatCompletionRequest], action: GuardrailAction.ValueType
+) -> None:
+    request = named("219-16-9994")
+    [tally] = tallies_of(GuardrailRule(rule_id="r", action=action, pii=PiiDetector()))
+    with nullcontext() if action == LOG else pytest.raises(GatewayError, match="it found US_SSN=1"):
+        RequestGuard([tally], None).apply(request)
+    assert request == named("219-16-9994")
+    assert tally.result().action == (LOG if action == LOG else BLOCK)
+    assert dict(tally.result().findings) == {"US_SSN": 1}
+
+
+@pytest.mark.parametrize(("name", "stops"), [("find_INJECTION", False), ("please, INJECTION", True)])
+def test_a_name_is_judged_where_it_is_more_than_one(name: str, *, stops: bool) -> None:
+    rule = GuardrailRule(rule_id="r", action=BLOCK, prompt_injection=PromptInjectionDetector())
+    with pytest.raises(GatewayError) if stops else nullcontext():
+        RequestGuard(tallies_of(rule), None).apply(NAMED["result"](name))
+
+
+def test_options_of_a_provider_are_masked_and_keep_their_form() -> None:
+    request = CreateChatCompletionRequest(tools=[Tool(provider=ProviderTool(tool_type="web_search"))])
+    options: dict[str, Any] = {
+        "messages": [{"content": f"I am {MAIL}"}],
+        "top_a": 0.5,
+        "seed": 7,
+        "tags": [],
+        "x": None,
+    }
+    request.provider_options["openai"].update(options)
+    request.tools[0].provider.config.update({"user": MAIL})
+    RequestGuard(tallies_of(MASK), None).apply(request)
+    assert from_struct(request.provider_options["openai"]) == {
+        **options,
+        "messages": [{"content": "I am [EMAIL_REDACTED]"}],
+    }
+    assert from_struct(request.tools[0].provider.config) == {"user": "[EMAIL_REDACTED]"}
+
+
+def test_options_that_no_json_can_say_are_told_as_unread() -> None:
+    request = CreateChatCompletionRequest()
+    request.provider_options["openai"].update({"a": float("nan")})
+    [tally] = tallies_of(MASK)
+    RequestGuard([tally], None).apply(request)
+    assert dict(tally.result().unread_parts) == {"provider": 1}
 
 
 def tallies_of(rule: GuardrailRule) -> list[Tally]:

@@ -40,8 +40,8 @@ class _GuardrailPartEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Guardra
     GUARDRAIL_PART_TOOL_RESULT: _GuardrailPart.ValueType  # 4
     """What tools returned, but for the documents and media in it."""
     GUARDRAIL_PART_TOOL_DEFINITION: _GuardrailPart.ValueType  # 5
-    """Tools as they are offered: names, descriptions, schemas, grammars. Only in
-    requests.
+    """Tools as they are offered: names, descriptions, schemas, grammars,
+    settings. Only in requests.
     """
     GUARDRAIL_PART_RESPONSE_FORMAT: _GuardrailPart.ValueType  # 6
     """The schema that an answer must fit. Only in requests."""
@@ -58,7 +58,7 @@ class _GuardrailPartEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Guardra
     GUARDRAIL_PART_VIDEO: _GuardrailPart.ValueType  # 10
     """Moving pictures: as with pictures."""
     GUARDRAIL_PART_PROVIDER: _GuardrailPart.ValueType  # 11
-    """Blocks of a provider that have no kind here."""
+    """Blocks of a provider that have no kind here, and provider_options."""
 
 class GuardrailPart(_GuardrailPart, metaclass=_GuardrailPartEnumTypeWrapper):
     """What a rule may read."""
@@ -74,8 +74,8 @@ GUARDRAIL_PART_TOOL_CALL: GuardrailPart.ValueType  # 3
 GUARDRAIL_PART_TOOL_RESULT: GuardrailPart.ValueType  # 4
 """What tools returned, but for the documents and media in it."""
 GUARDRAIL_PART_TOOL_DEFINITION: GuardrailPart.ValueType  # 5
-"""Tools as they are offered: names, descriptions, schemas, grammars. Only in
-requests.
+"""Tools as they are offered: names, descriptions, schemas, grammars,
+settings. Only in requests.
 """
 GUARDRAIL_PART_RESPONSE_FORMAT: GuardrailPart.ValueType  # 6
 """The schema that an answer must fit. Only in requests."""
@@ -92,7 +92,7 @@ counts as unread where a rule chooses sound.
 GUARDRAIL_PART_VIDEO: GuardrailPart.ValueType  # 10
 """Moving pictures: as with pictures."""
 GUARDRAIL_PART_PROVIDER: GuardrailPart.ValueType  # 11
-"""Blocks of a provider that have no kind here."""
+"""Blocks of a provider that have no kind here, and provider_options."""
 Global___GuardrailPart: _TypeAlias = GuardrailPart  # noqa: Y015
 
 @_typing.final
