@@ -7,7 +7,7 @@ before it have ended.
 """
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from copy import deepcopy
 from dataclasses import fields
 from functools import partial
@@ -32,7 +32,7 @@ from gateway_server.errors import GatewayError
 from gateway_server.guardrails.detectors import Personal
 from gateway_server.guardrails.json_guard import JsonGuard
 from gateway_server.guardrails.parts import ATTACHED, part_of
-from gateway_server.guardrails.rules import BLOCK, LOG, Tally
+from gateway_server.guardrails.rules import BLOCK, LOG, CheckTimeoutError, Tally
 from gateway_server.guardrails.text_guard import STEP, BlockedError, Part, Replaced, TextGuard, said
 from gateway_server.guardrails.vault import Vault
 from gateway_server.providers.wire.json_values import from_struct
@@ -51,8 +51,15 @@ _STOPPED: Final = Finish(reason=FinishReason.FINISH_REASON_GUARDRAIL)
 class _Channel:
     """The growing text of one part, and what can only be passed on when the part ends."""
 
-    def __init__(self, guard: TextGuard | JsonGuard, delta: str, part_kind: GuardrailPart.ValueType) -> None:
+    def __init__(
+        self,
+        guard: TextGuard | JsonGuard,
+        delta: str,
+        part_kind: GuardrailPart.ValueType,
+        require_time: Callable[[], None],
+    ) -> None:
         self._guard = guard
+        self._require_time = require_time
         self.part_kind = part_kind
         #: The field of deltas that carries the text.
         self.delta = delta
@@ -73,6 +80,7 @@ class _Channel:
         """What may be passed on now that ``text`` has come; raises BlockedError with all of that."""
         passed: list[str] = []
         for start in range(0, len(text), STEP):
+            self._require_time()
             try:
                 fed = self._guard.feed(text[start : start + STEP])
             except BlockedError as blocked:
@@ -146,6 +154,8 @@ class AnswerGuard:
         #: Choices whose words are not all the model's own any more, or do not go on.
         self._changed: set[int] = set()
         self._has_failed = False
+        #: Set by whoever no longer waits for what a thread does with this guard.
+        self.is_given_up = False
 
     @property
     def is_stopped(self) -> bool:
@@ -391,7 +401,9 @@ class AnswerGuard:
         content = getattr(part, kind)
         is_json = self._is_json if kind == "text" else kind == "tool_call" and not part.tool_call.free_form
         open_text = partial(self._open_text, part_kind)
-        channel = _Channel(JsonGuard(open_text) if is_json else open_text(""), delta, part_kind)
+        channel = _Channel(
+            JsonGuard(open_text) if is_json else open_text(""), delta, part_kind, self._require_time
+        )
         channel.signature = part.provider_signature
         part.ClearField("provider_signature")
         if kind == "text":
@@ -499,6 +511,7 @@ class AnswerGuard:
         guard = JsonGuard(lambda context: TextGuard(tallies, context=context, window=self._window))
         try:
             for start in range(0, len(json_text), STEP):
+                self._require_time()
                 guard.feed(json_text[start : start + STEP])
             guard.close()
         except BlockedError:
@@ -508,6 +521,10 @@ class AnswerGuard:
     def _tallies_for(self, part_kind: GuardrailPart.ValueType) -> list[Tally]:
         """The books of the rules that read such parts."""
         return [tally for tally in self.tallies if part_kind in tally.rule.parts]
+
+    def _require_time(self) -> None:
+        if self.is_given_up:
+            raise CheckTimeoutError
 
     def _open_text(self, part_kind: GuardrailPart.ValueType, context: str) -> TextGuard:
         return TextGuard(

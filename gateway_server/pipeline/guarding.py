@@ -267,8 +267,12 @@ class AnswerChecks:
         except GatewayError:
             self._guard = guard
             raise
-        self._guard = guard
-        return done
+        else:
+            self._guard = guard
+            return done
+        finally:
+            if guard is not self._guard:
+                guard.is_given_up = True
 
 
 class CallGuard:

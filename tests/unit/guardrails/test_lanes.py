@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping
 
 import pytest
+from google.protobuf.duration_pb2 import Duration
 
 from aigateway.v1.chat_service_pb2 import ChatCompletion, ChatEvent, Choice, PartEnd, PartStart
 from aigateway.v1.content_pb2 import ContentPart, Message, TextPart, ToolCallPart
@@ -18,6 +19,7 @@ from aigateway.v1.guardrail_profile_pb2 import (
 )
 from aigateway.v1.routing_pb2 import GuardrailAction
 from gateway_server.errors import GatewayError
+from gateway_server.guardrails.json_guard import JsonGuard
 from gateway_server.guardrails.rules import compile_profile
 from gateway_server.pipeline.guarding import AnswerChecks, CallGuard, _Lane, _Lanes
 from tests.support.text_models import WordModels
@@ -146,4 +148,43 @@ async def test_json_of_many_values_leaves_the_event_loop_where_each_is_judged(
         await checks.apply(ChatCompletion(choices=[Choice(message=Message(parts=[part]))]))
     assert models.threads
     assert (threading.current_thread() not in models.threads) == leaves
+    lanes.close()
+
+
+@pytest.mark.parametrize("leaves", [False, True], ids=["late", "left"])
+async def test_an_answer_that_nobody_waits_for_is_not_read_to_its_end(
+    monkeypatch: pytest.MonkeyPatch, *, leaves: bool
+) -> None:
+    begun, released, feeds = threading.Event(), threading.Event(), []
+
+    def feed(self: JsonGuard, text: str) -> str:
+        feeds.append(text)
+        begun.set()
+        released.wait(10)
+        return text
+
+    monkeypatch.setattr(JsonGuard, "feed", feed)
+    rule = GuardrailRule(
+        rule_id="r",
+        action=GuardrailAction.GUARDRAIL_ACTION_REDACT,
+        pii=PiiDetector(),
+        timeout=Duration(nanos=1),
+    )
+    profile = compile_profile(GuardrailProfile(name="p", output_rules=[rule]), WordModels)
+    lane = _Lane("unread answer")
+    lanes = _Lanes(lane, lane, lane)
+    checks = CallGuard([profile], request_lanes=lanes, answer_lanes=lanes).answer(choices=1)
+    assert checks is not None
+    part = ContentPart(tool_call=ToolCallPart(tool_call_id="c", tool_name="f", arguments="[" * 200_000))
+    answer = ChatCompletion(choices=[Choice(message=Message(parts=[part]))])
+    checking = asyncio.create_task(checks.apply(answer))
+    if leaves:
+        await asyncio.to_thread(begun.wait, 10)
+        checking.cancel()
+    with pytest.raises(asyncio.CancelledError if leaves else GatewayError):
+        await checking
+    [thread] = [each for each in threading.enumerate() if each.name.startswith("unread answer")]
+    released.set()
+    await asyncio.to_thread(thread.join, 10)
+    assert len(feeds) == 1
     lanes.close()
