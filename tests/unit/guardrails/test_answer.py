@@ -288,7 +288,7 @@ def test_what_a_rule_misses_in_an_answer_is_told_or_ends_it(unread: ContentPart,
     assert folded.choices == answer.choices
     assert list(answer.choices[0].message.parts) == (parts[:1] if blocks else parts)
     for [tally] in (whole, streamed):
-        assert tally.result().action == BLOCK if blocks else GuardrailAction.GUARDRAIL_ACTION_SKIPPED
+        assert tally.result().action == (BLOCK if blocks else GuardrailAction.GUARDRAIL_ACTION_SKIPPED)
         assert dict(tally.result().unread_parts) == {name: 1}
 
 
