@@ -45,6 +45,7 @@ _TEXT_FIELDS: Final = {
     "audio": ("transcript", "transcript"),
     "tool_call": ("arguments", "arguments"),
 }
+_to_json: Final = json.JSONEncoder(ensure_ascii=False).encode
 _STOPPED: Final = Finish(reason=FinishReason.FINISH_REASON_GUARDRAIL)
 
 
@@ -498,8 +499,7 @@ class AnswerGuard:
         Beside changed words it goes whatever it says: a piece of them may tell nothing by itself.
         """
         if message.HasField("provider_metadata") and (
-            is_beside_changed
-            or self._finds(json.dumps(from_struct(message.provider_metadata), ensure_ascii=False))
+            is_beside_changed or self._finds(_to_json(from_struct(message.provider_metadata)))
         ):
             message.ClearField("provider_metadata")
 

@@ -32,7 +32,7 @@ from gateway_server.guardrails.pii import (
     WINDOW,
     PiiScanner,
     Recognizer,
-    worth_of,
+    ascii_worth_of,
 )
 from gateway_server.guardrails.pii.presidio import find_recognizer, highest_score
 from gateway_server.guardrails.text.models import CATEGORIES
@@ -55,7 +55,7 @@ MAX_INSTRUCTIONS: Final = 1_000_000
 #: RE2's own default, for all patterns of a rule together: for what they are compiled to and for running it.
 _MAX_PATTERN_MEMORY: Final = 8 << 20
 #: How much of a text is searched at once for what makes it worth a look, and how long that may be.
-_PART: Final = 4_096
+_PART: Final = 65_536
 _LONGEST_WORTH: Final = 64
 _PLACEHOLDERS: Final = {
     "US_SSN": "SSN",
@@ -137,12 +137,14 @@ class Personal:
         """False where nothing can be found, which is quicker to tell than what is."""
         if self.entity_model is not None:
             return True
-        worth = worth_of(self.recognizers)
+        worth = ascii_worth_of(self.recognizers)
         if worth is None or not text.isascii():
             return True
+        if len(text) <= _PART:
+            return worth.search(text) is not None
         # Nothing else runs during a search, so a long text takes many.
         return any(
-            worth.search(text, start, start + _PART + _LONGEST_WORTH) is not None
+            worth.search(text[start : start + _PART + _LONGEST_WORTH]) is not None
             for start in range(0, len(text), _PART)
         )
 

@@ -1,7 +1,6 @@
 """All rules on what goes to a model."""
 
 import re
-import threading
 import time
 from collections.abc import Iterable
 from typing import Final
@@ -33,7 +32,7 @@ class RequestGuard:
         #: The rule that is at work, for whoever waits for it.
         self.current: Tally | None = None
         #: Set by whoever no longer waits.
-        self.is_given_up = threading.Event()
+        self.is_given_up = False
 
     def apply(self, request: Request, texts: list[Slot] | None = None) -> None:
         """Changes the request as the rules want; ``texts`` are its slots, where they are known already.
@@ -134,5 +133,5 @@ class RequestGuard:
         return True
 
     def _require_time(self) -> None:
-        if self.is_given_up.is_set():
+        if self.is_given_up:
             raise CheckTimeoutError

@@ -5,6 +5,7 @@ import json
 import re
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterable, Iterator, MutableMapping
+from functools import partial
 from typing import Final, NamedTuple
 
 from google.protobuf.struct_pb2 import Struct
@@ -36,9 +37,10 @@ _DATA_URL: Final = re.compile(r"data:([^,]*);base64,(.*)", re.IGNORECASE | re.DO
 _TEXT: Final = GuardrailPart.GUARDRAIL_PART_TEXT
 _TOOL_DEFINITION: Final = GuardrailPart.GUARDRAIL_PART_TOOL_DEFINITION
 _RESPONSE_FORMAT: Final = GuardrailPart.GUARDRAIL_PART_RESPONSE_FORMAT
+#: A look at an enum's value takes longer than one at a name.
+_TOOL: Final = Role.ROLE_TOOL
 _MEDIA: Final = frozenset({"image", "audio", "video", "document"})
 _TEXT_FIELDS: Final = {
-    "text": ("text",),
     "audio": ("transcript",),
     "document": ("title", "context"),
     "reasoning": ("text",),
@@ -142,10 +144,15 @@ def _parts(
         if not kind:
             continue
         content, part = getattr(each, kind), part_of(kind, in_result=in_result)
-        is_retrieved = in_result or role == Role.ROLE_TOOL or kind == "document"
+        is_retrieved = in_result or role == _TOOL or kind == "document"
+        if kind == "text":
+            yield _field(group, role, part, content, "text", is_retrieved=is_retrieved)
+            for citation in content.citations:
+                yield from _citation(group, role, part, citation, is_retrieved=is_retrieved)
+            continue
         if kind == "tool_result":
-            yield _name(group, Role.ROLE_TOOL, part, content, "tool_name")
-            yield from _parts(group, Role.ROLE_TOOL, each.tool_result.parts, in_result=True)
+            yield _name(group, _TOOL, part, content, "tool_name")
+            yield from _parts(group, _TOOL, content.parts, in_result=True)
         elif kind == "tool_call":
             yield _name(group, role, part, content, "tool_name")
             yield _field(group, role, part, content, "arguments", is_json=not each.tool_call.free_form)
@@ -156,9 +163,6 @@ def _parts(
         for field in _TEXT_FIELDS.get(kind, ()):
             is_json = field == "block_json"
             yield _field(group, role, part, content, field, is_json=is_json, is_retrieved=is_retrieved)
-        if kind == "text":
-            for citation in each.text.citations:
-                yield from _citation(group, role, part, citation, is_retrieved=is_retrieved)
 
 
 def _citation(
@@ -279,9 +283,9 @@ def _field(
         role,
         part,
         getattr(message, field),
-        lambda replaced: setattr(message, field, replaced),
-        is_json=is_json,
-        is_retrieved=is_retrieved,
+        partial(setattr, message, field),
+        is_json,
+        is_retrieved,
     )
 
 

@@ -196,10 +196,12 @@ class AnswerChecks:
             guard.apply(guarded)
             return guarded
 
-        characters = answer_characters(answer) + reported_size(answer)
-        if self._judges:
-            characters += json_work(answer, is_json=self._is_json)
-        if (lane := self._lane_for(characters)) is None:
+        work = json_work(answer, is_json=self._is_json) if self._judges else 0
+        # No text has more characters than bytes, and those are counted at once.
+        lane = self._lane_for(answer.ByteSize() + work)
+        if lane is not None:
+            lane = self._lane_for(answer_characters(answer) + reported_size(answer) + work)
+        if lane is None:
             self._guard.apply(answer)
         else:
             answer.CopyFrom(await self._run(apply, lane))
@@ -369,7 +371,7 @@ class CallGuard:
         except TimeoutError:
             raise _HangsError(tallies.index(guard.current or tallies[0])) from None
         finally:
-            guard.is_given_up.set()
+            guard.is_given_up = True
         self._vault = vault
         return guarded
 

@@ -9,7 +9,7 @@ from gateway_server.guardrails.pii.matches import Match, Recognizer
 from gateway_server.guardrails.pii.networks import find_ip_address
 from gateway_server.guardrails.pii.numbers import find_card, find_iban, find_ssn
 from gateway_server.guardrails.pii.phones import find_phone
-from gateway_server.guardrails.pii.scanner import Found, Piece, PiiScanner, scan, spans, worth_of
+from gateway_server.guardrails.pii.scanner import Found, Piece, PiiScanner, ascii_worth_of, scan, spans
 
 __all__ = [
     "DEFAULT_ENTITY_TYPES",
@@ -21,9 +21,9 @@ __all__ = [
     "Piece",
     "PiiScanner",
     "Recognizer",
+    "ascii_worth_of",
     "scan",
     "spans",
-    "worth_of",
 ]
 
 RECOGNIZERS: Final[Mapping[str, Recognizer]] = {

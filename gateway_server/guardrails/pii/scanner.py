@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Final, Protocol
 
+import re2
+
 from gateway_server.guardrails.pii.blocks import (
     PLAIN_NUMBER,
     TRIGGER,
@@ -74,6 +76,18 @@ def worth_of(recognizers: tuple[Recognizer, ...]) -> re.Pattern[str] | None:
         return None
     also = [_WORTH_ALSO[recognize] for recognize in recognizers if recognize in _WORTH_ALSO]
     return re.compile("|".join([_DIGITS_OR_AT, *also]), re.IGNORECASE)
+
+
+@cache
+def ascii_worth_of(recognizers: tuple[Recognizer, ...]) -> "re2._Regexp[str] | None":
+    """The same for texts of ASCII, which RE2 tells in a twentieth of the time where they are long."""
+    worth = worth_of(recognizers)
+    if worth is None:
+        return None
+    options = re2.Options()
+    options.case_sensitive = False
+    options.never_capture = True
+    return re2.compile(worth.pattern, options)
 
 
 @dataclass(frozen=True, slots=True)

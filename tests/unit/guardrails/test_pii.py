@@ -9,9 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway_server.guardrails.pii import RECOGNIZERS, Found, Piece, PiiScanner, scan
+from gateway_server.guardrails.detectors import Personal
+from gateway_server.guardrails.pii import RECOGNIZERS, Found, Piece, PiiScanner, ascii_worth_of, scan
 from gateway_server.guardrails.pii.blocks import WINDOW
 from gateway_server.guardrails.pii.matches import Match
+from gateway_server.guardrails.pii.scanner import worth_of
 from gateway_server.guardrails.text.normalise import normalise
 
 
@@ -335,3 +337,21 @@ def test_a_long_bracketed_address_is_the_same_in_every_cutting(text: str) -> Non
         pieces += streaming.feed(character)
         assert len(streaming.held) < WINDOW
     assert joined(pieces + streaming.close()) == joined(scan(scanner(), text))
+
+
+@given(st.text(st.sampled_from("0179 -.@%4:aAtTkKsS()[]{}dahopinGB\n\0"), max_size=60))
+@settings(max_examples=500)
+def test_what_is_worth_a_look_is_told_alike_by_both_engines(text: str) -> None:
+    recognizers = tuple(RECOGNIZERS.values())
+    for kinds in (recognizers, recognizers[:4]):
+        slow, quick = worth_of(kinds), ascii_worth_of(kinds)
+        assert slow is not None
+        assert quick is not None
+        assert (slow.search(text) is None) == (quick.search(text) is None)
+
+
+def test_what_stands_across_two_parts_of_a_long_text_is_worth_a_look() -> None:
+    personal = Personal(tuple(RECOGNIZERS.values()), min_score=0.6, allowed_values=frozenset())
+    for before in range(65_536 - 20, 65_536 + 2):
+        assert personal.may_find("x" * before + "219-16-9994" + "x" * 70_000)
+    assert not personal.may_find("x" * 150_000)
