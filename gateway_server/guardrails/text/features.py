@@ -21,7 +21,8 @@ Ids: TypeAlias = NDArray[np.int64]
 Bits: TypeAlias = NDArray[np.uint8]
 
 CHAR_BITS: Final = 18
-WORD_BITS: Final = 18
+#: As many, so that the places of both are made at once.
+WORD_BITS: Final = CHAR_BITS
 CONCEPT_BITS: Final = 15
 CHAR_TABLE: Final = 1 << CHAR_BITS
 WORD_TABLE: Final = 1 << WORD_BITS
@@ -66,8 +67,18 @@ _MIX: Final = np.uint64(0xD6E8FEB86659FD93)
 _SPREAD: Final = np.uint64(0xC2B2AE3D27D4EB4F)
 _PAIR: Final = np.uint64(0xFF51AFD7ED558CCD)
 _TRIPLE: Final = np.uint64(0xC4CEB9FE1A85EC53)
-_CONCEPT: Final = np.uint64(256)
 _GAP_SALTS: Final = np.arange(1, len(_GAPS) + 2, dtype=np.uint64) * _SPREAD
+#: What the concepts of one n-gram are multiplied by, whose sum is its hash: (5, 3).
+_CONCEPT_FACTORS: Final = np.array(
+    [
+        [int(_MIX), 0, 0],
+        [int(_PAIR) << 8 & _MASK, int(_PAIR), 0],
+        [int(_PAIR) << 8 & _MASK, int(_PAIR), 0],
+        [int(_TRIPLE) << 8 & _MASK, 0, int(_TRIPLE)],
+        [int(_TRIPLE) << 16 & _MASK, int(_TRIPLE) << 8 & _MASK, int(_TRIPLE)],
+    ],
+    dtype=np.uint64,
+)
 _ORDER_SALTS: Final = np.arange(_SHORTEST_GRAM, _SHORTEST_GRAM + _CHAR_ROWS, dtype=np.uint64)[:, None]
 
 #: Longest first: the first that is found counts.
@@ -180,12 +191,16 @@ def _hash_codes(codes: Codes) -> Hashes:
 
 
 def _running_hash(codes: Codes) -> Hashes:
-    """Sums of which two give the hash of what stands between them, see _span_hashes."""
+    """Sums of which two give the hash of what stands between them, see _span_hashes.
+
+    Behind the last are as many zeros as the longest n-gram goes beyond the end.
+    """
     tables = _tables()
     known = tables.hashes.take(codes, mode="clip") if codes.max() < _CLASSIFIED else _hash_codes(codes)
-    known *= tables.powers[: len(codes)]
-    sums = np.zeros(len(codes) + 1, dtype=np.uint64)
-    np.add.accumulate(known, out=sums[1:])
+    count = len(codes)
+    known *= tables.powers[:count]
+    sums = np.zeros(count + _SHORTEST_GRAM + _CHAR_ROWS - 1, dtype=np.uint64)
+    np.add.accumulate(known, out=sums[1 : count + 1])
     return sums
 
 
@@ -193,14 +208,12 @@ def _span_hashes(sums: Hashes, starts: Ids, ends: Ids) -> Hashes:
     return (sums.take(ends) - sums.take(starts)) * _tables().inverses.take(starts)
 
 
-def _to_ids(hashes: Hashes, bits: int, offset: int) -> Ids:
+def _to_ids(hashes: Hashes, bits: int) -> Ids:
     """Places in a table of two to the power of ``bits``; the hashes are used up."""
     hashes ^= hashes >> np.uint64(31)
     hashes *= _SPREAD
     hashes >>= np.uint64(64 - bits)
-    ids: Ids = hashes.view(np.int64)
-    ids += offset
-    return ids
+    return hashes.view(np.int64)
 
 
 def _word_spans(bits: Bits) -> tuple[Ids, Ids, Ids]:
@@ -288,21 +301,26 @@ def _drop_repeats(ids: Ids, distance: int) -> None:
     flat.sort()
     later = flat[1:]
     # Neighbours of one row and id differ by their places alone; of others by more than a distance.
-    again = later[later - flat[:-1] <= distance]
+    again = later.take((later - flat[:-1] <= distance).nonzero()[0])
+    if not len(again):
+        return
     ids[again >> (_ID_BITS + _PLACE_BITS), again & (1 << _PLACE_BITS) - 1] = NOTHING
 
 
-def _char_ids(sums: Hashes) -> Ids:
-    count = len(sums) - 1
-    grams = np.zeros((_CHAR_ROWS, count), dtype=np.uint64)
-    for row, order in enumerate(range(_SHORTEST_GRAM, _SHORTEST_GRAM + _CHAR_ROWS)):
-        if order <= count:
-            np.subtract(sums[order:], sums[:-order], out=grams[row, : count - order + 1])
+def _shifted(row: Hashes, rows: int, *, first: int = 0) -> Hashes:
+    """``rows`` times the same, each from one place further on, the first from ``first`` on.
+
+    Beyond the end is nothing: the row needs as many places more than are asked for.
+    """
+    count = len(row) - first - rows + 1
+    return np.ndarray((rows, count), row.dtype, row, first * row.itemsize, (row.itemsize, row.itemsize))
+
+
+def _hash_chars(sums: Hashes, count: int, grams: Hashes) -> None:
+    """Writes hashes of three, four and five characters from each on; those beyond the end are none."""
+    np.subtract(_shifted(sums, _CHAR_ROWS, first=_SHORTEST_GRAM), sums[:count], out=grams)
     grams *= _tables().inverses[:count]
     grams += _ORDER_SALTS
-    ids = _to_ids(grams, CHAR_BITS, 0)
-    _cut_ends(ids, _SHORTEST_GRAM - 1)
-    return ids
 
 
 def _cut_ends(ids: Ids, first: int) -> None:
@@ -311,33 +329,26 @@ def _cut_ends(ids: Ids, first: int) -> None:
         ids[row, max(ids.shape[1] - reach, 0) :] = NOTHING
 
 
-def _word_hashes(hashes: Hashes) -> Hashes:
-    """Hashes of one, two and three words from each on."""
-    rows = np.zeros((_WORD_ROWS, len(hashes)), dtype=np.uint64)
-    rows[0] = hashes
-    if len(hashes) > 1:
-        pairs = rows[1, :-1]
-        np.multiply(hashes[:-1], _PAIR, out=pairs)
-        pairs += hashes[1:]
-        triples = rows[2, :-2]
-        np.multiply(pairs[:-1], _TRIPLE, out=triples)
-        triples += hashes[2:]
-    return rows
+def _hash_words(hashes: Hashes, grams: Hashes) -> None:
+    """Writes hashes of one, two and three words from each on; those beyond the end are none."""
+    grams[0] = hashes
+    np.multiply(hashes, _PAIR, out=grams[1])
+    grams[1, :-1] += hashes[1:]
+    np.multiply(grams[1], _TRIPLE, out=grams[2])
+    grams[2, :-2] += hashes[2:]
 
 
 def _concept_ids(values: Hashes, words: Ids) -> Ids:
     """One, two, two with their distance, the first and third of three, and three concepts from each on."""
-    hashes = np.zeros((_CONCEPT_ROWS, len(values)), dtype=np.uint64)
-    np.multiply(values, _MIX, out=hashes[0])
-    if len(values) > 1:
-        shifted = values * _CONCEPT
-        pairs = shifted[:-1] + values[1:]
-        np.multiply(pairs, _PAIR, out=hashes[1, :-1])
-        gaps = _GAPS.searchsorted(words[1:] - words[:-1], side="right")
-        np.add(hashes[1, :-1], _GAP_SALTS.take(gaps), out=hashes[2, :-1])
-        hashes[3, :-2] = (shifted[:-2] + values[2:]) * _TRIPLE + np.uint64(7)
-        hashes[4, :-2] = (pairs[:-1] * _CONCEPT + values[2:]) * _TRIPLE
-    ids = _to_ids(hashes, CONCEPT_BITS, CONCEPTS_AT)
+    longest = _CONCEPT_FACTORS.shape[1]
+    row = np.zeros(len(values) + longest - 1, dtype=np.uint64)
+    row[: len(values)] = values
+    hashes = _CONCEPT_FACTORS @ _shifted(row, longest)
+    gaps = _GAPS.searchsorted(words[1:] - words[:-1], side="right")
+    hashes[2, :-1] += _GAP_SALTS.take(gaps)
+    hashes[3] += np.uint64(7)
+    ids = _to_ids(hashes, CONCEPT_BITS)
+    ids += CONCEPTS_AT
     ids[1:3, -1:] = NOTHING
     ids[3:, -2:] = NOTHING
     return ids
@@ -347,13 +358,13 @@ def _segments(bits: Bits) -> Ids:
     """Where segments begin, and the end of the last: after sentences, neither very short nor long."""
     count = len(bits)
     stops = (bits & np.uint8(_STOP | _FULL_STOP)).nonzero()[0]
-    ending = (
-        (bits.take(stops) & _FULL_STOP) | (bits.take(stops + 1, mode="clip") & _SPACE) | (stops == count - 1)
-    )
+    kinds = bits.tobytes()
     cuts, begin = [0], 0
-    for place in stops[ending > 0].tolist():
+    for place in stops.tolist():
         end = place + 1
         if end - begin < _SHORTEST_SEGMENT:
+            continue
+        if not (end == count or kinds[place] & _FULL_STOP or kinds[end] & _SPACE):
             continue
         while end - begin > _LONGEST_SEGMENT * 3 // 2:
             begin += _LONGEST_SEGMENT
@@ -389,17 +400,20 @@ def read_chunk(text: str) -> Reading:
     bits = _tables().bits.take(codes, mode="clip")
     sums = _running_hash(codes)
     starts, ends, run_ends = _word_spans(bits)
-    words = _word_hashes(_span_hashes(sums, starts, ends))
+    words_from = _CHAR_ROWS * len(codes)
+    hashes = np.empty(words_from + _WORD_ROWS * len(starts), dtype=np.uint64)
+    words = hashes[words_from:].reshape(_WORD_ROWS, len(starts))
+    _hash_chars(sums, len(codes), hashes[:words_from].reshape(_CHAR_ROWS, -1))
+    _hash_words(_span_hashes(sums, starts, ends), words)
     keys = _concept_keys(sums, starts, run_ends, words)
-    word_ids = _to_ids(words, WORD_BITS, WORDS_AT)
+    ids = _to_ids(hashes, CHAR_BITS)
+    _cut_ends(ids[:words_from].reshape(_CHAR_ROWS, -1), _SHORTEST_GRAM - 1)
+    word_ids = ids[words_from:].reshape(_WORD_ROWS, len(starts))
+    word_ids += WORDS_AT
     _cut_ends(word_ids, 0)
     _drop_repeats(word_ids, _WORD_DISTANCE)
     cuts = _segments(bits)
-    return Reading(
-        np.concatenate((_char_ids(sums).ravel(), word_ids.ravel())),
-        np.array((cuts, starts.searchsorted(cuts))),
-        keys,
-    )
+    return Reading(ids, np.array((cuts, starts.searchsorted(cuts))), keys)
 
 
 def find_features(reading: Reading, concepts: Concepts) -> Chunk:

@@ -40,9 +40,9 @@ def gibberish_tail(text: str) -> float:
     # RE2 takes no halves of pairs.
     text = text.encode("utf-8", "replace").decode()
     tail = text[max(30, len(text) - _TAIL) :]
-    if _compiled(_CODE).search(text):
+    found = _compiled(_SCRAP).findall(tail)
+    if not found or _compiled(_CODE).search(text):
         return 0.0
-    scraps = max(
-        len(_compiled(_SCRAP).findall(part)) / max(len(part), 50) for part in (tail, tail[-120:]) if part
-    )
+    end = tail[-120:]
+    scraps = max(len(found) / max(len(tail), 50), len(_compiled(_SCRAP).findall(end)) / max(len(end), 50))
     return min(1.0, max(0.0, (scraps - 0.03) / 0.05))

@@ -342,7 +342,7 @@ def _decode_long_words(text: str, ascii_text: str) -> Iterator[str]:
         digits = re.sub(r"[^A-Za-z0-9+/]", "", match[0].replace("-", "+").replace("_", "/"))
         digits = digits[: len(digits) - (len(digits) % 4 == 1)]
         yield from _readable(base64.b64decode(digits + "=" * (-len(digits) % 4)))
-    if not _gate(r"[A-Z2-7]{24}").search(ascii_text):
+    if not long_words or not _gate(r"[A-Z2-7]{24}").search(ascii_text):
         return
     for match in _BASE32.finditer(text, 0, MAX_DECODED_CHARACTERS):
         digits = match[0].rstrip("=")
