@@ -3,48 +3,43 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from gateway_server.guardrails.text.features import ROWS, Chunk, length_features, scales
+from gateway_server.guardrails.text.features import ROWS, Chunk, Ids, length_features, scales
 
 Weights = NDArray[np.int8] | NDArray[np.float32]
 
 
 def window_scores(chunk: Chunk, weights: Weights) -> NDArray[np.float32]:
     """The score of each window of the chunk for each head, (windows, heads), in units of the weights."""
-    totals = _running_sums(chunk, weights)
-    sums = totals.take(chunk.lasts, axis=1) - totals.take(chunk.firsts, axis=1)
-    sizes = chunk.bounds.take(chunk.lasts, axis=1) - chunk.bounds.take(chunk.firsts, axis=1)
+    totals, begins = _running_sums(chunk, weights)
+    places = chunk.bounds + begins
+    firsts, lasts = places.take(chunk.firsts, axis=1), places.take(chunk.lasts, axis=1)
+    sums = totals.take(lasts, axis=0) - totals.take(firsts, axis=0)
+    sizes = lasts - firsts
     scores: NDArray[np.float32] = np.einsum("bwh,bw->wh", sums.astype(np.float32), scales(sizes))
     scores += weights.take(length_features(sizes[0]), axis=0)
     return scores
 
 
-def _running_sums(chunk: Chunk, weights: Weights) -> NDArray[np.int32] | NDArray[np.float64]:
-    """The sums of each block up to each segment: (3, segments + 1, heads)."""
+def _running_sums(chunk: Chunk, weights: Weights) -> tuple[NDArray[np.int32] | NDArray[np.float64], Ids]:
+    """The sums of all that stands before a place, (places, heads), and where each block begins, (3, 1).
+
+    Places are characters, then words, then concepts.
+    """
     exact = weights.dtype == np.int8
     taken = weights.take(chunk.ids, axis=0)
     heads = taken.shape[1]
     lengths = chunk.lengths
-    # The last row is of nothing: a segment may begin behind the last word or concept.
     sums = np.zeros((sum(lengths) + 1, heads), dtype=np.int16 if exact else np.float64)
-    begins = np.empty((len(ROWS), chunk.bounds.shape[1] - 1), dtype=np.int64)
+    begins = []
     first = at = 0
-    for block, (rows, length) in enumerate(zip(ROWS, lengths, strict=True)):
+    for rows, length in zip(ROWS, lengths, strict=True):
+        begins.append(at)
         last = first + rows * length
-        np.add.reduce(
-            taken[first:last].reshape(rows, length, heads),
-            axis=0,
-            dtype=sums.dtype,
-            out=sums[at : at + length],
-        )
-        np.add(chunk.bounds[block, :-1], at, out=begins[block])
+        block = taken[first:last].reshape(rows, length, heads)
+        np.add.reduce(block, axis=0, dtype=sums.dtype, out=sums[at + 1 : at + length + 1])
         first, at = last, at + length
-    wide = np.int32 if exact else np.float64
-    segments = np.add.reduceat(sums, begins.ravel(), axis=0, dtype=wide).reshape(*begins.shape, heads)
-    # numpy gives an empty sum the value of what stands there.
-    segments[chunk.bounds[:, 1:] == chunk.bounds[:, :-1]] = 0
-    totals = np.zeros((begins.shape[0], begins.shape[1] + 1, heads), dtype=wide)
-    np.add.accumulate(segments, axis=1, out=totals[:, 1:])
-    return totals
+    totals = np.add.accumulate(sums, axis=0, dtype=np.int32 if exact else np.float64)
+    return totals, np.array(begins)[:, None]
 
 
 #: By how much a passage may stand out of a harmless whole and still count fully.
