@@ -55,6 +55,8 @@ class Rule:
     blocks_unread: bool = False
     #: What is told of it where it finds nothing: to be copied.
     passed: GuardrailResult = field(init=False, compare=False)
+    #: Whether it waits for other processes, which no event loop should.
+    waits: bool = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
         passed = GuardrailResult(
@@ -64,6 +66,8 @@ class Rule:
             action=GuardrailAction.GUARDRAIL_ACTION_PASS,
         )
         object.__setattr__(self, "passed", passed)
+        waits = isinstance(self.detector, Personal) and self.detector.entity_model is not None
+        object.__setattr__(self, "waits", waits)
 
     def reads(self, role: Role.ValueType, part: GuardrailPart.ValueType) -> bool:
         """Whether it reads such a part of such a turn."""
@@ -73,11 +77,6 @@ class Rule:
     def judges(self) -> bool:
         """Whether it judges texts as wholes, however short they are."""
         return isinstance(self.detector, Attack | Moderation)
-
-    @property
-    def waits(self) -> bool:
-        """Whether it waits for other processes, which no event loop should."""
-        return isinstance(self.detector, Personal) and self.detector.entity_model is not None
 
 
 @dataclass(frozen=True, slots=True)
