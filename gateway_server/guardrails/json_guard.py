@@ -248,8 +248,9 @@ class JsonGuard:
         return rest
 
     def _end_name(self, name: str) -> None:
-        # As a sentence would have it: names are often in snake_case or camelCase.
-        name = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).replace("_", " ")
+        # As a sentence would have it: names are often in snake_case or camelCase. Of a long one its beginning
+        # counts, however much of it came at a time.
+        name = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name[:_LONGEST_CONTEXT]).replace("_", " ")
         outer = self._outer[-1][1] if self._outer else ""
         self._context = f"{outer}{name}: "[-_LONGEST_CONTEXT:]
 

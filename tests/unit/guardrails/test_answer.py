@@ -6,7 +6,7 @@ from itertools import permutations
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from aigateway.fold import ChatAccumulator
@@ -530,6 +530,7 @@ values = st.recursive(
     rules=st.lists(st.sampled_from([MASK, STOP, HARM, WORD]), min_size=1, max_size=3, unique_by=id),
     size=st.integers(1, 9),
 )
+@example({"My SSN is 219-16-9994jo@acme.iojo@acme.iojo@acme.io": 219169994}, None, "", [MASK], 1)
 def test_an_answer_that_was_to_be_json_stays_json(
     value: object, indent: int | None, beside: str, rules: list[GuardrailRule], size: int
 ) -> None:
