@@ -20,8 +20,10 @@ from gateway_server.errors import GatewayError
 from gateway_server.limits.budgets import Hold
 from gateway_server.limits.windows import window_of
 from gateway_server.metrics import Metrics
-from gateway_server.storage.budgets import Alert, BudgetRepository, LeaseWant, WindowKey, WindowState
+from gateway_server.storage.budget_windows import WindowKey
+from gateway_server.storage.budgets import BudgetRepository, LeaseWant, WindowState
 from gateway_server.storage.changes import Changes
+from gateway_server.storage.spendings import Alert
 from gateway_server.storage.times import micros_of_seconds, timestamp_of_micros
 from gateway_server.tasks import end_task
 from gateway_server.usage.ceiling import NOTHING, TokenCeiling, least_nanos, limit_output, most_nanos

@@ -5,7 +5,7 @@ from typing import Protocol
 
 from aigateway.v1.model_pb2 import Model
 from gateway_server.call import CallContext
-from gateway_server.storage.budgets import WindowKey
+from gateway_server.storage.budget_windows import WindowKey
 from gateway_server.usage.ceiling import TokenCeiling
 
 

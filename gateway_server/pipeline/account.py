@@ -27,7 +27,7 @@ from gateway_server.providers.base import Target
 from gateway_server.providers.failures import error_of_transport
 from gateway_server.providers.transport.errors import TransportError, TransportErrorKind
 from gateway_server.router.catalog import Candidate
-from gateway_server.storage.budgets import WindowKey
+from gateway_server.storage.budget_windows import WindowKey
 from gateway_server.storage.usage_records import CallRecord, attempt_rows
 from gateway_server.usage.ceiling import TokenCeiling, most_nanos
 from gateway_server.usage.cost import price_usage

@@ -5,9 +5,10 @@ from typing import Final
 from sqlalchemy import delete, func, select, update
 from sqlalchemy.engine import Connection
 
-from gateway_server.storage.budgets import database_now, release_leases, sweep, unsweep_if_swept
+from gateway_server.storage.database_clock import database_now
 from gateway_server.storage.engine import Store
 from gateway_server.storage.inserts import insert_once
+from gateway_server.storage.sweeps import release_leases, sweep, unsweep_if_swept
 from gateway_server.storage.tables import gateways
 
 _MICROS: Final = 1_000_000

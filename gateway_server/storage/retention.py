@@ -11,10 +11,11 @@ from typing import Final
 from sqlalchemy import delete, func, insert, literal, select, text, tuple_, update
 from sqlalchemy.engine import Connection
 
-from gateway_server.storage.budgets import forget_windows, lock_out_settling
+from gateway_server.storage.budget_windows import forget_windows
 from gateway_server.storage.engine import Store
 from gateway_server.storage.facts import KEPT_SINCE_DAY, kept_since_day
 from gateway_server.storage.rollups import LEVELS
+from gateway_server.storage.settling_lock import lock_out_settling
 from gateway_server.storage.tables import facts, usage_attempts, usage_records, usage_rollups
 from gateway_server.storage.times import MICROS_OF_A_DAY, day_of_micros
 

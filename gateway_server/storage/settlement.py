@@ -11,18 +11,13 @@ from typing import Final
 from sqlalchemy import func, select
 from sqlalchemy.engine import Connection
 
-from gateway_server.storage.budgets import (
-    Alert,
-    WindowKey,
-    lock_for_settling,
-    lock_out_settling,
-    raise_alerts,
-    settle_spendings,
-)
+from gateway_server.storage.budget_windows import WindowKey
 from gateway_server.storage.engine import Store
 from gateway_server.storage.facts import kept_since_day
 from gateway_server.storage.gateways import forget, make_known, take_position
 from gateway_server.storage.rollups import add_to_rollups, rebuild_day
+from gateway_server.storage.settling_lock import lock_for_settling, lock_out_settling
+from gateway_server.storage.spendings import Alert, raise_alerts, settle_spendings
 from gateway_server.storage.tables import usage_records
 from gateway_server.storage.usage_records import CallRows, insert_calls, leave_out_written
 

@@ -14,10 +14,11 @@ from aigateway.v1.routing_pb2 import Attempt, GuardrailResult
 from aigateway.v1.usage_pb2 import Cost, TokenUsage
 from aigateway.v1.usage_service_pb2 import UsageRecord
 from gateway_server.resource_names import api_key_name, parse_api_key, provider_name, usage_record_name
-from gateway_server.storage.budgets import Spending, WindowKey
+from gateway_server.storage.budget_windows import WindowKey
 from gateway_server.storage.engine import Store
 from gateway_server.storage.inserts import insert_once
 from gateway_server.storage.paging import Page, PageRequest, decode_page_token, encode_page_token
+from gateway_server.storage.spendings import Spending
 from gateway_server.storage.tables import usage_attempts, usage_records
 from gateway_server.storage.times import (
     day_of_micros,

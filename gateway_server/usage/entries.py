@@ -16,7 +16,7 @@ from aigateway.v1.routing_pb2 import Attempt
 from aigateway.v1.usage_pb2 import Cost, UsageState
 from gateway_server.errors import reason_name
 from gateway_server.resource_names import provider_name
-from gateway_server.storage.budgets import WindowKey
+from gateway_server.storage.budget_windows import WindowKey
 from gateway_server.storage.usage_records import CallRecord, CallRows, rows_of, sum_of_attempts
 from gateway_server.usage.cost import CURRENCY
 from gateway_server.usage.estimate import make_usage

@@ -12,9 +12,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, Protocol
 
 from gateway_server.errors import GatewayError
-from gateway_server.storage.budgets import Alert, WindowKey
+from gateway_server.storage.budget_windows import WindowKey
 from gateway_server.storage.engine import store_unavailable
 from gateway_server.storage.settlement import Thresholds
+from gateway_server.storage.spendings import Alert
 from gateway_server.storage.usage_records import CallRecord, CallRows, rows_of
 from gateway_server.tasks import end_task
 from gateway_server.usage.entries import OpenAttempt, encode_open, encode_settled

@@ -5,8 +5,9 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from gateway_server.errors import GatewayError
-from gateway_server.storage.budgets import Alert, WindowKey
+from gateway_server.storage.budget_windows import WindowKey
 from gateway_server.storage.settlement import Thresholds
+from gateway_server.storage.spendings import Alert
 from gateway_server.storage.usage_records import CallRows
 
 #: What one transaction writes at most. More would hold the lock longer and gain little.

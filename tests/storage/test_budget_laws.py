@@ -23,11 +23,13 @@ from gateway_server.ids import new_id
 from gateway_server.limits.budget_book import BudgetBook
 from gateway_server.limits.budgets import Hold
 from gateway_server.metrics import Metrics
-from gateway_server.storage.budgets import BudgetRepository, WindowKey, sweep
+from gateway_server.storage.budget_windows import WindowKey
+from gateway_server.storage.budgets import BudgetRepository
 from gateway_server.storage.changes import Changes
 from gateway_server.storage.engine import Store
 from gateway_server.storage.gateways import GatewayRepository
 from gateway_server.storage.settlement import Settlements
+from gateway_server.storage.sweeps import sweep
 from gateway_server.storage.tables import budget_leases, budget_windows, gateways, usage_attempts
 from gateway_server.storage.usage_records import CallRecord, CallRows, rows_of
 from gateway_server.time_zones import load_time_zones

@@ -18,16 +18,11 @@ from gateway_server.ids import new_id
 from gateway_server.limits.budget_book import BudgetBook
 from gateway_server.limits.windows import window_of
 from gateway_server.metrics import Metrics
-from gateway_server.storage.budgets import (
-    BudgetRepository,
-    LeaseWant,
-    Spending,
-    WindowKey,
-    WindowState,
-    settle_spendings,
-)
+from gateway_server.storage.budget_windows import WindowKey
+from gateway_server.storage.budgets import BudgetRepository, LeaseWant, WindowState
 from gateway_server.storage.engine import Store
 from gateway_server.storage.gateways import GatewayRepository
+from gateway_server.storage.spendings import Spending, settle_spendings
 from gateway_server.storage.tables import budget_leases, budget_windows
 from gateway_server.time_zones import load_time_zones
 from gateway_server.usage.ceiling import TokenCeiling, most_nanos

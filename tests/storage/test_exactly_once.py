@@ -15,10 +15,13 @@ from aigateway.v1.routing_pb2 import Attempt
 from aigateway.v1.usage_pb2 import Cost, TokenUsage
 from gateway_server.errors import GatewayError
 from gateway_server.ids import new_id
-from gateway_server.storage.budgets import Alert, BudgetRepository, LeaseWant, WindowKey, sweep
+from gateway_server.storage.budget_windows import WindowKey
+from gateway_server.storage.budgets import BudgetRepository, LeaseWant
 from gateway_server.storage.engine import Store, store_unavailable
 from gateway_server.storage.gateways import GatewayRepository
 from gateway_server.storage.settlement import Settlements, Thresholds
+from gateway_server.storage.spendings import Alert
+from gateway_server.storage.sweeps import sweep
 from gateway_server.storage.tables import (
     budget_leases,
     budget_windows,

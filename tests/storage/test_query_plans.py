@@ -16,7 +16,8 @@ from sqlalchemy import event
 from aigateway.v1.routing_pb2 import Attempt
 from aigateway.v1.usage_pb2 import Cost
 from gateway_server.ids import new_id
-from gateway_server.storage.budgets import BudgetRepository, LeaseWant, WindowKey
+from gateway_server.storage.budget_windows import WindowKey
+from gateway_server.storage.budgets import BudgetRepository, LeaseWant
 from gateway_server.storage.engine import Store
 from gateway_server.storage.gateways import GatewayRepository
 from gateway_server.storage.paging import PageRequest

@@ -13,7 +13,8 @@ from sqlalchemy import func, select, text
 from aigateway.v1.routing_pb2 import Attempt
 from gateway_server.errors import GatewayError
 from gateway_server.ids import new_id
-from gateway_server.storage.budgets import BudgetRepository, LeaseWant, WindowKey
+from gateway_server.storage.budget_windows import WindowKey
+from gateway_server.storage.budgets import BudgetRepository, LeaseWant
 from gateway_server.storage.engine import Store, open_store
 from gateway_server.storage.gateways import GatewayRepository
 from gateway_server.storage.paging import PageRequest

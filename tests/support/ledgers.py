@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from gateway_server.ids import new_id
-from gateway_server.storage.budgets import Alert, WindowKey
+from gateway_server.storage.budget_windows import WindowKey
 from gateway_server.storage.engine import Store
 from gateway_server.storage.gateways import GatewayRepository
 from gateway_server.storage.settlement import Settlements, Thresholds
+from gateway_server.storage.spendings import Alert
 from gateway_server.storage.usage_records import CallRecord, rows_of
 from gateway_server.usage.journal import Journal
 from gateway_server.usage.ledger import Ledger

@@ -13,10 +13,11 @@ import pytest
 from aigateway.v1.error_reason_pb2 import ErrorReason
 from aigateway.v1.usage_pb2 import TokenUsage
 from gateway_server.errors import GatewayError
-from gateway_server.storage.budgets import Alert, WindowKey
+from gateway_server.storage.budget_windows import WindowKey
 from gateway_server.storage.engine import Store, store_unavailable
 from gateway_server.storage.paging import PageRequest
 from gateway_server.storage.settlement import Settlements, Thresholds
+from gateway_server.storage.spendings import Alert
 from gateway_server.storage.usage_records import CallRecord, CallRows, UsageQuery, UsageRepository
 from gateway_server.usage import ledger as module
 from gateway_server.usage.entries import OpenAttempt
