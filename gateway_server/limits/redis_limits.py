@@ -6,7 +6,7 @@ A breaker keeps calls from waiting for a Redis that is away. Which limits belong
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Final
@@ -39,12 +39,12 @@ _MAX_SETTLEMENTS: Final = 10_000
 class _Asked:
     """One run of the script, and who waits for it.
 
-    Nobody waits for a settlement. ``places`` is what may be run twice of it: it only frees places.
+    Nobody waits for a settlement. ``places`` makes what may be run twice of it: it only frees places.
     """
 
     command: Command
     answer: asyncio.Future[list[int]] | None = None
-    places: Command | None = None
+    places: Callable[[], Command] | None = None
 
 
 class RedisLimits:
@@ -95,7 +95,7 @@ class RedisLimits:
         self._put(
             _Asked(
                 _command("settle", group, checks, lease, corrections),
-                places=_command("settle", group, checks, lease, [0] * len(checks)),
+                places=lambda: _command("settle", group, checks, lease, [0] * len(checks)),
             )
         )
 
@@ -190,7 +190,7 @@ class RedisLimits:
         """Nobody knows what Redis did. Who waits is told; places are freed when it is back."""
         for each in asked:
             if each.places is not None:
-                self._put(_Asked(each.places, places=each.places))
+                self._put(_Asked(each.places(), places=each.places))
             elif each.answer is not None and not each.answer.done():
                 each.answer.set_exception(LimitsAwayError())
                 each.answer.exception()  # whoever waits has it; nobody may
