@@ -75,9 +75,14 @@ def decode_page_token(token: str, query: Cursor, shape: tuple[type, ...]) -> Cur
         cursor = orjson.loads(place)
     except orjson.JSONDecodeError:
         raise _refused() from None
-    if not isinstance(cursor, list) or tuple(map(type, cursor)) != shape:
+    if not isinstance(cursor, list) or tuple(map(type, cursor)) != shape or not all(map(_is_kept, cursor)):
         raise _refused()
     return tuple(cursor)
+
+
+def _is_kept(value: str | int) -> bool:
+    """Whether every database can hold such a value: PostgreSQL has no NUL, and no column has more bits."""
+    return "\0" not in value if isinstance(value, str) else -(2**63) <= value < 2**63
 
 
 def _check(place: bytes, query: Cursor) -> bytes:

@@ -282,7 +282,11 @@ def _page_of(query: SumQuery, pieces: Sequence[_Piece], after: Cursor | None, li
         order.insert(0, -grouped.c[query.largest])
     statement = select(grouped).order_by(*order).limit(limit)
     if after is not None:
-        place = (literal(value, column.type) for value, column in zip(after, order, strict=True))
+        # A forged place may have numbers that a narrower column has not.
+        place = (
+            literal(value, BigInteger() if isinstance(value, int) else column.type)
+            for value, column in zip(after, order, strict=True)
+        )
         statement = statement.where(tuple_(*order) > tuple_(*place))
     return statement
 
