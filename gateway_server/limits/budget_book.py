@@ -16,7 +16,7 @@ from aigateway.v1.model_pb2 import Model
 from aigateway.v1.usage_service_pb2 import LimitKind, LimitUsage
 from gateway_server.call import BudgetLimit, CallContext
 from gateway_server.clock import Clock
-from gateway_server.errors import GatewayError
+from gateway_server.errors import GatewayError, deadline_exceeded
 from gateway_server.limits.budgets import Hold
 from gateway_server.limits.windows import window_of
 from gateway_server.metrics import Metrics
@@ -311,14 +311,15 @@ class BudgetBook:
     ) -> TokenCeiling:
         """Returns, without an await after there was room for it, the ceiling that the budgets pay for.
 
-        Raises BUDGET_EXCEEDED.
+        Raises BUDGET_EXCEEDED, DEADLINE_EXCEEDED.
         """
         most = most_nanos(ceiling, model.price)
         least = least_nanos(ceiling, model.price)
         now = self._clock.monotonic()
         in_vain = any(now < window.in_vain_until for window in windows)
-        patience = _RECALL_AGAIN_SECONDS if in_vain else _RECALL_SECONDS
-        give_up_at = now + min(patience, call.remaining() / 2)
+        patience = _RECALL_AGAIN_SECONDS if in_vain else min(_RECALL_SECONDS, call.remaining() / 2)
+        # Sooner, others may not have heard of the recall: a refusal would be false, the deadline is not.
+        give_up_at = now + max(patience, _RECALL_AGAIN_SECONDS)
         need, limited = most, ceiling
         while True:
             states = await self._lease(windows, need)
@@ -330,6 +331,8 @@ class BudgetBook:
             if await self._recall(
                 [window for window in windows if rooms[window.key] < most], states, give_up_at
             ):
+                if call.remaining() <= 0:
+                    raise deadline_exceeded(call.timeout)
                 need, limited = most, ceiling
                 continue
             affordable = limit_output(ceiling, model.price, min(rooms.values()))

@@ -45,7 +45,8 @@ class Budgets(Protocol):
     async def hold(self, call: CallContext, model: Model, ceiling: TokenCeiling) -> Hold:
         """Holds the most that an attempt at ``model`` can cost on all budgets of the caller, or nothing.
 
-        Raises BUDGET_EXCEEDED, MODEL_UNPRICED, STORE_UNAVAILABLE. A cancel leaves nothing held.
+        Raises BUDGET_EXCEEDED, DEADLINE_EXCEEDED, MODEL_UNPRICED, STORE_UNAVAILABLE. A cancel leaves nothing
+        held.
         """
         ...
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select, update
 
+from aigateway.v1.error_reason_pb2 import ErrorReason
 from aigateway.v1.model_pb2 import Model, Price
 from gateway_server.call import BudgetLimit, CallContext, Principal
 from gateway_server.errors import GatewayError
@@ -72,7 +73,7 @@ class Process:
         self.alert_percentages: tuple[int, ...] = ()
         self.time_zone = "UTC"
 
-    def call(self, api_key_id: str) -> CallContext:
+    def call(self, api_key_id: str, seconds: float = 100) -> CallContext:
         """A call of one of the keys; only some have budgets of their own."""
         owners = [owner for owner in ("", api_key_id) if owner in self._caps]
         principal = Principal(
@@ -85,13 +86,13 @@ class Process:
             ),
         )
         now = self._clock.now()
-        return CallContext(new_id(), "CreateChatCompletion", principal, self._clock, now, now, now + 100)
+        return CallContext(new_id(), "CreateChatCompletion", principal, self._clock, now, now, now + seconds)
 
-    async def hold(self, nanos: int, api_key_id: str = "one") -> Any:
+    async def hold(self, nanos: int, api_key_id: str = "one", *, seconds: float = 100) -> Any:
         """A hold of so many nanos, all of them for input, so that it cannot be cut."""
         ceiling = TokenCeiling(nanos - ROUNDING)
         assert most_nanos(ceiling, MODEL.price) == nanos
-        return await self.book.hold(self.call(api_key_id), MODEL, ceiling)
+        return await self.book.hold(self.call(api_key_id, seconds), MODEL, ceiling)
 
 
 @asynccontextmanager
@@ -223,6 +224,27 @@ async def test_money_that_nobody_holds_any_more_is_found_although_a_wait_was_in_
             await waiting
         held.settle(0)
         (await one.hold(50)).settle(0)  # nothing is in flight now
+
+
+@pytest.mark.parametrize("is_back_in_time", [True, False])
+async def test_a_call_with_a_short_deadline_is_not_refused_for_money_that_nobody_holds(
+    store: Store, clock: SetClock, *, is_back_in_time: bool
+) -> None:
+    async with process(store, clock, {"": 100}) as one, process(store, clock, {"": 100}) as two:
+        (await two.hold(80)).settle(0)
+        waiting = asyncio.create_task(one.hold(50, seconds=0.4))
+        while not (await row_of(store)).recall_time:
+            await asyncio.sleep(0.02)
+        clock.advance(0.3)
+        await asyncio.wait([waiting], timeout=0.3)
+        if is_back_in_time:
+            await two.book.tick()
+            (await waiting).settle(0)
+        else:
+            clock.advance(0.2)
+            with pytest.raises(GatewayError) as caught:
+                await waiting
+            assert caught.value.reason == ErrorReason.ERROR_REASON_DEADLINE_EXCEEDED
 
 
 async def test_recalls_are_heard_when_the_clock_of_the_database_is_set_back(
