@@ -86,6 +86,15 @@ class _Window:
     def free(self) -> int:
         return self.leased - self.used - self.held
 
+    def note_leased(self, want: LeaseWant, state: WindowState, now: float) -> None:
+        """Hears what the store made of a want."""
+        self.unheard = self.leased < want.leased_nanos
+        self.leased += state.granted_nanos
+        self.spent = state.spent_nanos
+        self.touched_at = now
+        overdrawn = state.spent_nanos + state.leased_nanos - self.limit.limit_nanos
+        _drop_free(self, at_most=overdrawn)  # what was spent without being held comes first
+
     def note_spent(self, nanos: int, now: float) -> None:
         second = int(now)
         if second != self.second:
@@ -114,6 +123,28 @@ class _Window:
         return round(max(self.spent_before, self.spent_now) * _AHEAD_SECONDS)
 
 
+_States = Mapping[WindowKey, WindowState]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Asked:
+    """So much is to be free in all of some windows of one tenant. The answer is how they stand, empty if it
+    was free already.
+    """
+
+    windows: list[_Window]
+    need: int
+    answer: asyncio.Future[_States]
+
+    @property
+    def tenant_id(self) -> str:
+        return self.windows[0].key.tenant_id
+
+    @property
+    def is_met(self) -> bool:
+        return min(window.free for window in self.windows) >= self.need
+
+
 class BudgetBook:
     """Holds money for calls. Its owner starts and closes it; safe on one event loop."""
 
@@ -125,9 +156,10 @@ class BudgetBook:
         self._clock = clock
         self._metrics = metrics
         self._windows: dict[WindowKey, _Window] = {}
-        #: One lease operation at a time for each tenant: see ``BudgetRepository.extend``.
-        self._leasing: dict[str, asyncio.Lock] = {}
-        self._operations: set[asyncio.Task[dict[WindowKey, WindowState]]] = set()
+        #: One transaction on leases at a time; whoever asks meanwhile goes with the next.
+        self._turn = asyncio.Lock()
+        self._asked: list[_Asked] = []
+        self._leaser: asyncio.Task[None] | None = None
         self._ticker: asyncio.Task[None] | None = None
         self._is_settling = False
         self._batches = 0
@@ -257,8 +289,8 @@ class BudgetBook:
         if self._ticker is not None:
             await end_task(self._ticker)
             self._ticker = None
-        if self._operations:
-            await asyncio.wait(self._operations)
+        if self._leaser is not None:
+            await asyncio.wait([self._leaser])
 
     async def tick(self) -> None:
         """Gives back what was recalled, what is idle, and what windows had that have ended; raises alerts."""
@@ -273,12 +305,8 @@ class BudgetBook:
                     window.recalled_until = now + _RECALL_SECONDS
                 if now < window.recalled_until or now - window.touched_at > _IDLE_SECONDS:
                     _drop_free(window)
-            by_tenant: dict[str, list[_Window]] = {}
-            for window in leased:
-                if window.unheard:
-                    by_tenant.setdefault(window.key.tenant_id, []).append(window)
-            for tenant_id, windows in by_tenant.items():
-                await self._keep(tenant_id, windows)
+            if unheard := [window for window in leased if window.unheard]:
+                await self._keep(unheard)
         await self._raise_alerts()
         self._forget_ended()
 
@@ -341,9 +369,7 @@ class BudgetBook:
                 raise _exceeded(tightest, remaining=max(rooms[tightest.key], 0), needed=least)
             limited, need = affordable, most_nanos(affordable, model.price)
 
-    async def _recall(
-        self, tight: list[_Window], states: Mapping[WindowKey, WindowState], give_up_at: float
-    ) -> bool:
+    async def _recall(self, tight: list[_Window], states: _States, give_up_at: float) -> bool:
         """Asks others for what they have of windows without room and waits a moment; False if no use."""
         now = self._clock.monotonic()
         elsewhere = [window for window in tight if states[window.key].others_leased_nanos > 0]
@@ -363,53 +389,61 @@ class BudgetBook:
     async def _wait(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
 
-    async def _lease(self, windows: list[_Window], need: int) -> dict[WindowKey, WindowState]:
+    async def _lease(self, windows: list[_Window], need: int) -> _States:
         """Leases what is missing for ``need`` on all windows, or on none; how the windows stand."""
-        operation = asyncio.create_task(self._lease_in_turn(windows, need), name="budget lease")
+        asked = _Asked(windows, need, asyncio.get_running_loop().create_future())
+        self._asked.append(asked)
         _want(windows, 1)
-        self._operations.add(operation)
-        operation.add_done_callback(lambda _: self._end_operation(operation, windows))
-        return await asyncio.shield(operation)  # a caller that leaves must not lose what was granted
+        asked.answer.add_done_callback(lambda answer: _end_asked(asked, answer))
+        if self._leaser is None or self._leaser.done():
+            self._leaser = asyncio.create_task(self._lease_asked(), name="budget leases")
+        return await asyncio.shield(asked.answer)  # a caller that leaves must not lose what was granted
 
-    def _end_operation(
-        self, operation: asyncio.Task[dict[WindowKey, WindowState]], windows: list[_Window]
-    ) -> None:
-        _want(windows, -1)
-        self._operations.discard(operation)
-        if not operation.cancelled():
-            operation.exception()  # whoever waited has it; nobody may have
+    async def _lease_asked(self) -> None:
+        while self._asked:
+            async with self._turn:
+                together = self._take_asked()
+                try:
+                    await self._lease_together(together)
+                except Exception as error:  # noqa: BLE001 -- whoever waits must hear of whatever it is
+                    for each in together:
+                        if not each.answer.done():
+                            each.answer.set_exception(error)
 
-    async def _lease_in_turn(self, windows: list[_Window], need: int) -> dict[WindowKey, WindowState]:
-        async with self._lock_of(windows[0].key.tenant_id):
-            if min(window.free for window in windows) >= need:
-                return {}
-            wants = [_want_of(window, need) for window in windows]
-            for window in windows:
-                window.crossed = window.crossed or (window.unheard and window.used > 0)
-                window.unheard = True
-            states = await self._repository.extend(self._gateway_id, wants)
-            now = self._clock.monotonic()
-            for window, want in zip(windows, wants, strict=True):
-                state = states[window.key]
-                window.unheard = window.leased < want.leased_nanos
-                window.leased += state.granted_nanos
-                window.spent = state.spent_nanos
-                window.touched_at = now
-                overdrawn = state.spent_nanos + state.leased_nanos - window.limit.limit_nanos
-                _drop_free(window, at_most=overdrawn)  # what was spent without being held comes first
-            return states
+    def _take_asked(self) -> list[_Asked]:
+        """Those whose turn it is: the first of each tenant, as their windows may be the same."""
+        first: dict[str, _Asked] = {}
+        for asked in self._asked:
+            first.setdefault(asked.tenant_id, asked)
+        self._asked = [asked for asked in self._asked if first[asked.tenant_id] is not asked]
+        return list(first.values())
 
-    async def _keep(self, tenant_id: str, windows: list[_Window]) -> None:
-        async with self._lock_of(tenant_id):
+    async def _lease_together(self, together: Sequence[_Asked]) -> None:
+        for asked in together:
+            if asked.is_met:
+                asked.answer.set_result({})
+        unmet = [asked for asked in together if not asked.answer.done()]
+        if not unmet:
+            return
+        wants = {window: _want_of(window, asked.need) for asked in unmet for window in asked.windows}
+        for window in wants:
+            window.crossed = window.crossed or (window.unheard and window.used > 0)
+            window.unheard = True
+        states = await self._repository.extend(self._gateway_id, list(wants.values()))
+        now = self._clock.monotonic()
+        for window, want in wants.items():
+            window.note_leased(want, states[window.key], now)
+        for asked in unmet:
+            asked.answer.set_result(states)
+
+    async def _keep(self, windows: list[_Window]) -> None:
+        async with self._turn:
             kept = {window.key: window.leased for window in windows}
             for window in windows:
                 window.crossed = window.used > 0
             await self._repository.keep(self._gateway_id, kept)
             for window in windows:
                 window.unheard = window.leased < kept[window.key]
-
-    def _lock_of(self, tenant_id: str) -> asyncio.Lock:
-        return self._leasing.setdefault(tenant_id, asyncio.Lock())
 
     def _end_hold(self, windows: list[_Window], held: int, spent: int) -> None:
         now = self._clock.monotonic()
@@ -436,11 +470,6 @@ class BudgetBook:
         ]
         for key in ended:
             del self._windows[key]
-        if ended:
-            tenants = {key.tenant_id for key in self._windows}
-            for tenant_id in [each for each, lock in self._leasing.items() if not lock.locked()]:
-                if tenant_id not in tenants:
-                    del self._leasing[tenant_id]
 
     async def _tick_for_ever(self) -> None:
         while True:
@@ -457,6 +486,12 @@ def _want(windows: Iterable[_Window], times: int) -> None:
     """Keeps windows from being forgotten while somebody waits with them in hand."""
     for window in windows:
         window.wanted += times
+
+
+def _end_asked(asked: _Asked, answer: asyncio.Future[_States]) -> None:
+    _want(asked.windows, -1)
+    if not answer.cancelled():
+        answer.exception()  # whoever waits has it; nobody may
 
 
 def _want_of(window: _Window, need: int) -> LeaseWant:

@@ -44,8 +44,8 @@ class LeaseWant:
     """What a process wants of one window.
 
     ``leased_nanos`` is what it counts on having now: what the store has beyond that was granted without being
-    heard of, and is taken back. Either ``need_nanos`` more are granted, or nothing on any window; ahead of
-    the need, up to ``ahead_nanos`` if there is plenty.
+    heard of, and is taken back. Either ``need_nanos`` more are granted, or nothing on any window
+    of the same tenant; ahead of the need, up to ``ahead_nanos`` if there is plenty.
     """
 
     window: WindowKey
@@ -78,7 +78,7 @@ class BudgetRepository:
         self._store = store
 
     async def extend(self, gateway_id: str, wants: Sequence[LeaseWant]) -> dict[WindowKey, WindowState]:
-        """Leases more of some windows, all or none; gives them as they are then.
+        """Leases more of some windows, all or none of each tenant's; gives them as they are then.
 
         Nothing was granted where ``granted_nanos`` is 0 although something was needed.
         """
@@ -174,15 +174,18 @@ def _extend(
         )
         for window, want in wanted.items()
     }
-    if any(
-        want.limit_nanos - states[window].spent_nanos - states[window].leased_nanos < want.need_nanos
+    refused = {
+        window.tenant_id
         for window, want in wanted.items()
-    ):
+        if want.limit_nanos - states[window].spent_nanos - states[window].leased_nanos < want.need_nanos
+    }
+    granting = [want for want in wants if want.window.tenant_id not in refused]
+    if not granting:
         return states
     processes = _count_living(connection)
     granted: dict[WindowKey, int] = {}
-    for window, want in wanted.items():
-        state = states[window]
+    for want in granting:
+        window, state = want.window, states[want.window]
         room = want.limit_nanos - state.spent_nanos - state.leased_nanos
         nanos = max(want.need_nanos, min(want.ahead_nanos, room // (_SHARE_OF_ROOM * processes)))
         if nanos:

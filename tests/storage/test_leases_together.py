@@ -1,0 +1,135 @@
+"""Leases of several tenants in one transaction: whoever asks while one is under way goes with the next."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+
+import pytest
+
+from aigateway.v1.error_reason_pb2 import ErrorReason
+from aigateway.v1.model_pb2 import Model, Price
+from gateway_server.call import BudgetLimit, CallContext, Principal
+from gateway_server.errors import GatewayError
+from gateway_server.ids import new_id
+from gateway_server.limits.budget_book import BudgetBook
+from gateway_server.limits.budgets import Hold
+from gateway_server.metrics import Metrics
+from gateway_server.storage.budget_windows import WindowKey
+from gateway_server.storage.budgets import BudgetRepository, LeaseWant, WindowState
+from gateway_server.storage.engine import Store, store_unavailable
+from gateway_server.storage.gateways import GatewayRepository
+from gateway_server.usage.ceiling import TokenCeiling
+from tests.support.stores import SetClock
+
+NOON = 1_760_011_200.0
+DAY = 1_759_968_000_000_000
+NEXT_DAY = DAY + 86_400_000_000
+MODEL = Model(name="providers/p/models/m", price=Price(input_nanos_per_million=1_000_000))
+TENANTS = ("a", "b", "c", "d")
+
+
+class CountedRepository(BudgetRepository):
+    """Notes of which tenants each transaction was, and can be away."""
+
+    def __init__(self, store: Store) -> None:
+        super().__init__(store)
+        self.extended: list[set[str]] = []
+        self.kept: list[set[str]] = []
+        self.is_away = False
+
+    async def extend(self, gateway_id: str, wants: Sequence[LeaseWant]) -> dict[WindowKey, WindowState]:
+        self.extended.append({want.window.tenant_id for want in wants})
+        states = await super().extend(gateway_id, wants)
+        if self.is_away:
+            raise store_unavailable()
+        return states
+
+    async def keep(self, gateway_id: str, leases: Mapping[WindowKey, int]) -> None:
+        self.kept.append({window.tenant_id for window in leases})
+        await super().keep(gateway_id, leases)
+
+
+class Calls:
+    """Calls of several tenants to one process, each with a budget for a day."""
+
+    def __init__(self, book: BudgetBook, clock: SetClock) -> None:
+        self._book = book
+        self._clock = clock
+
+    async def hold(self, tenant_id: str, *, limit: int = 1_000) -> Hold:
+        budget = BudgetLimit(tenant_id, "", "day", limit, "UTC")
+        principal = Principal(tenant_id, "k", frozenset(), budgets=(budget,))
+        now = self._clock.now()
+        call = CallContext(new_id(), "CreateChatCompletion", principal, self._clock, now, now, now + 100)
+        return await self._book.hold(call, MODEL, TokenCeiling(100))
+
+
+@pytest.fixture
+def clock() -> SetClock:
+    return SetClock(NOON)
+
+
+@pytest.fixture
+def repository(store: Store) -> CountedRepository:
+    return CountedRepository(store)
+
+
+@pytest.fixture
+async def calls(store: Store, clock: SetClock, repository: CountedRepository) -> Calls:
+    gateway_id = new_id()
+    await GatewayRepository(store).register(gateway_id)
+    return Calls(BudgetBook(repository, gateway_id, clock=clock, metrics=Metrics()), clock)
+
+
+async def test_leases_that_meet_share_a_transaction(repository: CountedRepository, calls: Calls) -> None:
+    first = asyncio.create_task(calls.hold("a"))
+    while not repository.extended:
+        await asyncio.sleep(0)
+    await asyncio.gather(first, *(calls.hold(tenant) for tenant in TENANTS[1:]))
+    assert repository.extended == [{"a"}, {"b", "c", "d"}]
+
+
+async def test_what_is_idle_goes_back_in_one_transaction(
+    repository: CountedRepository, calls: Calls, clock: SetClock
+) -> None:
+    for hold in await asyncio.gather(*map(calls.hold, TENANTS)):
+        hold.settle(0)
+    clock.advance(100)
+    await calls._book.tick()
+    assert repository.kept == [set(TENANTS)]
+
+
+async def test_a_tenant_without_room_does_not_cost_another_its_lease(calls: Calls) -> None:
+    outcomes = await asyncio.gather(
+        calls.hold("a"), calls.hold("b", limit=50), calls.hold("c"), return_exceptions=True
+    )
+    refusals = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
+    assert [str(getattr(each, "metadata", {}).get("owner")) for each in refusals] == ["tenants/b"]
+
+
+async def test_everybody_hears_of_a_store_that_is_away(
+    store: Store, repository: CountedRepository, calls: Calls
+) -> None:
+    repository.is_away = True  # it has granted all the same
+    outcomes = await asyncio.gather(*map(calls.hold, TENANTS), return_exceptions=True)
+    assert all(isinstance(each, GatewayError) for each in outcomes)
+    assert {getattr(each, "reason", None) for each in outcomes} == {
+        ErrorReason.ERROR_REASON_STORE_UNAVAILABLE
+    }
+    repository.is_away = False
+    await asyncio.gather(*map(calls.hold, TENANTS))
+    [state] = (await repository.states("", [WindowKey("d", "", "day", DAY)])).values()
+    assert 100 <= state.leased_nanos < 200, "what was not heard of was put right"
+
+
+async def test_tenants_are_granted_all_or_nothing_each(store: Store) -> None:
+    gateway_id = new_id()
+    await GatewayRepository(store).register(gateway_id)
+    windows = [WindowKey(tenant, key, "day", DAY) for tenant in ("a", "b") for key in ("", "k")]
+    wants = [
+        LeaseWant(window, NEXT_DAY, 5 if window[:2] == ("a", "k") else 100, 0, need_nanos=10)
+        for window in windows
+    ]
+    states = await BudgetRepository(store).extend(gateway_id, wants)
+    assert [states[window].granted_nanos for window in windows] == [0, 0, 10, 10]
