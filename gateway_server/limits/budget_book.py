@@ -31,8 +31,11 @@ from gateway_server.usage.ceiling import NOTHING, TokenCeiling, least_nanos, lim
 _LOG: Final = logging.getLogger(__name__)
 
 _TICK_SECONDS: Final = 0.25
-#: How long a lease is kept that nobody holds.
+#: How long a lease is kept that nobody holds; longer where it is a small share of what is left, since
+#: whoever needs it all the same recalls it.
 _IDLE_SECONDS: Final = 2.0
+_FAR_IDLE_SECONDS: Final = 30.0
+_FAR_SHARE: Final = 1_000
 #: How long a call waits for leases that others do not hold, and how often it looks.
 _RECALL_SECONDS: Final = 2.0
 _RECALL_POLL_SECONDS: Final = 0.1
@@ -40,6 +43,8 @@ _RECALL_POLL_SECONDS: Final = 0.1
 #: back at their next tick once they do not.
 _RECALL_AGAIN_SECONDS: Final = 0.6
 _IN_VAIN_SECONDS: Final = 2.0
+#: For how many tenants one transaction leases: all of them wait for the last.
+_MOST_TOGETHER: Final = 4
 #: A lease goes ahead of its need by what was spent in so many seconds.
 _AHEAD_SECONDS: Final = 2.0
 
@@ -85,6 +90,12 @@ class _Window:
     @property
     def free(self) -> int:
         return self.leased - self.used - self.held
+
+    @property
+    def idle_seconds(self) -> float:
+        """How long what is leased is kept when nobody holds it."""
+        left = self.limit.limit_nanos - self.spent
+        return _FAR_IDLE_SECONDS if self.leased * _FAR_SHARE <= left else _IDLE_SECONDS
 
     def note_leased(self, want: LeaseWant, state: WindowState, now: float) -> None:
         """Hears what the store made of a want."""
@@ -303,7 +314,7 @@ class BudgetBook:
                 if recall != window.recalled:  # clocks of databases may be set back
                     window.recalled, window.unheard = recall, True
                     window.recalled_until = now + _RECALL_SECONDS
-                if now < window.recalled_until or now - window.touched_at > _IDLE_SECONDS:
+                if now < window.recalled_until or now - window.touched_at > window.idle_seconds:
                     _drop_free(window)
             if unheard := [window for window in leased if window.unheard]:
                 await self._keep(unheard)
@@ -414,8 +425,9 @@ class BudgetBook:
         """Those whose turn it is: the first of each tenant, as their windows may be the same."""
         first: dict[str, _Asked] = {}
         for asked in self._asked:
-            first.setdefault(asked.tenant_id, asked)
-        self._asked = [asked for asked in self._asked if first[asked.tenant_id] is not asked]
+            if len(first) < _MOST_TOGETHER:
+                first.setdefault(asked.tenant_id, asked)
+        self._asked = [asked for asked in self._asked if first.get(asked.tenant_id) is not asked]
         return list(first.values())
 
     async def _lease_together(self, together: Sequence[_Asked]) -> None:

@@ -175,7 +175,7 @@ class World:
             for call in list(process.calls):
                 self.settle(process, call, call.hold.nanos // 2)
             await self.write(process)
-        self.clock.advance(3)
+        self.clock.advance(31)  # longer than the idle time of any lease
         for process in self.processes:
             for _ in range(2):
                 await process.book.tick()

@@ -133,3 +133,18 @@ async def test_tenants_are_granted_all_or_nothing_each(store: Store) -> None:
     ]
     states = await BudgetRepository(store).extend(gateway_id, wants)
     assert [states[window].granted_nanos for window in windows] == [0, 0, 10, 10]
+
+
+async def test_a_lease_far_from_the_cap_outlives_a_pause_and_is_recalled_all_the_same(
+    store: Store, repository: CountedRepository, calls: Calls, clock: SetClock
+) -> None:
+    (await calls.hold("a", limit=10**6)).settle(0)
+    (await calls.hold("b", limit=10**4)).settle(0)
+    clock.advance(10)
+    await calls._book.tick()
+    assert repository.kept == [{"b"}], "which is a larger share of its cap"
+    (await calls.hold("a", limit=10**6)).settle(0)
+    assert repository.extended == [{"a"}, {"b"}], "it was still there"
+    await repository.recall(WindowKey("a", "", "day", DAY))
+    await calls._book.tick()
+    assert repository.kept[1:] == [{"a"}]
