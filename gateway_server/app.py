@@ -284,7 +284,7 @@ async def _start(
             await shared_health.start()
             stack.push_async_callback(shared_health.close)
     limiter = RateLimiter(
-        clock=base.clock, metrics=metrics, shared=shared_limits, processes=lambda: registry.living
+        clock=base.clock, metrics=metrics, shared=shared_limits, share=lambda: registry.share
     )
     accounts = Accounts(
         ledger=ledger, metrics=metrics, limiter=limiter, budgets=budgets, expectation=expectation

@@ -10,6 +10,7 @@ from aigateway.v1.usage_service_pb2 import LimitKind
 from gateway_server.allowed_models import is_allowed
 from gateway_server.call import RateLimit
 from gateway_server.errors import GatewayError
+from gateway_server.storage.gateways import WHOLE, Share
 
 REQUESTS: Final = LimitKind.LIMIT_KIND_REQUESTS_PER_MINUTE
 TOKENS: Final = LimitKind.LIMIT_KIND_TOKENS_PER_MINUTE
@@ -62,9 +63,9 @@ class Taken:
 
 
 def checks_of(
-    limits: tuple[RateLimit, ...], *, model_names: tuple[str, ...], tokens: int, share: int = 1
+    limits: tuple[RateLimit, ...], *, model_names: tuple[str, ...], tokens: int, share: Share = WHOLE
 ) -> list[Check]:
-    """The checks of a call of ``tokens`` tokens. Limits are divided by ``share``, and stay at least 1."""
+    """The checks of a call of ``tokens`` tokens. ``share`` is what of each limit there is."""
     return [
         check if check.kind != TOKENS else check._replace(cost=min(tokens, max(check.limit, 1)))
         for check in _checks_of_one(limits, model_names, share)
@@ -73,11 +74,11 @@ def checks_of(
 
 @lru_cache(maxsize=10_000)
 def _checks_of_one(
-    limits: tuple[RateLimit, ...], model_names: tuple[str, ...], share: int
+    limits: tuple[RateLimit, ...], model_names: tuple[str, ...], share: Share
 ) -> tuple[Check, ...]:
     """The checks of a call of one token: callers have few sets of limits, and make many calls."""
     return tuple(
-        check_of(limit.owner, limit.model, kind, max(most // share, 1) if most else 0, 1)
+        check_of(limit.owner, limit.model, kind, share.of(most), 1)
         for limit in limits
         if applies(limit, model_names)
         for kind, most in _kinds(limit)

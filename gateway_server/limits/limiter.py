@@ -29,6 +29,7 @@ from gateway_server.limits.checks import (
     worst,
 )
 from gateway_server.metrics import Metrics
+from gateway_server.storage.gateways import WHOLE, Share
 from gateway_server.storage.times import micros_of_seconds, timestamp_of_micros
 
 _LOG: Final = logging.getLogger(__name__)
@@ -113,13 +114,13 @@ class RateLimiter:
     """Requests and tokens a minute, and requests under way; all limits of a call or none of them."""
 
     def __init__(
-        self, *, clock: Clock, metrics: Metrics, shared: SharedLimits | None, processes: Callable[[], int]
+        self, *, clock: Clock, metrics: Metrics, shared: SharedLimits | None, share: Callable[[], Share]
     ) -> None:
-        """``processes`` tells among how many processes limits are shared out while ``shared`` is away."""
+        """``share`` tells what this process has of each limit while ``shared`` is away."""
         self._clock = clock
         self._metrics = metrics
         self._shared = shared
-        self._processes = processes
+        self._share = share
         self._buckets = Buckets()
 
     async def admit(
@@ -137,7 +138,7 @@ class RateLimiter:
         ``lease`` is a name of its own for what is taken. Raises RATE_LIMIT_EXCEEDED, told of the limit that
         is longest in the way, and LIMITER_UNAVAILABLE. A cancel leaves nothing taken.
         """
-        parts = _parts_of(claims, model_names, tokens, share=1)
+        parts = _parts_of(claims, model_names, tokens, share=WHOLE)
         if not any(part.checks for part in parts):
             return [_NOTHING] * len(parts)
         lease_seconds = max(call.remaining(), 0.0) + _LEASE_MARGIN_SECONDS
@@ -148,7 +149,7 @@ class RateLimiter:
                 self._metrics.count_degraded_check()
                 if call.principal.refuses_without_limiter:
                     raise _unavailable(call) from None
-            parts = _parts_of(claims, model_names, tokens, share=max(self._processes(), 1))
+            parts = _parts_of(claims, model_names, tokens, share=self._share())
         return self._admit_here(call, parts, lease, lease_seconds)
 
     def _admit_here(
@@ -243,7 +244,7 @@ _NOTHING: Final = Grant()
 
 
 def _parts_of(
-    claims: Sequence[Claim], model_names: tuple[str, ...], tokens: int, *, share: int
+    claims: Sequence[Claim], model_names: tuple[str, ...], tokens: int, *, share: Share
 ) -> list[_Part]:
     return [
         _Part(

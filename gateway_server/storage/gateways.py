@@ -1,8 +1,8 @@
 """The processes of the gateway: who lives, and up to where each one's journal is in the ledger."""
 
-from typing import Final
+from typing import Final, NamedTuple
 
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import delete, select, update
 from sqlalchemy.engine import Connection
 
 from gateway_server.storage.database_clock import database_now
@@ -12,6 +12,20 @@ from gateway_server.storage.sweeps import release_leases, sweep, unsweep_if_swep
 from gateway_server.storage.tables import gateways
 
 _MICROS: Final = 1_000_000
+
+
+class Share(NamedTuple):
+    """What one of ``processes`` has of something; ``place`` is which of them it is, from 0."""
+
+    place: int
+    processes: int
+
+    def of(self, whole: int) -> int:
+        """How much of ``whole`` that is; the shares of all processes add up to it."""
+        return whole // self.processes + (self.place < whole % self.processes)
+
+
+WHOLE: Final = Share(0, 1)
 
 
 class GatewayRepository:
@@ -50,11 +64,12 @@ class GatewayRepository:
 
         return await self._store.write_batch(work)
 
-    async def count_living(self) -> int:
-        """How many processes share the store, this one included."""
+    async def share_of(self, gateway_id: str) -> Share:
+        """The share of a process among those that live, which together have the whole."""
         async with self._store.read() as connection:
-            statement = select(func.count()).select_from(gateways).where(gateways.c.swept.is_(False))
-            return max(int((await connection.execute(statement)).scalar_one()), 1)
+            statement = select(gateways.c.gateway_id).where(gateways.c.swept.is_(False))
+            others = [each for each in (await connection.execute(statement)).scalars() if each != gateway_id]
+            return Share(sum(each < gateway_id for each in others), len(others) + 1)
 
     async def journal_position(self, gateway_id: str) -> int | None:
         """Up to where the journal of a process is in the ledger; None when nothing of it is left to do."""

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from gateway_server.errors import GatewayError
-from gateway_server.storage.gateways import GatewayRepository
+from gateway_server.storage.gateways import WHOLE, GatewayRepository
 from gateway_server.tasks import end_task
 
 _LOG: Final = logging.getLogger(__name__)
@@ -26,12 +26,12 @@ class Registry:
         self._recover = recover
         self._task: asyncio.Task[None] | None = None
         self.gateway_id = gateway_id
-        #: How many processes share the store, as far as was last seen.
-        self.living = 1
+        #: This process's among those that share the store, as far as was last seen.
+        self.share = WHOLE
 
     async def start(self) -> None:
         """Begins to tell that this process lives. Raises STORE_UNAVAILABLE."""
-        self.living = await self._repository.count_living()
+        self.share = await self._repository.share_of(self.gateway_id)
         self._task = asyncio.create_task(self._run(), name="registry")
 
     async def close(self) -> None:
@@ -50,7 +50,7 @@ class Registry:
                 gateway_id,
                 _DEAD_AFTER_SECONDS,
             )
-        self.living = await self._repository.count_living()
+        self.share = await self._repository.share_of(self.gateway_id)
         await self._recover()
 
     async def _run(self) -> None:

@@ -20,6 +20,7 @@ from gateway_server.limits.checks import Check, Refusal, Taken
 from gateway_server.limits.limiter import Claim, Grant, LimitsAwayError, RateLimiter, SharedLimits
 from gateway_server.limits.redis_limits import RedisLimits
 from gateway_server.metrics import Metrics
+from gateway_server.storage.gateways import WHOLE
 from tests.support.services import SERVICES
 from tests.support.stores import SetClock
 
@@ -63,7 +64,7 @@ class Caller:
 
 
 def caller_of(clock: Clock, shared: SharedLimits | None = None) -> Caller:
-    return Caller(RateLimiter(clock=clock, metrics=Metrics(), shared=shared, processes=lambda: 1), clock)
+    return Caller(RateLimiter(clock=clock, metrics=Metrics(), shared=shared, share=lambda: WHOLE), clock)
 
 
 STEPS = st.lists(

@@ -41,6 +41,7 @@ from gateway_server.storage.api_keys import ApiKeyRepository
 from gateway_server.storage.audit import AuditRepository
 from gateway_server.storage.budgets import BudgetRepository
 from gateway_server.storage.changes import ChangeFeed
+from gateway_server.storage.gateways import WHOLE
 from gateway_server.storage.guardrail_profiles import GuardrailProfileRepository
 from gateway_server.storage.models import ModelRepository
 from gateway_server.storage.providers import ProviderRepository
@@ -164,7 +165,7 @@ async def gateway(tmp_path: Path) -> AsyncIterator[Gateway]:
                     limit_usage=LimitUsageReader(
                         tenants=tenants,
                         api_keys=keys,
-                        limiter=RateLimiter(clock=clock, metrics=Metrics(), shared=None, processes=lambda: 1),
+                        limiter=RateLimiter(clock=clock, metrics=Metrics(), shared=None, share=lambda: WHOLE),
                         budgets=BudgetBook(BudgetRepository(store), "tests", clock=clock, metrics=Metrics()),
                         clock=clock,
                     ).read,
