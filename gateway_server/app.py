@@ -5,10 +5,11 @@ import gc
 import logging
 import random
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import cache, partial
+from pathlib import Path
 from typing import Final
 
 import grpc
@@ -24,6 +25,7 @@ from gateway_server.errors import GatewayError
 from gateway_server.guardrails.book import ProfileBook
 from gateway_server.guardrails.detectors import EntityModel, TextModels
 from gateway_server.guardrails.ner.pool import EntityPool
+from gateway_server.guardrails.pii.added import AddedKind, read_added_kinds
 from gateway_server.guardrails.score_cache import CachedModels
 from gateway_server.guardrails.text.models import load_models
 from gateway_server.ids import new_id
@@ -291,7 +293,8 @@ async def _start(
     )
     entity_model = EntityPool(settings.ner_model, processes=settings.ner_processes)
     stack.push_async_callback(asyncio.to_thread, entity_model.close)
-    guardrails = Guardrails(await _profiles(base, feed, entity_model))
+    added_kinds = await _added_kinds(settings.pii_recognizers_file)
+    guardrails = Guardrails(await _profiles(base, feed, entity_model, added_kinds))
     stack.callback(guardrails.close)
     media_fetcher = await _media_fetcher(settings, media_network)
     chat = ChatPipeline(
@@ -391,10 +394,24 @@ async def _end_process(ledger: Ledger, settlements: Settlements, journal: Journa
     await asyncio.to_thread(journal.close, delete=not left)
 
 
-async def _profiles(base: _Base, feed: ChangeFeed, entity_model: EntityModel) -> ProfileBook:
+async def _added_kinds(file: Path | None) -> Mapping[str, AddedKind]:
+    """Raises StartError."""
+    if file is None:
+        return {}
+    try:
+        return await asyncio.to_thread(read_added_kinds, file)
+    except (OSError, ValueError) as error:
+        raise StartError(f"pii_recognizers_file cannot be used: {error}") from None
+
+
+async def _profiles(
+    base: _Base, feed: ChangeFeed, entity_model: EntityModel, added_kinds: Mapping[str, AddedKind]
+) -> ProfileBook:
     """The guardrail profiles, followed as they change."""
     models: Callable[[], TextModels] = cache(lambda: CachedModels(load_models()))
-    book = ProfileBook(GuardrailProfileRepository(base.store, base.clock).list_all, models, entity_model)
+    book = ProfileBook(
+        GuardrailProfileRepository(base.store, base.clock).list_all, models, entity_model, added_kinds
+    )
     await book.refresh()
     feed.subscribe(book.on_changes)
     return book

@@ -154,6 +154,9 @@ class Settings(BaseSettings):
     media_fetch_timeout: float = Field(
         10, gt=0, description="Time to fetch the media of one call, all of them together, in seconds."
     )
+    pii_recognizers_file: Path | None = Field(
+        None, description="File with further kinds of personal data, as Presidio reads recognizers (YAML)."
+    )
     ner_model: str = Field(
         "en_core_web_sm",
         min_length=1,

@@ -3,11 +3,13 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from types import MappingProxyType
 from typing import Final
 
 from aigateway.v1.guardrail_profile_pb2 import GuardrailProfile
 from gateway_server.errors import GatewayError
 from gateway_server.guardrails.detectors import EntityModel, TextModels
+from gateway_server.guardrails.pii.added import AddedKind
 from gateway_server.guardrails.rules import (
     Profile,
     compile_profile,
@@ -27,12 +29,17 @@ class ProfileBook:
     """Profiles by name. What a process changes is in effect at once, what others change when polled."""
 
     def __init__(
-        self, load: Load, models: Callable[[], TextModels], entity_model: EntityModel | None = None
+        self,
+        load: Load,
+        models: Callable[[], TextModels],
+        entity_model: EntityModel | None = None,
+        added_kinds: Mapping[str, AddedKind] = MappingProxyType({}),
     ) -> None:
         """Without a model of entities, no profile can ask for persons and places."""
         self._load = load
         self._models = models
         self._entity_model = entity_model
+        self._added_kinds = added_kinds
         self._profiles: Mapping[str, Profile] = {}
         self._etags: dict[str, str] = {}
         #: Why others cannot be used.
@@ -54,7 +61,9 @@ class ProfileBook:
     async def compile(self, profile: GuardrailProfile) -> Profile:
         """The profile made ready. Raises INVALID_REQUEST that names the field which cannot work."""
         # In a thread: many patterns take a while, and so do parts that are read when first asked for.
-        return await asyncio.to_thread(compile_profile, profile, self._models, self._entity_model)
+        return await asyncio.to_thread(
+            compile_profile, profile, self._models, self._entity_model, self._added_kinds
+        )
 
     async def validate(self, profile: GuardrailProfile) -> None:
         """What a profile must be to be written. Raises INVALID_REQUEST that names the field at fault."""

@@ -34,6 +34,7 @@ from gateway_server.guardrails.pii import (
     Recognizer,
     ascii_worth_of,
 )
+from gateway_server.guardrails.pii.added import AddedKind
 from gateway_server.guardrails.pii.presidio import find_recognizer, highest_score
 from gateway_server.guardrails.text.models import CATEGORIES
 
@@ -262,6 +263,7 @@ def compile_detector(
     *,
     timeout: float,
     entity_model: EntityModel | None,
+    added_kinds: Mapping[str, AddedKind],
 ) -> Detector:
     """Makes a rule's detector, which may take ``timeout`` seconds for a look.
 
@@ -270,7 +272,7 @@ def compile_detector(
     kind = rule.WhichOneof("detector")
     match kind:
         case "pii":
-            return _personal(rule.pii, f"{field}.pii", timeout, entity_model)
+            return _personal(rule.pii, f"{field}.pii", timeout, entity_model, added_kinds)
         case "pattern":
             return _patterns(rule.pattern, f"{field}.pattern", budget)
         case "prompt_injection":
@@ -295,7 +297,11 @@ def compile_detector(
 
 
 def _personal(
-    detector: PiiDetector, field: str, timeout: float, entity_model: EntityModel | None
+    detector: PiiDetector,
+    field: str,
+    timeout: float,
+    entity_model: EntityModel | None,
+    added_kinds: Mapping[str, AddedKind],
 ) -> Personal:
     if detector.language_code not in ("", "en"):
         raise invalid_request(f"{field}.language_code", "only en is built; most kinds are of no language")
@@ -311,12 +317,13 @@ def _personal(
             entity_types.add(entity_type)
             entity_model.start()
             continue
-        recognizer = RECOGNIZERS.get(entity_type) or find_recognizer(entity_type)
-        if recognizer is None:
+        kind = _kind_of(entity_type, added_kinds)
+        if kind is None:
             raise invalid_request(
                 f"{field}.entity_types[{index}]", f"{entity_type} is no kind of personal data known here"
             )
-        if entity_type not in RECOGNIZERS and (highest := highest_score(entity_type)) < min_score:
+        recognizer, highest = kind
+        if highest < min_score:
             raise invalid_request(
                 f"{field}.min_score",
                 f"{entity_type} is found with a score of at most {highest:g}, which is less",
@@ -330,6 +337,17 @@ def _personal(
         entity_model=entity_model if entity_types else None,
         timeout=timeout,
     )
+
+
+def _kind_of(entity_type: str, added_kinds: Mapping[str, AddedKind]) -> tuple[Recognizer, float] | None:
+    """What finds a kind, and the most that its values score: ours, the operator's, or Presidio's."""
+    if entity_type in RECOGNIZERS:
+        return RECOGNIZERS[entity_type], 1.0
+    if entity_type in added_kinds:
+        added = added_kinds[entity_type]
+        return added.recognize, added.highest_score
+    recognizer = find_recognizer(entity_type)
+    return None if recognizer is None else (recognizer, highest_score(entity_type))
 
 
 def _patterns(detector: PatternDetector, field: str, budget: PatternBudget) -> Patterns:

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from types import MappingProxyType
 from typing import Final
 
 from aigateway.v1.content_pb2 import Role
@@ -26,6 +27,7 @@ from gateway_server.guardrails.detectors import (
 )
 from gateway_server.guardrails.parts import ALL_PARTS, MEDIA_PARTS, REQUEST_PARTS, PartKinds, name_of
 from gateway_server.guardrails.pii import MIN_WINDOW
+from gateway_server.guardrails.pii.added import AddedKind
 
 _LOG: Final = logging.getLogger(__name__)
 
@@ -95,6 +97,7 @@ def compile_profile(
     profile: GuardrailProfile,
     models: Callable[[], TextModels],
     entity_model: EntityModel | None = None,
+    added_kinds: Mapping[str, AddedKind] = MappingProxyType({}),
 ) -> Profile:
     """Raises INVALID_REQUEST that names the field which cannot work.
 
@@ -107,7 +110,9 @@ def compile_profile(
             f"must be 0 or at least {MIN_WINDOW}: the longest values need as much",
         )
     input_stage, output_stage = GuardrailStage.GUARDRAIL_STAGE_INPUT, GuardrailStage.GUARDRAIL_STAGE_OUTPUT
-    compile_rules = partial(_compile_rules, profile, models=models, entity_model=entity_model)
+    compile_rules = partial(
+        _compile_rules, profile, models=models, entity_model=entity_model, added_kinds=added_kinds
+    )
     compiled = Profile(
         name=profile.name,
         input_rules=compile_rules(profile.input_rules, input_stage),
@@ -164,6 +169,7 @@ def _compile_rules(
     *,
     models: Callable[[], TextModels],
     entity_model: EntityModel | None,
+    added_kinds: Mapping[str, AddedKind],
 ) -> tuple[Rule, ...]:
     side = "input_rules" if stage == GuardrailStage.GUARDRAIL_STAGE_INPUT else "output_rules"
     # One for each side, since updates may write one without the other.
@@ -174,7 +180,9 @@ def _compile_rules(
         if any(rule.rule_id == other.rule_id for other in compiled):
             raise invalid_request(f"{path}.rule_id", f"{rule.rule_id} is there twice")
         timeout = rule.timeout.ToNanoseconds() / 1e9 if rule.HasField("timeout") else DEFAULT_TIMEOUT
-        detector = compile_detector(rule, path, models, budget, timeout=timeout, entity_model=entity_model)
+        detector = compile_detector(
+            rule, path, models, budget, timeout=timeout, entity_model=entity_model, added_kinds=added_kinds
+        )
         if rule.action == REDACT and not isinstance(detector, Personal | Patterns):
             raise invalid_request(f"{path}.action", "only pii and pattern find what can be masked")
         compiled.append(

@@ -5,7 +5,7 @@ imports spaCy. Its recognizers see what ours see, the neighbourhood of digits, s
 letters alone, such as names, are not among them.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache, partial
 from typing import TYPE_CHECKING, Final, cast
 
@@ -33,7 +33,7 @@ def find_recognizer(entity_type: str) -> Recognizer | None:
 def highest_score(entity_type: str) -> float:
     """The most that a value of a kind with a recognizer can score."""
     return max(
-        _in_context(1.0 if _validates(recognizer) else pattern.score, told=bool(recognizer.context))
+        score_in_context(1.0 if _validates(recognizer) else pattern.score, told=bool(recognizer.context))
         for recognizer in _recognizers()[entity_type]
         for pattern in recognizer.patterns  # type: ignore[has-type]
     )
@@ -46,8 +46,15 @@ def _validates(recognizer: "PatternRecognizer") -> bool:
     return type(recognizer).validate_result is not PatternRecognizer.validate_result
 
 
-def _in_context(score: float, *, told: bool) -> float:
+def score_in_context(score: float, *, told: bool) -> float:
+    """What a value scores where one of its context words was ``told`` before it."""
     return min(max(round(score + _CONTEXT_SCORE, 6), _LEAST_IN_CONTEXT), 1.0) if told else score
+
+
+def told_before(text: str, start: int, words: Iterable[str]) -> bool:
+    """Whether one of these words, in small letters, stands shortly before a place."""
+    before = text[max(0, start - CONTEXT) : start].lower()
+    return any(word in before for word in words)
 
 
 @cache
@@ -72,10 +79,9 @@ def _recognizers() -> dict[str, list["PatternRecognizer"]]:
 def _recognize(
     entity_type: str, recognizers: list["PatternRecognizer"], text: str, start: int
 ) -> Iterator[Match]:
-    before = text[max(0, start - CONTEXT) : start].lower()
     for recognizer in recognizers:
+        told = told_before(text, start, (word.lower() for word in recognizer.context or ()))
         for result in recognizer.analyze(text, [entity_type]) or ():
-            told = any(word.lower() in before for word in recognizer.context or ())
             if result.start >= start:
-                score = _in_context(result.score, told=told)
+                score = score_in_context(result.score, told=told)
                 yield Match(result.start, result.end, entity_type, score)

@@ -1,0 +1,129 @@
+r"""Kinds of personal data that an operator adds, from a file of recognizers as Presidio reads them.
+
+    recognizers:
+      - name: Employee number
+        supported_entity: EMPLOYEE_ID
+        patterns:
+          - {name: badge, regex: '\bE-\d{6}\b', score: 0.6}
+        context: [employee, badge]
+
+Presidio's "no-code" format: https://microsoft.github.io/presidio/tutorial/08_no_code/. Presidio reads it; its
+patterns are run by RE2, without regard to case and in time linear in the text. Values are looked for where
+digits are, as those of all kinds: one begins in the word that holds its first digit, and has at most 43 characters.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import re2
+import yaml
+
+from gateway_server.guardrails.ner.model import ENTITY_TYPES
+from gateway_server.guardrails.pii import RECOGNIZERS
+from gateway_server.guardrails.pii.matches import LONGEST, Match, Recognizer
+from gateway_server.guardrails.pii.presidio import score_in_context, told_before
+
+if TYPE_CHECKING:
+    from presidio_analyzer import PatternRecognizer
+
+_BUILT_IN: Final = frozenset({*RECOGNIZERS, *ENTITY_TYPES})
+_ENTITY: Final = re.compile(r"[A-Z][A-Z0-9_]{0,62}")
+#: What a pattern has that matches digits, as far as that is seen without running it.
+_DIGITS: Final = re.compile(r"\\[dwS]|[0-9]|\[:(?:digit|alnum|xdigit)|\[\^|(?<!\\)\.")
+_MAX_MEMORY: Final = 8 * 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class AddedKind:
+    """One kind: what finds its values, and the most that these can score."""
+
+    recognize: Recognizer
+    highest_score: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Pattern:
+    compiled: "re2._Regexp[str]"
+    score: float
+    context: tuple[str, ...]
+
+
+def read_added_kinds(file: Path) -> Mapping[str, AddedKind]:
+    """The kinds of a file, by name. Raises OSError, and ValueError that says what in it is wrong."""
+    from presidio_analyzer import PatternRecognizer  # noqa: PLC0415 -- takes seconds
+
+    try:
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeError) as error:
+        raise ValueError(f"{file} is no YAML: {' '.join(str(error).split())}") from None
+    listed = content.get("recognizers") if isinstance(content, dict) else None
+    if not isinstance(listed, list) or not listed:
+        raise ValueError(f"{file} has no list of recognizers")
+    patterns: dict[str, list[_Pattern]] = {}
+    for index, each in enumerate(listed):
+        if not isinstance(each, dict):
+            raise ValueError(f"{file}: recognizers[{index}]: is no mapping")  # noqa: TRY004 -- of the file
+        try:
+            entity_type, found = _patterns_of(PatternRecognizer.from_dict(each))
+        except (TypeError, ValueError, KeyError, AttributeError) as error:
+            raise ValueError(f"{file}: recognizers[{index}]: {error}") from None
+        patterns.setdefault(entity_type, []).extend(found)
+    return {
+        entity_type: AddedKind(
+            partial(_recognize, entity_type, tuple(found)),
+            max(score_in_context(pattern.score, told=bool(pattern.context)) for pattern in found),
+        )
+        for entity_type, found in patterns.items()
+    }
+
+
+def _patterns_of(recognizer: "PatternRecognizer") -> tuple[str, list[_Pattern]]:
+    """What it finds, and how. Raises ValueError for what cannot be found here."""
+    [entity_type] = recognizer.supported_entities
+    if not _ENTITY.fullmatch(str(entity_type)):
+        raise ValueError(f"supported_entity {entity_type} must be capitals, digits and underscores")
+    if entity_type in _BUILT_IN:
+        raise ValueError(f"{entity_type} is there already")
+    for word in recognizer.deny_list:
+        if not re.match(r"\S*\d", word):
+            raise ValueError(f"deny_list: {word} does not begin in a word with a digit, as values must")
+    context = tuple(word.lower() for word in recognizer.context or ())
+    # Presidio makes a pattern of the deny list, for an engine that looks behind.
+    listed = "|".join(re2.escape(word) for word in recognizer.deny_list)
+    written = [
+        (rf"(?:\b|^)(?:{listed})(?:\b|$)", recognizer.deny_list_score)
+        if pattern.name == "deny_list" and listed
+        else (pattern.regex, pattern.score)
+        for pattern in recognizer.patterns  # type: ignore[has-type]
+    ]
+    found = [_Pattern(_compiled(regex), float(score), context) for regex, score in written]
+    return str(entity_type), found
+
+
+def _compiled(regex: str) -> "re2._Regexp[str]":
+    options = re2.Options()
+    options.case_sensitive = False
+    options.max_mem = _MAX_MEMORY
+    options.log_errors = False
+    try:
+        compiled = re2.compile(regex, options)
+    except re2.error as error:
+        raise ValueError(f"{regex}: RE2 does not take it: {error}") from None
+    if compiled.fullmatch(""):
+        raise ValueError(f"{regex}: matches nothing at all too")
+    if not _DIGITS.search(regex):
+        raise ValueError(f"{regex}: matches no digit, where values are looked for")
+    return compiled
+
+
+def _recognize(entity_type: str, patterns: tuple[_Pattern, ...], text: str, start: int) -> Iterator[Match]:
+    for pattern in patterns:
+        told = told_before(text, start, pattern.context)
+        for found in pattern.compiled.finditer(text, start):
+            if 0 < found.end() - found.start() <= LONGEST:
+                score = score_in_context(pattern.score, told=told)
+                yield Match(found.start(), found.end(), entity_type, score)
