@@ -1,7 +1,6 @@
 """Trains the heads for attacks: on windows, in rounds, with whole sources weighing about the same."""
 
 import random
-import zlib
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -19,15 +18,16 @@ from tools.train_guardrails.texts import (
     hide,
     load_attack_texts,
     load_plain_texts,
+    load_stress_texts,
     make_attacks,
     make_benign,
     make_system_prompts,
 )
 
-GRAMMAR_ATTACKS = 10000
-GRAMMAR_BENIGN = 8000
+GRAMMAR_ATTACKS = 14000
+GRAMMAR_BENIGN = 11000
 GRAMMAR_PROMPTS = 5000
-HIDDEN_ATTACKS = 2500
+HIDDEN_ATTACKS = 3500
 PENALTY = 2e-6
 ROUNDS = 2
 #: How much more harmless texts weigh than attacks, all together.
@@ -64,7 +64,7 @@ class AttackCorpus:
 
 def build_attack_corpus(data: Path) -> AttackCorpus:
     """Labelled sources and our own grammars."""
-    texts = load_attack_texts(data) + load_plain_texts(data)
+    texts = load_attack_texts(data) + load_plain_texts(data) + load_stress_texts()
     carriers: list[str | None] = [None] * len(texts)
     rng = random.Random(5)
     long = [text for text in texts if text.source in _CARRIERS and len(text.text) > 600 and not text.held_out]
@@ -159,11 +159,6 @@ def train_kind(corpus: AttackCorpus, keep: Sequence[int], attack: Weights) -> We
     for side in (labels > 0.5, labels < 0.5):
         importance[side] /= importance[side].sum()
     return fit_logistic(corpus.rows.matrix(chosen), labels, importance, 1e-4)
-
-
-def half_of(text: str) -> bool:
-    """Whether a text is in the half of its source that is held out to measure the other."""
-    return zlib.crc32(text.encode()) % 2 == 0
 
 
 def score_texts(corpus: AttackCorpus, places: Iterable[int], weights: Weights) -> NDArray[np.float64]:

@@ -11,10 +11,10 @@ from sklearn.metrics import average_precision_score
 from gateway_server.guardrails.text.concepts import ATTACK
 from gateway_server.guardrails.text.features import make_concepts
 from gateway_server.guardrails.text.models import CATEGORIES
-from tools.train_guardrails.attack_training import AttackCorpus, half_of, score_texts, train_attack
+from tools.train_guardrails.attack_training import AttackCorpus, score_texts, train_attack
 from tools.train_guardrails.fitting import Weights, best_windows, read_text
 from tools.train_guardrails.moderation_training import MEASURE, ModerationCorpus, score_text, train_heads
-from tools.train_guardrails.texts import Text, hide, obfuscations
+from tools.train_guardrails.texts import STRESS_ATTACKS, STRESS_BENIGN, Text, half_of, hide, obfuscations
 
 Floats = NDArray[np.float64]
 
@@ -46,9 +46,10 @@ FOLDS = (
         ("coconot_contrast", "synthetic_benign_trigger", "prompts_chat_ui", "piguard_valid"),
     ),
     Fold(("tensor_trust",), ("gsm8k", "oasst", "self_instruct_seed", "self_instruct_user")),
+    Fold((STRESS_ATTACKS,), (), (STRESS_BENIGN,)),
 )
 #: Measured, but not part of the mean; the other are texts about attacks.
-BESIDE = frozenset({"docs_security_mentions", PROMPTS})
+BESIDE = frozenset({"docs_security_mentions", PROMPTS, STRESS_BENIGN, STRESS_ATTACKS})
 #: The mean rate of false alarms at the threshold of the figures, and at the one that ships: texts of kinds
 #: that no source here is like have more of them.
 MEASURED_RATE = 0.01
@@ -76,7 +77,7 @@ class AttackFigures:
 
     def recall(self, threshold: float) -> float:
         """The mean over sources of attacks."""
-        return float(np.mean([(scores >= threshold).mean() for scores in self.attacks.values()]))
+        return float(np.mean([(scores >= threshold).mean() for source, scores in self.attacks.items() if source not in BESIDE]))
 
 
 def _lowest(sources: Sequence[Floats], rate: float) -> float:
@@ -120,7 +121,8 @@ def _measure_disguises(corpus: AttackCorpus, fold: Fold, weights: Weights, figur
 
     short = [
         text for text in corpus.texts
-        if text.source in fold.attacks and text.attack and text.source != "synthetic_hidden_long"
+        if text.source in fold.attacks and text.attack and text.source not in BESIDE
+        and text.source != "synthetic_hidden_long"
         and 20 < len(text.text) < 600
     ]  # fmt: skip
     carriers = [
@@ -152,7 +154,8 @@ def print_attack(figures: AttackFigures) -> None:
     print("| --- | ---: | ---: | ---: |")
     for source, scores in figures.attacks.items():
         rates = [f"{(scores >= threshold).mean():.1%}" for threshold in (measured, shipped)]
-        print(f"| {source} | {len(scores)} | {rates[0]} | {rates[1]} |")
+        note = " (beside the mean)" if source in BESIDE else ""
+        print(f"| {source}{note} | {len(scores)} | {rates[0]} | {rates[1]} |")
     print(f"| **mean of sources** | | {figures.recall(measured):.1%} | {figures.recall(shipped):.1%} |")
     rows = {"hidden in long texts": figures.hidden} | figures.disguised
     for name, values in rows.items():

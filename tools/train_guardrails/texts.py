@@ -6,15 +6,25 @@ import gzip
 import json
 import random
 import string
+import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tools.train_guardrails import attacks, benign, languages, system_prompts
+from tools.train_guardrails import attacks, benign, languages, lookalikes, roundabout, system_prompts
 from tools.train_guardrails.expansion import expand
 
 #: Sources that never train what ships.
 UNLICENSED = frozenset({"tensor_trust"})
+#: Our own texts, written one by one as outsiders might.
+STRESS_BENIGN = "stress_benign"
+STRESS_ATTACKS = "stress_attacks"
+_STRESS = Path(__file__).with_name("stress_texts")
+
+_ATTACK_RULES = attacks.RULES | roundabout.RULES
+_ATTACK_FAMILIES = attacks.FAMILIES | roundabout.FAMILIES
+_BENIGN_RULES = benign.RULES | lookalikes.RULES
+_BENIGN_FAMILIES = benign.FAMILIES | lookalikes.FAMILIES
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +43,25 @@ class Text:
 def load_rows(path: Path) -> list[dict[str, object]]:
     """The rows of a gzipped JSONL file."""
     return [json.loads(line) for line in gzip.decompress(path.read_bytes()).splitlines()]
+
+
+def half_of(text: str) -> bool:
+    """Whether a text is in the half of its source that is held out to measure the other."""
+    return zlib.crc32(text.encode()) % 2 == 0
+
+
+def load_stress_texts() -> list[Text]:
+    """Our own texts: a line each, with ``\\n`` for a new line. Attacks and half of the harmless train nothing."""
+    texts = []
+    for name, source in (("benign", STRESS_BENIGN), ("attacks", STRESS_ATTACKS)):
+        for line in (_STRESS / f"{name}.txt").read_text(encoding="utf-8").splitlines():
+            if line.startswith("## "):
+                kind = line.removeprefix("## ")
+                continue
+            text = line.replace("\\n", "\n")
+            attack = source == STRESS_ATTACKS
+            texts.append(Text(text, attack, source, kind, held_out=attack or half_of(text)))
+    return texts
 
 
 def load_attack_texts(data: Path) -> list[Text]:
@@ -109,8 +138,8 @@ def gibberish(rng: random.Random) -> str:
 def make_attacks(seed: int, count: int) -> list[Text]:
     """Attacks out of our own grammars, a third of them in other languages than English."""
     rng = random.Random(seed)
-    names = list(attacks.FAMILIES)
-    weights = [attacks.FAMILIES[name][1] for name in names]
+    names = list(_ATTACK_FAMILIES)
+    weights = [_ATTACK_FAMILIES[name][1] for name in names]
     made: dict[str, Text] = {}
     while len(made) < count:
         if rng.random() < 0.3:
@@ -120,19 +149,19 @@ def make_attacks(seed: int, count: int) -> list[Text]:
             made[text] = Text(text, attack=True, source="grammar_" + language, kind="injection")
             continue
         name = rng.choices(names, weights)[0]
-        text = expand(rng, f"<{name}>", attacks.RULES)
+        text = expand(rng, f"<{name}>", _ATTACK_RULES)
         if name == "frame" and rng.random() < 0.15:
             text = expand(rng, "<harm_it>", attacks.RULES) + " " + gibberish(rng)
         if rng.random() < 0.1:
             text = _vary(rng, text)
-        made[text] = Text(text, attack=True, source="grammar_" + name, kind=attacks.FAMILIES[name][0])
+        made[text] = Text(text, attack=True, source="grammar_" + name, kind=_ATTACK_FAMILIES[name][0])
     return list(made.values())
 
 
 def make_benign(seed: int, count: int) -> list[Text]:
     """Harmless twins out of our own grammars, some in other languages than English."""
     rng = random.Random(seed)
-    names = list(benign.FAMILIES)
+    names = list(_BENIGN_FAMILIES)
     made: dict[str, Text] = {}
     tries = 0
     while len(made) < count and tries < count * 4:
@@ -142,8 +171,8 @@ def make_benign(seed: int, count: int) -> list[Text]:
             text = expand(rng, rng.choice(languages.BENIGN[language]), {})
             made[text] = Text(text, attack=False, source="twins_other_languages", kind="benign")
             continue
-        name = rng.choices(names, list(benign.FAMILIES.values()))[0]
-        text = expand(rng, f"<{name}>", benign.RULES)
+        name = rng.choices(names, list(_BENIGN_FAMILIES.values()))[0]
+        text = expand(rng, f"<{name}>", _BENIGN_RULES)
         if rng.random() < 0.25:
             text += " " + expand(rng, rng.choice(("<trigger>", "<everyday>", "<act_more>")), benign.RULES)
         made[text] = Text(text, attack=False, source="twins_" + name, kind="benign")
