@@ -28,6 +28,8 @@ GRAMMAR_ATTACKS = 14000
 GRAMMAR_BENIGN = 11000
 GRAMMAR_PROMPTS = 5000
 HIDDEN_ATTACKS = 3500
+#: Attacks of sources that are hidden in longer texts have fewer characters than this.
+LONGEST_HIDDEN = 1500
 PENALTY = 2e-6
 ROUNDS = 2
 #: How much more harmless texts weigh than attacks, all together.
@@ -45,8 +47,8 @@ class AttackCorpus:
 
     texts: list[Text]
     chunks: list[list[Chunk]]
-    #: The source of the longer text that an attack was hidden in.
-    carriers: list[str | None]
+    #: The sources of the texts that a text was made of: an attack and the longer text that it was hidden in.
+    made_of: list[frozenset[str]]
     rows: RowCache = field(init=False)
 
     def __post_init__(self) -> None:
@@ -57,7 +59,7 @@ class AttackCorpus:
         return [
             place
             for place, text in enumerate(self.texts)
-            if text.headline and text.source not in sources and self.carriers[place] not in sources
+            if text.headline and text.source not in sources and self.made_of[place].isdisjoint(sources)
             and text.source not in UNLICENSED and not text.held_out
         ]  # fmt: skip
 
@@ -65,18 +67,22 @@ class AttackCorpus:
 def build_attack_corpus(data: Path) -> AttackCorpus:
     """Labelled sources and our own grammars."""
     texts = load_attack_texts(data) + load_plain_texts(data) + load_stress_texts()
-    carriers: list[str | None] = [None] * len(texts)
     rng = random.Random(5)
     long = [text for text in texts if text.source in _CARRIERS and len(text.text) > 600 and not text.held_out]
+    seen = [
+        text for text in texts
+        if text.attack and text.headline and not text.held_out and not _is_hidden(text)
+        and text.source not in UNLICENSED and len(text.text) < LONGEST_HIDDEN
+    ]  # fmt: skip
     texts += make_attacks(1, GRAMMAR_ATTACKS) + make_benign(2, GRAMMAR_BENIGN)
     texts += make_system_prompts(4, GRAMMAR_PROMPTS)
-    carriers += [None] * (len(texts) - len(carriers))
-    for attack in make_attacks(3, HIDDEN_ATTACKS):
+    made_of: list[frozenset[str]] = [frozenset()] * len(texts)
+    for attack in make_attacks(3, HIDDEN_ATTACKS) + seen:
         carrier = rng.choice(long)
         texts.append(hide(rng, attack, carrier.text, "hidden_" + attack.source))
-        carriers.append(carrier.source)
+        made_of.append(frozenset((attack.source, carrier.source)))
     concepts = make_concepts(ATTACK)
-    return AttackCorpus(texts, [read_text(text.text, concepts) for text in texts], carriers)
+    return AttackCorpus(texts, [read_text(text.text, concepts) for text in texts], made_of)
 
 
 #: Prompts of systems speak of rules and secrets as attacks do.

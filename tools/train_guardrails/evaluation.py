@@ -14,7 +14,15 @@ from gateway_server.guardrails.text.models import CATEGORIES
 from tools.train_guardrails.attack_training import AttackCorpus, score_texts, train_attack
 from tools.train_guardrails.fitting import Weights, best_windows, read_text
 from tools.train_guardrails.moderation_training import MEASURE, ModerationCorpus, score_text, train_heads
-from tools.train_guardrails.texts import STRESS_ATTACKS, STRESS_BENIGN, Text, half_of, hide, obfuscations
+from tools.train_guardrails.texts import (
+    LATE_ATTACKS,
+    STRESS_ATTACKS,
+    STRESS_BENIGN,
+    Text,
+    half_of,
+    hide,
+    obfuscations,
+)
 
 Floats = NDArray[np.float64]
 
@@ -46,10 +54,10 @@ FOLDS = (
         ("coconot_contrast", "synthetic_benign_trigger", "prompts_chat_ui", "piguard_valid"),
     ),
     Fold(("tensor_trust",), ("gsm8k", "oasst", "self_instruct_seed", "self_instruct_user")),
-    Fold((STRESS_ATTACKS,), (), (STRESS_BENIGN,)),
+    Fold((STRESS_ATTACKS, LATE_ATTACKS), (), (STRESS_BENIGN,)),
 )
 #: Measured, but not part of the mean; the other are texts about attacks.
-BESIDE = frozenset({"docs_security_mentions", PROMPTS, STRESS_BENIGN, STRESS_ATTACKS})
+BESIDE = frozenset({"docs_security_mentions", PROMPTS, STRESS_BENIGN, STRESS_ATTACKS, LATE_ATTACKS})
 #: The mean rate of false alarms at the threshold of the figures, and at the one that ships: texts of kinds
 #: that no source here is like have more of them.
 MEASURED_RATE = 0.01
@@ -77,7 +85,8 @@ class AttackFigures:
 
     def recall(self, threshold: float) -> float:
         """The mean over sources of attacks."""
-        return float(np.mean([(scores >= threshold).mean() for source, scores in self.attacks.items() if source not in BESIDE]))
+        sources = [scores for source, scores in self.attacks.items() if source not in BESIDE]
+        return float(np.mean([(scores >= threshold).mean() for scores in sources]))
 
 
 def _lowest(sources: Sequence[Floats], rate: float) -> float:
@@ -95,7 +104,7 @@ def measure_attack(corpus: AttackCorpus) -> AttackFigures:
         keep = [
             place for place in corpus.without(out)
             if not (corpus.texts[place].source in fold.halves and half_of(corpus.texts[place].text))
-            and corpus.carriers[place] not in fold.halves
+            and corpus.made_of[place].isdisjoint(fold.halves)
         ]  # fmt: skip
         weights = train_attack(corpus, keep)
         for source in (*fold.attacks, *fold.benign, *fold.halves):

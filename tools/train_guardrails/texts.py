@@ -19,6 +19,8 @@ UNLICENSED = frozenset({"tensor_trust"})
 #: Our own texts, written one by one as outsiders might.
 STRESS_BENIGN = "stress_benign"
 STRESS_ATTACKS = "stress_attacks"
+#: Written after the grammars, which knew the kinds of the others.
+LATE_ATTACKS = "stress_attacks_late"
 _STRESS = Path(__file__).with_name("stress_texts")
 
 _ATTACK_RULES = attacks.RULES | roundabout.RULES
@@ -51,15 +53,17 @@ def half_of(text: str) -> bool:
 
 
 def load_stress_texts() -> list[Text]:
-    """Our own texts: a line each, with ``\\n`` for a new line. Attacks and half of the harmless train nothing."""
+    """Our own texts, a line each, new lines escaped. Attacks and half of the harmless train nothing."""
     texts = []
-    for name, source in (("benign", STRESS_BENIGN), ("attacks", STRESS_ATTACKS)):
+    kind = ""
+    for source in (STRESS_BENIGN, STRESS_ATTACKS, LATE_ATTACKS):
+        name = source.removeprefix("stress_")
         for line in (_STRESS / f"{name}.txt").read_text(encoding="utf-8").splitlines():
             if line.startswith("## "):
                 kind = line.removeprefix("## ")
                 continue
             text = line.replace("\\n", "\n")
-            attack = source == STRESS_ATTACKS
+            attack = source != STRESS_BENIGN
             texts.append(Text(text, attack, source, kind, held_out=attack or half_of(text)))
     return texts
 
