@@ -23,6 +23,8 @@ class Kind(Enum):
 class _Pattern(Protocol):
     def search(self, text: str) -> object: ...
 
+    def sub(self, replacement: str, text: str) -> str: ...
+
 
 _IGNORE: Final = """
     ignore disregard forget override bypass do[_]not[_]follow don't[_]follow stop[_]following ignoriere
@@ -40,8 +42,12 @@ _RULES: Final = """
     befehle regeln consignes instrucciones ordenes istruzioni instrucoes regras instructies instrukcje
     polecenia pokyny instruktioner instrukser instruksi perintah huong[_]dan инструкции указания
     інструкції вказівки instructiunile οδηγιες"""
-#: An order to ignore what came before goes on with what to do instead; a remark about one ends or asks.
-_GOES_ON: Final = r"[^\n?]{0,40}?(?:\b(?:and|then|und|et|y|e|en|i|och|og|dan|va|и|і|si|και)\b|[.,;:!\n])"
+#: An order to ignore what came before goes on with what to do instead; a remark on one ends, asks or quotes.
+_GOES_ON: Final = (
+    r"[^\n?\"“”«»]{0,40}?(?:\b(?:and|then|und|et|y|e|en|i|och|og|dan|va|и|і|si|και)\b|[.,;:!\n])"
+)
+#: "Do not forget" is the opposite of an order to forget.
+_REMINDER: Final = r"\b(?:vergiss|vergesst|vergessen sie|vergeet|glom|glem) (?:nicht|niet|inte|ikke)\b"
 _ORDER: Final = r"(?:^|[.!?:;,\n\]>*#\"'] ?|\b(?:please|must|now|and|bitte) )"
 _GAP: Final = r"[\w',\- ]{0,30}?"
 
@@ -136,6 +142,12 @@ def _patterns() -> Iterator[tuple[Kind, str]]:
 
 
 @cache
+def _reminder() -> _Pattern:
+    compiled: _Pattern = re2.compile(_REMINDER)
+    return compiled
+
+
+@cache
 def _compiled() -> tuple[_Pattern, tuple[tuple[Kind, _Pattern], ...]]:
     # One pass over the text for all rules; which of them it was is asked only where there is one.
     together = "|".join(f"(?:{pattern})" for _, pattern in _patterns())
@@ -147,4 +159,5 @@ def find_rule(text: str) -> Kind | None:
     together, rules = _compiled()
     if not together.search(text):
         return None
-    return next((kind for kind, pattern in rules if pattern.search(text)), None)
+    meant = _reminder().sub("", text)
+    return next((kind for kind, pattern in rules if pattern.search(meant)), None)
