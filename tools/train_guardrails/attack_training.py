@@ -28,8 +28,6 @@ GRAMMAR_ATTACKS = 14000
 GRAMMAR_BENIGN = 11000
 GRAMMAR_PROMPTS = 5000
 HIDDEN_ATTACKS = 3500
-#: Attacks of sources that are hidden in longer texts have fewer characters than this.
-LONGEST_HIDDEN = 1500
 PENALTY = 2e-6
 ROUNDS = 2
 #: How much more harmless texts weigh than attacks, all together.
@@ -69,15 +67,10 @@ def build_attack_corpus(data: Path) -> AttackCorpus:
     texts = load_attack_texts(data) + load_plain_texts(data) + load_stress_texts()
     rng = random.Random(5)
     long = [text for text in texts if text.source in _CARRIERS and len(text.text) > 600 and not text.held_out]
-    seen = [
-        text for text in texts
-        if text.attack and text.headline and not text.held_out and not _is_hidden(text)
-        and text.source not in UNLICENSED and len(text.text) < LONGEST_HIDDEN
-    ]  # fmt: skip
     texts += make_attacks(1, GRAMMAR_ATTACKS) + make_benign(2, GRAMMAR_BENIGN)
     texts += make_system_prompts(4, GRAMMAR_PROMPTS)
     made_of: list[frozenset[str]] = [frozenset()] * len(texts)
-    for attack in make_attacks(3, HIDDEN_ATTACKS) + seen:
+    for attack in make_attacks(3, HIDDEN_ATTACKS):
         carrier = rng.choice(long)
         texts.append(hide(rng, attack, carrier.text, "hidden_" + attack.source))
         made_of.append(frozenset((attack.source, carrier.source)))

@@ -61,7 +61,7 @@ BESIDE = frozenset({"docs_security_mentions", PROMPTS, STRESS_BENIGN, STRESS_ATT
 #: The mean rate of false alarms at the threshold of the figures, and at the one that ships: texts of kinds
 #: that no source here is like have more of them.
 MEASURED_RATE = 0.01
-SHIPPED_RATE = 0.004
+SHIPPED_RATE = 0.0055
 #: At most so many prompts of systems may be flagged at the threshold that ships.
 PROMPTS_RATE = 0.03
 
