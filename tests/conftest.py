@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from blockbuster import BlockBuster
+from hypothesis import settings
 
 from tests.support import entity_models, loopback
 from tests.support.absent import ABSENT_PREFIX
@@ -18,6 +19,10 @@ from tests.support.services import SERVICES
 from tests.support.shared import SHARED_HINT, find_shared_dir
 
 loopback.install()
+
+# How long an example takes says nothing on a machine that does something else as well.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="session")
