@@ -8,8 +8,8 @@ r"""Kinds of personal data that an operator adds, from a file of recognizers as 
         context: [employee, badge]
 
 Presidio's "no-code" format: https://microsoft.github.io/presidio/tutorial/08_no_code/. Presidio reads it; its
-patterns are run by RE2, without regard to case and in time linear in the text. Values are looked for where
-digits are, as those of all kinds: one begins in the word that holds its first digit, and has at most 43 characters.
+patterns are run by RE2, without regard to case, in time linear in the text. As those of all kinds, values are
+looked for where digits are: they begin in the word with the first digit, and have at most 43 characters.
 """
 
 import re
