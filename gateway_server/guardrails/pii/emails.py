@@ -26,6 +26,8 @@ _EMAIL: Final = re.compile(
     rf"(?P<domain>{_LABEL}(?:{_DOT}{_LABEL}){{1,31}}|\[[0-9A-Fa-f:.]{{7,45}}\])"
 )
 _TLD: Final = re.compile(r"(?:[A-Za-z\u00c0-\u024f]{2,24}|xn--[A-Za-z0-9\-]{1,59})$")
+#: Of a host's name, such as ``db.eu-west-1``, what is behind a dash mostly has digits.
+_WORDS: Final = re.compile(r"-+[A-Za-z\u00c0-\u024f\-]+$")
 _PARTING_ESCAPE: Final = re.compile(r"%(?:3[ADad]|2[0FCfc]|26|3[Ff])")
 #: Pictures for screens of several densities are named like addresses.
 _PICTURES: Final = frozenset({"png", "jpg", "jpeg", "gif", "svg", "webp", "css", "js", "bmp", "ico", "avif"})
@@ -50,18 +52,33 @@ def find_email(text: str, start: int) -> Iterator[Match]:
             begin += 1
         if begin >= found.start("at"):
             continue
-        domain, end = found["domain"], found.end()
+        domain = found["domain"]
         if not domain.startswith("["):
-            label = re.split(_DOT, domain)[-1]
-            if not _TLD.match(label):
-                # What stands behind a dash goes on with the sentence ("jo@acme.io—he knows"), unless the
-                # domain may go on behind what is known of the text.
-                tld = label.partition("-")[0]
-                if EMAIL_TAIL.match(text, end) or not _TLD.match(tld):
-                    continue
-                end -= len(label) - len(tld)
-        if domain.rpartition(".")[2].lower() in _PICTURES and re.match(r"\d", domain):
+            domain = _without_words(domain, text[found.end() :])
+        if not domain:
+            continue
+        at = end = found.start("domain") + len(domain)
+        if domain.rpartition(".")[2].lower() in _PICTURES and domain[0].isdigit():
             continue
         if text[begin : found.start("at")] == "git" and text[end : end + 1] in (":", "/"):
             continue
         yield Match(begin, end, "EMAIL_ADDRESS", 1.0)
+
+
+def _without_words(domain: str, following: str) -> str:
+    """A domain without the words that go on with the sentence behind a dash: "jo@acme.io—he knows".
+
+    Empty where it is none, or may go on behind what is known of the text.
+    """
+    is_next = following.startswith("@")  # the words are the beginning of the next address
+    if _TLD.match(re.split(_DOT, domain)[-1]) and not is_next:
+        return domain
+    if EMAIL_TAIL.match(following):
+        return ""
+    dash = domain.rfind("-")
+    while dash > 0:
+        before, words = domain[:dash], domain[dash:]
+        if _TLD.match(re.split(_DOT, before)[-1]) and "." in before and (is_next or _WORDS.match(words)):
+            return before
+        dash = domain.rfind("-", 0, dash)
+    return domain if is_next and _TLD.match(re.split(_DOT, domain)[-1]) else ""

@@ -72,6 +72,7 @@ def found(text: str, *entity_types: str) -> list[tuple[str, str]]:
         ("ask jo@acme.io—he knows", "jo@acme.io", "EMAIL_ADDRESS"),
         ("jo@acme.io\u2013or al", "jo@acme.io", "EMAIL_ADDRESS"),
         ("the jo@acme.co-owned list", "jo@acme.co", "EMAIL_ADDRESS"),
+        ("jo@acme.io--he knows", "jo@acme.io", "EMAIL_ADDRESS"),
         ("jo@acme-and-sons.co-op.io-based", "jo@acme-and-sons.co-op.io", "EMAIL_ADDRESS"),
         ("Call +1 (415) 555-2671 today", "+1 (415) 555-2671", "PHONE_NUMBER"),
         ("Call 312-931-5519 ext. 380", "312-931-5519 ext. 380", "PHONE_NUMBER"),
@@ -210,6 +211,26 @@ def test_an_address_longer_than_what_is_held_back_is_found_whole() -> None:
     local, domain = "a" * 60, ".".join(["label" * 10] * 4) + ".org"
     text = f"write to {local}@{domain}. Thanks"
     assert found(text) == [(f"{local}@{domain}", "EMAIL_ADDRESS")]
+
+
+@pytest.mark.parametrize("dash", ["-", "--", "\u2013", "\u2014"])
+@pytest.mark.parametrize("second", ["jim@foo.com", "al.smith@acme.io", "j-b@a-b.io"])
+def test_two_addresses_with_a_dash_between_are_two(dash: str, second: str) -> None:
+    text = f"ask jo@acme.io{dash}{second} today"
+    whole = joined(scan(scanner(), text))
+    assert [each for each in whole if isinstance(each, tuple)] == [
+        ("jo@acme.io", "EMAIL_ADDRESS"),
+        (second, "EMAIL_ADDRESS"),
+    ]
+    streaming, pieces = scanner(), list[Piece]()
+    for character in text:
+        pieces += streaming.feed(character)
+    assert joined(pieces + streaming.close()) == whole
+
+
+@pytest.mark.parametrize("text", ["logo@2x.png\u2014the logo", "root@web.prod-1", "deploy@db.eu-west-1"])
+def test_names_of_hosts_and_pictures_behind_a_dash_are_no_addresses(text: str) -> None:
+    assert found(text) == []
 
 
 @pytest.mark.parametrize("length", range(1, 58))
