@@ -15,6 +15,7 @@ from sqlalchemy.engine import Connection
 from gateway_server.storage.budget_windows import (
     WindowKey,
     add_to_windows,
+    batches,
     bound,
     bound_among,
     columns_of,
@@ -30,8 +31,11 @@ def own_leases(
     connection: Connection, gateway_id: str, windows: Collection[WindowKey]
 ) -> dict[WindowKey, int]:
     """What one process has of some windows; those it has nothing of are left out."""
-    rows = connection.execute(_leases(), {"gateway": gateway_id, **bound_among(windows)})
-    return {key_of(row): row.leased_nanos for row in rows}
+    return {
+        key_of(row): row.leased_nanos
+        for some in batches(windows)
+        for row in connection.execute(_leases(), {"gateway": gateway_id, **bound_among(some)})
+    }
 
 
 def all_leases(connection: Connection, gateway_id: str) -> dict[WindowKey, int]:

@@ -4,8 +4,9 @@ The functions on a ``Connection`` are steps of somebody else's transaction. All 
 order of their keys.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cache
+from itertools import islice
 from typing import Any, Final, Literal, NamedTuple
 
 from sqlalchemy import (
@@ -26,6 +27,7 @@ from sqlalchemy.sql.elements import ColumnElement
 from gateway_server.storage.tables import budget_alerts, budget_leases, budget_windows
 
 _FORGOTTEN_AT_ONCE: Final = 500
+_MOST_NAMED: Final = 500
 
 
 class WindowKey(NamedTuple):
@@ -41,8 +43,22 @@ class WindowKey(NamedTuple):
 
 def lock_windows(connection: Connection, windows: Collection[WindowKey]) -> dict[WindowKey, Row[Any]]:
     """The windows, which nobody else changes until the transaction ends."""
-    rows = connection.execute(bound_windows(locked=True), bound_among(windows))
-    return {key_of(row): row for row in rows}
+    statement = bound_windows(locked=True)
+    return {
+        key_of(row): row
+        for some in batches(windows)
+        for row in connection.execute(statement, bound_among(some))
+    }
+
+
+def batches(windows: Iterable[WindowKey]) -> Iterator[tuple[WindowKey, ...]]:
+    """The windows in the order of their keys, as many at a time as a statement can name.
+
+    PostgreSQL takes 32,767 parameters, and SQLite takes long to look through a long list.
+    """
+    remaining = iter(sorted(windows))
+    while some := tuple(islice(remaining, _MOST_NAMED)):
+        yield some
 
 
 def add_to_windows(

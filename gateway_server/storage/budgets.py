@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any, Final
 
 from sqlalchemy import Row, Select, bindparam, case, func, literal_column, or_, select, update
@@ -13,6 +13,7 @@ from gateway_server.storage.budget_leases import lower_leases, own_leases, raise
 from gateway_server.storage.budget_windows import (
     WindowKey,
     among,
+    batches,
     bound_among,
     bound_windows,
     columns_of,
@@ -87,13 +88,13 @@ class BudgetRepository:
     async def keep(self, gateway_id: str, leases: Mapping[WindowKey, int]) -> None:
         """Gives back what the store has of these leases beyond what the process still counts on."""
 
-        def give_back(connection: Connection) -> None:
+        def give_back(connection: Connection, some: Sequence[WindowKey]) -> None:
             unsweep_if_swept(connection, gateway_id)
-            lock_windows(connection, leases)
-            lower_leases(connection, gateway_id, own_leases(connection, gateway_id, leases), to=leases)
+            lock_windows(connection, some)
+            lower_leases(connection, gateway_id, own_leases(connection, gateway_id, some), to=leases)
 
-        if leases:
-            await self._store.write_batch(give_back)
+        for some in batches(leases):
+            await self._store.write_batch(partial(give_back, some=some))
 
     async def recall(self, window: WindowKey) -> None:
         """Asks all processes to give back what they do not hold of a window, and of those that overlap it."""

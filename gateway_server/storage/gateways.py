@@ -1,8 +1,9 @@
 """The processes of the gateway: who lives, and up to where each one's journal is in the ledger."""
 
+from functools import partial
 from typing import Final, NamedTuple
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import and_, delete, select, update
 from sqlalchemy.engine import Connection
 
 from gateway_server.storage.database_clock import database_now
@@ -42,27 +43,34 @@ class GatewayRepository:
     async def refresh(self, gateway_id: str, *, dead_after_seconds: float) -> tuple[str, ...]:
         """Tells that a process lives, and sweeps those not heard of for so long; gives their ids."""
 
-        def work(connection: Connection) -> tuple[str, ...]:
+        def tell(connection: Connection) -> tuple[str, ...]:
             make_known(connection, gateway_id)
             connection.execute(
                 update(gateways).where(gateways.c.gateway_id == gateway_id).values(seen_time=self._now)
             )
             unsweep_if_swept(connection, gateway_id)
-            dead = connection.execute(
-                select(gateways.c.gateway_id)
-                .where(
-                    gateways.c.swept.is_(False),
-                    gateways.c.seen_time < self._now - round(dead_after_seconds * _MICROS),
-                )
-                .order_by(gateways.c.gateway_id)
-                .with_for_update(skip_locked=True)
-            ).scalars()
-            swept = tuple(dead)
-            for each in swept:
-                sweep(connection, each)
-            return swept
+            dead = select(gateways.c.gateway_id).where(is_dead).order_by(gateways.c.gateway_id)
+            return tuple(connection.execute(dead).scalars())
 
-        return await self._store.write_batch(work)
+        def sweep_one(connection: Connection, dead: str) -> bool:
+            statement = select(gateways.c.gateway_id).where(is_dead, gateways.c.gateway_id == dead)
+            locked = connection.execute(statement.with_for_update(skip_locked=True)).scalar_one_or_none()
+            if locked is not None:
+                sweep(connection, dead)
+            return locked is not None
+
+        is_dead = and_(
+            gateways.c.swept.is_(False),
+            gateways.c.seen_time < self._now - round(dead_after_seconds * _MICROS),
+        )
+        # A transaction for each: windows of one process are locked in one order, those of several are not.
+        return tuple(
+            [
+                each
+                for each in await self._store.write_batch(tell)
+                if await self._store.write_batch(partial(sweep_one, dead=each))
+            ]
+        )
 
     async def share_of(self, gateway_id: str) -> Share:
         """The share of a process among those that live, which together have the whole."""
