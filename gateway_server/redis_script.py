@@ -16,6 +16,9 @@ from redis.maint_notifications import MaintNotificationsConfig
 #: What follows the script in EVALSHA: the number of keys, keys, arguments.
 Command = list[bytes | str | int | float]
 
+#: What Redis says of itself that redis-py has no classes for.
+_STATES: Final = ("BUSY", "MISCONF", "NOREPLICAS")
+
 
 class RedisScript:
     """Connects itself when it is needed. Its one user bounds how long that takes, and closes it."""
@@ -42,7 +45,10 @@ class RedisScript:
         return bool(self._connection.is_connected)
 
     async def run(self, commands: Sequence[Command]) -> list[Any]:
-        """The answers of the script. Raises RedisError, OSError."""
+        """The answers of the script; an error that is of one command alone is its answer.
+
+        Raises RedisError, OSError for what keeps Redis from answering anybody.
+        """
         answers = await self.exchange([("EVALSHA", self._digest, *command) for command in commands])
         again = [place for place, answer in enumerate(answers) if isinstance(answer, NoScriptError)]
         if again:
@@ -55,12 +61,17 @@ class RedisScript:
             )
             for place, answer in zip(again, later, strict=True):
                 answers[place] = answer
-        found = []
         for answer in answers:
-            if isinstance(answer, Exception):
+            if isinstance(answer, Exception) and not _is_of_command(answer):
                 raise answer
-            found.append(answer)
-        return found
+        return answers
+
+    async def run_one(self, command: Command) -> Any:  # noqa: ANN401 -- whatever the script gives
+        """The answer of the script. Raises RedisError, OSError."""
+        [answer] = await self.run([command])
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
 
     async def exchange(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
         """Answers to commands, sent together; an error of one is its answer."""
@@ -85,3 +96,11 @@ class RedisScript:
         """Closes the connection; does not fail."""
         with suppress(RedisError, OSError):
             await self._connection.disconnect()
+
+
+def _is_of_command(error: Exception) -> bool:
+    """Whether a command failed by what it found, not by the state that Redis is in.
+
+    Redis that is loading, full, read-only or a part of a cluster says so by classes of their own.
+    """
+    return type(error) is ResponseError and not str(error).startswith(_STATES)

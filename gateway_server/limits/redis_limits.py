@@ -59,6 +59,8 @@ class RedisLimits:
         self._filled = asyncio.Event()
         self._sender: asyncio.Task[None] | None = None
         self._waking: asyncio.TimerHandle | None = None
+        #: Whether it was told that some commands fail by themselves.
+        self._has_refused = False
         self._failures = 0
         self._probe_at = 0.0
         metrics.limiter_shared.set(1)
@@ -183,8 +185,19 @@ class RedisLimits:
             return
         self._tell(None)
         for each, answer in zip(asked, answers, strict=True):
-            if each.answer is not None and not each.answer.done():
+            if isinstance(answer, Exception):
+                self._refuse(each, answer)
+            elif each.answer is not None and not each.answer.done():
                 each.answer.set_result(answer)
+
+    def _refuse(self, asked: _Asked, error: Exception) -> None:
+        """The script cannot do this, however often it is asked: it is nobody else's matter."""
+        if not self._has_refused:
+            _LOG.error("Redis cannot count for some limits, which each process counts for itself: %s", error)
+        self._has_refused = True
+        if asked.answer is not None and not asked.answer.done():
+            asked.answer.set_exception(LimitsAwayError())
+            asked.answer.exception()  # whoever waits has it; nobody may
 
     def _fail(self, asked: list[_Asked]) -> None:
         """Nobody knows what Redis did. Who waits is told; places are freed when it is back."""

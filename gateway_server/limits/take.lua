@@ -29,7 +29,8 @@ local function keep(key, level, limit)
   end
   redis.call('HSET', key, 'l', string.format('%.0f', level), 't', string.format('%.0f', now),
     'm', string.format('%.0f', limit))
-  redis.call('PEXPIRE', key, math.ceil(level / math.max(limit, 1) / 1000) + 1000)
+  -- At most a year: a provider may report any number of tokens.
+  redis.call('PEXPIRE', key, math.min(math.ceil(level / math.max(limit, 1) / 1000) + 1000, 31536000000))
 end
 
 -- The level under a limit that may be another than before: a bucket whose limit is lowered is at most full.

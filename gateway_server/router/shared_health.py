@@ -97,7 +97,7 @@ class SharedHealth:
         self._drop_what_is_over(began)
         sent, self._unsent = self._unsent, set()
         try:
-            [answer] = await self._script.run([self._command(sent, began)])
+            answer = await self._script.run_one(self._command(sent, began))
         except BaseException:
             self._unsent.update(self._told)  # a Redis that comes back may have lost what it knew
             raise

@@ -294,6 +294,27 @@ async def test_a_redis_that_forgets_its_scripts_is_told_again(limits: RedisLimit
     assert (await limits.take(group, checks, "c", lease_seconds=1)).remaining == [6]
 
 
+async def test_what_redis_cannot_count_is_nobody_elses_matter(limits: RedisLimits, group: str) -> None:
+    """A key of another kind, and more tokens than Redis can keep the time of."""
+    broken, good = f"{group}-broken", [check_of(f"{group}-good", "", REQUESTS, 1_000, 1)]
+    [places] = checks_of("c", 0)
+    await limits._script.exchange([("SET", f"aigw:{{{broken}}}:{places.key}", "foreign")])
+    many = [check_of(f"{group}-many", "", TOKENS, 1, 1)]
+    await limits.take(f"{group}-many", many, "m", lease_seconds=1)
+    limits.settle(f"{group}-many", many, "m", [2**53])
+    limits.settle(broken, [places], "b", [0])
+    for number in range(5):
+        both = await asyncio.gather(
+            limits.take(broken, [places], "b", lease_seconds=1),
+            limits.take(f"{group}-good", good, "g", lease_seconds=1),
+            return_exceptions=True,
+        )
+        assert isinstance(both[0], LimitsAwayError)
+        assert isinstance(both[1], Taken)
+        assert both[1].remaining == [999 - number]
+    assert not limits.is_away
+
+
 async def test_in_redis_the_largest_limit_there_is_leaves_as_much_as_in_memory(
     limits: RedisLimits, group: str
 ) -> None:
