@@ -62,6 +62,8 @@ class _Window:
     key: WindowKey
     end_time: int
     limit: BudgetLimit
+    #: When the call began that told the limit.
+    limit_at: float
     leased: int = 0
     used: int = 0
     held: int = 0
@@ -186,7 +188,7 @@ class BudgetBook:
         most = most_nanos(ceiling, model.price)
         if not most:
             return Hold()
-        windows = self._windows_of(budgets, micros_of_seconds(call.start_time))
+        windows = self._windows_of(budgets, call)
         if min(window.free for window in windows) < most:
             _want(windows, 1)
             try:
@@ -330,15 +332,18 @@ class BudgetBook:
             for window, thresholds in reached.items():
                 window.alerted.update(percentage for percentage, _ in thresholds)
 
-    def _windows_of(self, budgets: Sequence[BudgetLimit], micros: int) -> list[_Window]:
+    def _windows_of(self, budgets: Sequence[BudgetLimit], call: CallContext) -> list[_Window]:
+        """The windows that a call began in. What later calls know of a budget is newer: it stays."""
+        micros = micros_of_seconds(call.start_time)
         windows = []
         for budget in budgets:
             start, end = window_of(micros, period=budget.period, time_zone=budget.time_zone)
             key = WindowKey(budget.tenant_id, budget.api_key_id, budget.period, start)
             window = self._windows.get(key)
             if window is None:
-                window = self._windows[key] = _Window(key, end, budget)
-            elif window.limit != budget:
+                window = self._windows[key] = _Window(key, end, budget, call.started_at)
+            elif call.started_at >= window.limit_at:
+                window.limit_at = call.started_at
                 if budget.limit_nanos < window.limit.limit_nanos:
                     _drop_free(window)
                 window.limit = budget
@@ -463,6 +468,8 @@ class BudgetBook:
             window.held -= held
             window.used += spent
             window.note_spent(spent, now)
+            # Nothing of it is for the next attempt where the budget was lowered meanwhile.
+            _drop_free(window, at_most=window.spent + window.leased - window.limit.limit_nanos)
         if spent > held:
             self._metrics.count_budget_overrun()
             _LOG.error(

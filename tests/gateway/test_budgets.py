@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -61,9 +62,9 @@ class Budgeted:
 
 @asynccontextmanager
 async def budgeted(
-    state_dir: Path, upstream: Upstream, budget: Budget, *, key: ApiKey | None = None
+    state_dir: Path, upstream: Upstream, budget: Budget, *, key: ApiKey | None = None, **settings: Any
 ) -> AsyncIterator[Budgeted]:
-    async with running_gateway(state_dir) as gateway:
+    async with running_gateway(state_dir, **settings) as gateway:
         admin = gateway.client.admin
         await admin.tenants.create(Tenant(budget=budget), tenant_id="acme")
         made = await admin.api_keys.create("tenants/acme", key or ApiKey())
@@ -216,6 +217,33 @@ async def test_a_budget_lowered_while_calls_are_in_flight_grants_nothing_more(
         assert caught.value.metadata["remaining_nanos"] == "0"
         release.set()
         assert await under_way == COST  # what was begun is served
+
+
+async def test_a_retry_of_a_call_that_began_before_a_budget_was_lowered_keeps_to_it(
+    upstream: Upstream, state_dir: Path
+) -> None:
+    """Once a later call has brought the lower one."""
+    async with budgeted(
+        state_dir, upstream, Budget(daily_nanos=10**9), retry_max_attempts=2, retry_initial_backoff_ms=1
+    ) as its:
+        release = asyncio.Event()
+
+        async def fail(exchange: Exchange) -> None:
+            await release.wait()
+            await send_json(exchange, {}, status=503)
+
+        upstream.script = fail
+        under_way = asyncio.create_task(its.ask())
+        await upstream.next()
+        await its.gateway.client.admin.tenants.update(
+            Tenant(name="tenants/acme", budget=Budget(daily_nanos=1)), update_mask=["budget.daily_nanos"]
+        )
+        with pytest.raises(BudgetExceededError):
+            await its.ask()
+        release.set()
+        with pytest.raises(GatewayError):
+            await under_way
+        assert len(upstream.exchanges) == 1, "there was no money for a second attempt"
 
 
 async def test_a_price_changed_during_a_call_does_not_change_the_call(
