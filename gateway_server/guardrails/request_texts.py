@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, MutableMapping
 from functools import partial
 from typing import Final, NamedTuple
 
+import orjson
 from google.protobuf.struct_pb2 import Struct
 
 from aigateway.v1.chat_service_pb2 import CountTokensRequest, CreateChatCompletionRequest, Tool
@@ -24,6 +25,8 @@ _BINARY_TYPES: Final = ("image/", "audio/", "video/", "font/", "application/pdf"
 #: Documents of these are text, whatever their bytes look like.
 _TEXT_TYPE: Final = re.compile(r"text/|application/(?:[^;]*\+)?(?:json|xml|yaml|csv|javascript)\b")
 _CHARSET: Final = re.compile(r""";\s*charset=["']?([^\s;"']+)""")
+#: Each byte as a character of its own.
+_LAST_RESORT: Final = "latin-1"
 #: UTF-32's begin as UTF-16's do.
 _BYTE_ORDER_MARKS: Final = {
     codecs.BOM_UTF32_LE: "utf-32-le",
@@ -43,7 +46,6 @@ _MEDIA: Final = frozenset({"image", "audio", "video", "document"})
 _TEXT_FIELDS: Final = {
     "audio": ("transcript",),
     "document": ("title", "context"),
-    "reasoning": ("text",),
     "refusal": ("text",),
     "provider": ("block_json",),
 }
@@ -146,7 +148,8 @@ def _parts(
         content, part = getattr(each, kind), part_of(kind, in_result=in_result)
         is_retrieved = in_result or role == _TOOL or kind == "document"
         if kind == "text":
-            yield _field(group, role, part, content, "text", is_retrieved=is_retrieved)
+            is_json = in_result and _is_json(content.text)
+            yield _field(group, role, part, content, "text", is_json=is_json, is_retrieved=is_retrieved)
             for citation in content.citations:
                 yield from _citation(group, role, part, citation, is_retrieved=is_retrieved)
             continue
@@ -158,8 +161,11 @@ def _parts(
             yield _field(group, role, part, content, "arguments", is_json=not each.tool_call.free_form)
         elif kind in _MEDIA:
             yield from _media(group, role, part, content.source, is_retrieved=is_retrieved)
-        if kind == "reasoning" and each.provider_signature and role == Role.ROLE_ASSISTANT:
-            continue  # what a provider has signed it has seen, and takes back only unchanged
+        if each.provider_signature:
+            yield from _signed(group, role, part, each, is_retrieved=is_retrieved)
+        if kind == "reasoning":
+            yield _reasoning(group, role, part, each)
+            continue
         for field in _TEXT_FIELDS.get(kind, ()):
             is_json = field == "block_json"
             yield _field(group, role, part, content, field, is_json=is_json, is_retrieved=is_retrieved)
@@ -181,14 +187,47 @@ def _citation(
     yield slot("title")
     if citation.uri:
         yield slot("uri")
-    signature = citation.provider_signature
+    yield from _signed(group, role, part, citation, is_retrieved=is_retrieved)
+
+
+def _signed(
+    group: int,
+    role: Role.ValueType,
+    part: GuardrailPart.ValueType,
+    signed: ContentPart | Citation,
+    *,
+    is_retrieved: bool,
+) -> Iterator[Slot]:
+    """What a signature says that is JSON, from which formats make fields: it goes where anything is found."""
+    signature = signed.provider_signature
     if signature.startswith(b"{"):
 
         def drop(_: str) -> None:
-            citation.ClearField("provider_signature")
+            signed.ClearField("provider_signature")
 
         text = signature.decode(errors="replace")
         yield Slot(group, role, part, text, drop, is_json=True, is_retrieved=is_retrieved)
+
+
+def _reasoning(group: int, role: Role.ValueType, part: GuardrailPart.ValueType, each: ContentPart) -> Slot:
+    """A provider takes back only unchanged what it has signed, and anybody can write a signature."""
+
+    def write(replaced: str) -> None:
+        each.reasoning.text = replaced
+        each.ClearField("provider_signature")
+
+    return Slot(group, role, part, each.reasoning.text, write)
+
+
+def _is_json(text: str) -> bool:
+    """Whether a text is one JSON container, whose strings are read as what they say."""
+    if text.lstrip()[:1] not in ("{", "["):
+        return False
+    try:
+        orjson.loads(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _media(
@@ -218,7 +257,10 @@ def _media(
             else:
                 source.inline_data = written
 
-        yield Slot(group, role, part, data.decode(encoding, "replace"), write, is_retrieved=is_retrieved)
+        text = data.decode(encoding, "replace")
+        yield Slot(group, role, part, text, write, is_json=_is_json(text), is_retrieved=is_retrieved)
+        if encoding == _LAST_RESORT and _CHARSET.search(mime_type):
+            yield _unread(group, role, part)  # it may say something else in the charset that it tells
     elif source.inline_data or source.uri or source.provider_file_id:
         yield _unread(group, role, part)
 
@@ -254,10 +296,10 @@ def _encoding_of(data: bytes, mime_type: str) -> str:
     # A charset that does not write ASCII as ASCII would hide it from rules, and from no reader that errs.
     readable = (
         encoding
-        for encoding in ("utf-8", *_CHARSET.findall(mime_type))
+        for encoding in ("utf-8", *_CHARSET.findall(mime_type)[:1])
         if _is_in(data, encoding) and b"0@".decode(encoding, "ignore") == "0@"
     )
-    return marked or next(readable, "latin-1")
+    return marked or next(readable, _LAST_RESORT)
 
 
 def _is_in(data: bytes, encoding: str) -> bool:

@@ -39,6 +39,8 @@ DEFAULT_PROFILE: Final = guardrail_profile_name(DEFAULT)
 _INLINE_CHARACTERS: Final = 4_096
 _LONG_CHARACTERS: Final = 200_000
 _USUAL_RULES: Final = 4
+#: In larger requests texts are looked for off the event loop.
+_INLINE_BYTES: Final = 65_536
 #: How many checks of each kind may wait for other processes at the same time.
 _WAITING_THREADS: Final = 16
 #: How much longer than its time-outs a check may take before nobody waits for it any more, in seconds.
@@ -296,7 +298,10 @@ class CallGuard:
         """The request as it may go to a model. Raises GUARDRAIL_BLOCKED, GUARDRAIL_FAILED, OVERLOADED."""
         if not self._input_rules:
             return request
-        texts = slots_of(request)
+        if request.ByteSize() > _INLINE_BYTES:
+            texts = await asyncio.to_thread(slots_of, request)  # to find and decode them takes a while
+        else:
+            texts = slots_of(request)
         length = sum(len(slot.text) for slot in texts)
         lane = self._request_lanes.of(self._input_rules, length)
         if lane is None:

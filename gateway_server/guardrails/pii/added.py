@@ -23,7 +23,7 @@ import re2
 import yaml
 
 from gateway_server.guardrails.ner.model import ENTITY_TYPES
-from gateway_server.guardrails.pii import RECOGNIZERS
+from gateway_server.guardrails.pii import RECOGNIZERS, Found, PiiScanner, scan
 from gateway_server.guardrails.pii.matches import LONGEST, Match, Recognizer
 from gateway_server.guardrails.pii.presidio import score_in_context, told_before
 
@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from presidio_analyzer import PatternRecognizer
 
 _BUILT_IN: Final = frozenset({*RECOGNIZERS, *ENTITY_TYPES})
-_ENTITY: Final = re.compile(r"[A-Z][A-Z0-9_]{0,62}")
+#: What placeholders can be restored by.
+_ENTITY: Final = re.compile(r"[A-Z][A-Z_]{0,39}")
 #: What a pattern has that matches digits, as far as that is seen without running it.
 _DIGITS: Final = re.compile(r"\\[dwS]|[0-9]|\[:(?:digit|alnum|xdigit)|\[\^|(?<!\\)\.")
 _MAX_MEMORY: Final = 8 * 2**20
@@ -65,8 +66,8 @@ def read_added_kinds(file: Path) -> Mapping[str, AddedKind]:
         raise ValueError(f"{file} has no list of recognizers")
     patterns: dict[str, list[_Pattern]] = {}
     for index, each in enumerate(listed):
-        if not isinstance(each, dict):
-            raise ValueError(f"{file}: recognizers[{index}]: is no mapping")  # noqa: TRY004 -- of the file
+        if not isinstance(each, dict) or len(each.get("supported_entities") or ()) > 1:
+            raise ValueError(f"{file}: recognizers[{index}]: is no mapping, or of several entities")
         try:
             entity_type, found = _patterns_of(PatternRecognizer.from_dict(each))
         except (TypeError, ValueError, KeyError, AttributeError) as error:
@@ -85,13 +86,10 @@ def _patterns_of(recognizer: "PatternRecognizer") -> tuple[str, list[_Pattern]]:
     """What it finds, and how. Raises ValueError for what cannot be found here."""
     [entity_type] = recognizer.supported_entities
     if not _ENTITY.fullmatch(str(entity_type)):
-        raise ValueError(f"supported_entity {entity_type} must be capitals, digits and underscores")
+        raise ValueError(f"supported_entity {entity_type} must be at most 40 capitals and underscores")
     if entity_type in _BUILT_IN:
         raise ValueError(f"{entity_type} is there already")
-    for word in recognizer.deny_list:
-        if not re.match(r"\S*\d", word):
-            raise ValueError(f"deny_list: {word} does not begin in a word with a digit, as values must")
-    context = tuple(word.lower() for word in recognizer.context or ())
+    context = _words_of(recognizer.context)
     # Presidio makes a pattern of the deny list, for an engine that looks behind.
     listed = "|".join(re2.escape(word) for word in recognizer.deny_list)
     written = [
@@ -100,8 +98,27 @@ def _patterns_of(recognizer: "PatternRecognizer") -> tuple[str, list[_Pattern]]:
         else (pattern.regex, pattern.score)
         for pattern in recognizer.patterns  # type: ignore[has-type]
     ]
+    if not all(0 < float(score) <= 1 for _, score in written):
+        raise ValueError("score must be above 0, and at most 1")
     found = [_Pattern(_compiled(regex), float(score), context) for regex, score in written]
+    for word in recognizer.deny_list:
+        scanner = PiiScanner([partial(_recognize, str(entity_type), tuple(found))])
+        if [piece for piece in scan(scanner, word) if isinstance(piece, Found)] != [
+            Found(word, str(entity_type), float(recognizer.deny_list_score))
+        ]:
+            raise ValueError(
+                f"deny_list: {word} would not be found: values begin in a word with a digit, "
+                f"and have at most {LONGEST} characters"
+            )
     return str(entity_type), found
+
+
+def _words_of(context: object) -> tuple[str, ...]:
+    """In small letters. Raises ValueError: Presidio takes anything."""
+    words = [] if context is None else context
+    if not isinstance(words, list) or not all(isinstance(word, str) and word.strip() for word in words):
+        raise ValueError("context must be a list of words")
+    return tuple(word.lower() for word in words)
 
 
 def _compiled(regex: str) -> "re2._Regexp[str]":
@@ -110,7 +127,7 @@ def _compiled(regex: str) -> "re2._Regexp[str]":
     options.max_mem = _MAX_MEMORY
     options.log_errors = False
     try:
-        compiled = re2.compile(regex, options)
+        compiled = re2.compile(f"(?m:{regex})", options)  # as Presidio does: ^ and $ stand at lines too
     except re2.error as error:
         raise ValueError(f"{regex}: RE2 does not take it: {error}") from None
     if compiled.fullmatch(""):
@@ -122,8 +139,8 @@ def _compiled(regex: str) -> "re2._Regexp[str]":
 
 def _recognize(entity_type: str, patterns: tuple[_Pattern, ...], text: str, start: int) -> Iterator[Match]:
     for pattern in patterns:
-        told = told_before(text, start, pattern.context)
         for found in pattern.compiled.finditer(text, start):
             if 0 < found.end() - found.start() <= LONGEST:
+                told = told_before(text, found.start(), pattern.context)
                 score = score_in_context(pattern.score, told=told)
                 yield Match(found.start(), found.end(), entity_type, score)

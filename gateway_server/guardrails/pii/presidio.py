@@ -80,8 +80,9 @@ def _recognize(
     entity_type: str, recognizers: list["PatternRecognizer"], text: str, start: int
 ) -> Iterator[Match]:
     for recognizer in recognizers:
-        told = told_before(text, start, (word.lower() for word in recognizer.context or ()))
+        words = [word.lower() for word in recognizer.context or ()]
         for result in recognizer.analyze(text, [entity_type]) or ():
+            told = told_before(text, result.start, words)
             if result.start >= start:
                 score = score_in_context(result.score, told=told)
                 yield Match(result.start, result.end, entity_type, score)

@@ -50,6 +50,8 @@ def found(file: Path, text: str, *, min_score: float = 0.6) -> list[tuple[str, s
     [
         ("employee E-123456, please", [("E-123456", "EMPLOYEE_ID", 0.65)]),
         ("the badge is e-123456.", [("e-123456", "EMPLOYEE_ID", 0.65)]),
+        ("badge:E-123456", [("E-123456", "EMPLOYEE_ID", 0.65)]),
+        ("?badge=E-123456&x", [("E-123456", "EMPLOYEE_ID", 0.65)]),
         ("article E-123456", []),  # without a word that tells, its score is 0.3
         ("employee E-1234567", []),
         ("go to area-51 with orion-7", [("area-51", "PROJECT", 1.0), ("orion-7", "PROJECT", 1.0)]),
@@ -107,16 +109,22 @@ def with_pattern(regex: str) -> str:
         ("recognizers: []", "has no list of recognizers"),
         ("recognizers: [7]", r"recognizers\[0\]: is no mapping"),
         ("recognizers: [{supported_entity: A}]", r"recognizers\[0\]: Pattern recognizer should be"),
-        ("recognizers: [{supported_entity: a b, deny_list: [A1]}]", "must be capitals"),
+        ("recognizers: [{supported_entity: a b, deny_list: [A1]}]", "capitals and underscores"),
         (
             "recognizers: [{supported_entity: A, deny_list: [Orion]}]",
-            "Orion does not begin in a word",
+            "no digit",
         ),
         ("recognizers: [{supported_entity: US_SSN, deny_list: [A1]}]", "US_SSN is there already"),
         (with_pattern(r"(?<=a)\d"), "RE2 does not take it"),
         (with_pattern(r"(?:\d{1000}){1000}"), "RE2 does not take it"),
         (with_pattern(r"\d*"), "nothing at all"),
         (with_pattern("ab+"), "no digit"),
+        ("recognizers: [{supported_entity: ID2, deny_list: [A1]}]", "capitals and underscores"),
+        ("recognizers: [{supported_entity: A, deny_list: [Area 51]}]", "Area 51 would not be found"),
+        ("recognizers: [{supported_entity: A, deny_list: [A1], context: badge}]", "list of words"),
+        ("recognizers: [{supported_entity: A, deny_list: [A1], context: ['']}]", "list of words"),
+        ("recognizers: [{supported_entity: A, deny_list: [A1], deny_list_score: .nan}]", "score must be"),
+        ("recognizers: [{supported_entities: [A, B], deny_list: [A1]}]", "of several entities"),
         ("recognizers: [{supported_entity: A, deny_list: [A1], colour: red}]", "colour"),
     ],
 )

@@ -1,5 +1,6 @@
 """What of a request is read, and what is left of it where something is masked."""
 
+import json
 from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
@@ -305,3 +306,39 @@ def masked(request: CreateChatCompletionRequest, *parts: GuardrailPart.ValueType
     copy.CopyFrom(request)
     RequestGuard(tallies_of(rule), None).apply(copy)
     return copy.SerializeToString()
+
+
+def test_signed_reasoning_is_read_and_loses_its_signature_where_it_is_masked() -> None:
+    for text, left, signature in (
+        (f"ask {MAIL}", "ask [EMAIL_REDACTED]", b""),
+        ("ask nobody", "ask nobody", b"opaque"),
+    ):
+        part = ContentPart(reasoning=ReasoningPart(text=text), provider_signature=b"opaque")
+        [after] = masked_parts(Role.ROLE_ASSISTANT, part)
+        assert (after.reasoning.text, after.provider_signature) == (left, signature)
+
+
+def test_a_signature_of_json_says_nothing_that_is_masked() -> None:
+    call = ToolCallPart(tool_call_id="c", tool_name="f", arguments="{}")
+    part = ContentPart(tool_call=call, provider_signature=b'{"note": "%s"}' % MAIL.encode())
+    [after] = masked_parts(Role.ROLE_ASSISTANT, part)
+    assert not after.provider_signature
+
+
+def test_json_of_a_tool_and_of_a_document_is_read_as_what_it_says_and_stays_json() -> None:
+    written = json.dumps({"to": "jo\u0040acme.io"}).replace("@", "\\u0040")
+    document = DocumentPart(source=MediaSource(inline_data=written.encode(), mime_type="application/json"))
+    result = ToolResultPart(
+        tool_call_id="c", parts=[ContentPart(text=TextPart(text=written)), ContentPart(document=document)]
+    )
+    [after] = masked_parts(Role.ROLE_TOOL, ContentPart(tool_result=result))
+    text, read = after.tool_result.parts
+    assert json.loads(text.text.text) == json.loads(read.document.source.inline_data)
+    assert json.loads(text.text.text) == {"to": "[EMAIL_REDACTED]"}
+
+
+def masked_parts(role: Role.ValueType, *parts: ContentPart) -> list[ContentPart]:
+    request = CreateChatCompletionRequest(messages=[Message(role=role, parts=parts)])
+    profile = compile_profile(GuardrailProfile(name="p", input_rules=[MASK]), WordModels)
+    RequestGuard([Tally(rule) for rule in profile.input_rules], None).apply(request)
+    return list(request.messages[0].parts)
