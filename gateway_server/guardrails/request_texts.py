@@ -244,22 +244,24 @@ def _media(
         yield _field(group, role, part, source, "inline_text", is_retrieved=is_retrieved)
         return
     inline = _DATA_URL.fullmatch(source.uri)
-    mime_type = inline[1] if inline else source.mime_type
-    is_binary = mime_type.lower().startswith(_BINARY_TYPES)
+    written_type = inline[1] if inline else source.mime_type
+    mime_type = written_type.lower()
+    is_binary = mime_type.startswith(_BINARY_TYPES)
     data = b"" if is_binary else _from_base64(inline[2]) if inline else source.inline_data
-    encoding = _encoding_of(data, mime_type.lower())
+    encoding = _encoding_of(data, mime_type)
     if encoding:
 
         def write(replaced: str) -> None:
             written = replaced.encode(encoding)
             if inline:
-                source.uri = f"data:{mime_type};base64,{b64encode(written).decode()}"
+                source.uri = f"data:{written_type};base64,{b64encode(written).decode()}"
             else:
                 source.inline_data = written
 
         text = data.decode(encoding, "replace")
         yield Slot(group, role, part, text, write, is_json=_is_json(text), is_retrieved=is_retrieved)
-        if encoding == _LAST_RESORT and _CHARSET.search(mime_type):
+        charset = _CHARSET.search(mime_type)
+        if encoding == _LAST_RESORT and charset is not None and charset[1] != _LAST_RESORT:
             yield _unread(group, role, part)  # it may say something else in the charset that it tells
     elif source.inline_data or source.uri or source.provider_file_id:
         yield _unread(group, role, part)

@@ -91,9 +91,9 @@ def _patterns_of(recognizer: "PatternRecognizer") -> tuple[str, list[_Pattern]]:
         raise ValueError(f"{entity_type} is there already")
     context = _words_of(recognizer.context)
     # Presidio makes a pattern of the deny list, for an engine that looks behind.
-    listed = "|".join(re2.escape(word) for word in recognizer.deny_list)
+    listed = "|".join(map(_whole, recognizer.deny_list))
     written = [
-        (rf"(?:\b|^)(?:{listed})(?:\b|$)", recognizer.deny_list_score)
+        (listed, recognizer.deny_list_score)
         if pattern.name == "deny_list" and listed
         else (pattern.regex, pattern.score)
         for pattern in recognizer.patterns  # type: ignore[has-type]
@@ -103,7 +103,7 @@ def _patterns_of(recognizer: "PatternRecognizer") -> tuple[str, list[_Pattern]]:
     found = [_Pattern(_compiled(regex), float(score), context) for regex, score in written]
     for word in recognizer.deny_list:
         scanner = PiiScanner([partial(_recognize, str(entity_type), tuple(found))])
-        if [piece for piece in scan(scanner, word) if isinstance(piece, Found)] != [
+        if [piece for piece in scan(scanner, f"see {word}.") if isinstance(piece, Found)] != [
             Found(word, str(entity_type), float(recognizer.deny_list_score))
         ]:
             raise ValueError(
@@ -111,6 +111,12 @@ def _patterns_of(recognizer: "PatternRecognizer") -> tuple[str, list[_Pattern]]:
                 f"and have at most {LONGEST} characters"
             )
     return str(entity_type), found
+
+
+def _whole(word: str) -> str:
+    """A pattern of a word that letters and digits at its ends do not go on from."""
+    begin, end = (r"\b" if character.isalnum() else "" for character in (word[:1], word[-1:]))
+    return f"{begin}{re2.escape(word)}{end}"
 
 
 def _words_of(context: object) -> tuple[str, ...]:

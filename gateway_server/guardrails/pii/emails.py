@@ -71,14 +71,19 @@ def _without_words(domain: str, following: str) -> str:
     Empty where it is none, or may go on behind what is known of the text.
     """
     is_next = following.startswith("@")  # the words are the beginning of the next address
-    if _TLD.match(re.split(_DOT, domain)[-1]) and not is_next:
+    is_domain = _has_tld(domain)
+    if is_domain and not is_next:
         return domain
     if EMAIL_TAIL.match(following):
         return ""
     dash = domain.rfind("-")
     while dash > 0:
         before, words = domain[:dash], domain[dash:]
-        if _TLD.match(re.split(_DOT, before)[-1]) and "." in before and (is_next or _WORDS.match(words)):
+        if "." in before and _has_tld(before) and (is_next or _WORDS.match(words)):
             return before
         dash = domain.rfind("-", 0, dash)
-    return domain if is_next and _TLD.match(re.split(_DOT, domain)[-1]) else ""
+    return domain if is_domain else ""
+
+
+def _has_tld(domain: str) -> bool:
+    return _TLD.match(re.split(_DOT, domain)[-1]) is not None

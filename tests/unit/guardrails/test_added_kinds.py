@@ -28,7 +28,7 @@ recognizers:
     context: [employee, Badge]
   - name: Project
     supported_entity: PROJECT
-    deny_list: [Orion-7, Area-51]
+    deny_list: [Orion-7, Area-51, "#7-a"]
 """
 
 
@@ -56,6 +56,7 @@ def found(file: Path, text: str, *, min_score: float = 0.6) -> list[tuple[str, s
         ("employee E-1234567", []),
         ("go to area-51 with orion-7", [("area-51", "PROJECT", 1.0), ("orion-7", "PROJECT", 1.0)]),
         ("Orion-77", []),
+        ("see #7-a, or no#7-a", [("#7-a", "PROJECT", 1.0), ("#7-a", "PROJECT", 1.0)]),
     ],
 )
 def test_values_are_found_as_the_file_says(

@@ -50,6 +50,23 @@ def test_text_is_masked_in_its_own_encoding(mime_type: str, encoding: str, end: 
     assert data.decode(encoding) == TEXT.replace("219-16-9994", "[SSN_REDACTED]") + end
 
 
+@pytest.mark.parametrize(
+    ("mime_type", "is_unread"),
+    [
+        ("text/plain; charset=latin-1", False),
+        ("text/plain; Charset=ISO-8859-1", False),
+        ("text/plain", False),
+        ("text/plain; Charset=cp037", True),
+        ("text/plain; charset=unheard-of", True),
+    ],
+)
+def test_text_that_may_say_something_else_in_its_charset_is_unread(mime_type: str, is_unread: bool) -> None:
+    source = MediaSource(inline_data=TEXT.encode("latin-1"), mime_type=mime_type)
+    slots = slots_of(request_with(source))
+    assert any(slot.text == TEXT for slot in slots)
+    assert any(slot.is_unread for slot in slots) is is_unread
+
+
 def test_bytes_of_no_type_are_read_where_they_are_text() -> None:
     source = MediaSource(inline_data=TEXT.encode(), mime_type="application/octet-stream")
     assert masked(source).inline_data == "caf\u00e9, SSN [SSN_REDACTED]".encode()
