@@ -195,18 +195,15 @@ class RedisLimits:
         if not self._has_refused:
             _LOG.error("Redis cannot count for some limits, which each process counts for itself: %s", error)
         self._has_refused = True
-        if asked.answer is not None and not asked.answer.done():
-            asked.answer.set_exception(LimitsAwayError())
-            asked.answer.exception()  # whoever waits has it; nobody may
+        _tell_away(asked)
 
     def _fail(self, asked: list[_Asked]) -> None:
         """Nobody knows what Redis did. Who waits is told; places are freed when it is back."""
         for each in asked:
             if each.places is not None:
                 self._put(_Asked(each.places(), places=each.places))
-            elif each.answer is not None and not each.answer.done():
-                each.answer.set_exception(LimitsAwayError())
-                each.answer.exception()  # whoever waits has it; nobody may
+            else:
+                _tell_away(each)
 
     def _tell(self, error: Exception | None) -> None:
         was_away = self.is_away
@@ -222,6 +219,12 @@ class RedisLimits:
                 )
             else:
                 _LOG.warning("rate limits are shared again")
+
+
+def _tell_away(asked: _Asked) -> None:
+    if asked.answer is not None and not asked.answer.done():
+        asked.answer.set_exception(LimitsAwayError())
+        asked.answer.exception()  # whoever waits has it; nobody may
 
 
 async def _in_time(answer: asyncio.Future[list[int]]) -> list[int]:

@@ -42,6 +42,10 @@ class GatewayRepository:
 
     async def refresh(self, gateway_id: str, *, dead_after_seconds: float) -> tuple[str, ...]:
         """Tells that a process lives, and sweeps those not heard of for so long; gives their ids."""
+        is_dead = and_(
+            gateways.c.swept.is_(False),
+            gateways.c.seen_time < self._now - round(dead_after_seconds * _MICROS),
+        )
 
         def tell(connection: Connection) -> tuple[str, ...]:
             make_known(connection, gateway_id)
@@ -59,10 +63,6 @@ class GatewayRepository:
                 sweep(connection, dead)
             return locked is not None
 
-        is_dead = and_(
-            gateways.c.swept.is_(False),
-            gateways.c.seen_time < self._now - round(dead_after_seconds * _MICROS),
-        )
         # A transaction for each: windows of one process are locked in one order, those of several are not.
         return tuple(
             [
