@@ -7,7 +7,6 @@ and held never exceeds a limit, whatever dies when. See docs/decisions/money.md.
 import asyncio
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final
 
@@ -18,10 +17,18 @@ from gateway_server.call import BudgetLimit, CallContext
 from gateway_server.clock import Clock
 from gateway_server.errors import GatewayError, deadline_exceeded
 from gateway_server.limits.budgets import Hold
+from gateway_server.limits.leased_window import (
+    IDLE_SECONDS,
+    LeasedWindow,
+    free_of_all,
+    known_rooms,
+    want_windows,
+)
+from gateway_server.limits.leasing import Leasing, States
 from gateway_server.limits.windows import window_of
 from gateway_server.metrics import Metrics
 from gateway_server.storage.budget_windows import WindowKey
-from gateway_server.storage.budgets import BudgetRepository, LeaseWant, WindowState
+from gateway_server.storage.budgets import BudgetRepository, WindowState
 from gateway_server.storage.changes import Changes
 from gateway_server.storage.spendings import Alert
 from gateway_server.storage.times import micros_of_seconds, timestamp_of_micros
@@ -31,11 +38,6 @@ from gateway_server.usage.ceiling import NOTHING, TokenCeiling, least_nanos, lim
 _LOG: Final = logging.getLogger(__name__)
 
 _TICK_SECONDS: Final = 0.25
-#: How long a lease is kept that nobody holds; longer where it is a small share of what is left, since
-#: whoever needs it all the same recalls it.
-_IDLE_SECONDS: Final = 2.0
-_FAR_IDLE_SECONDS: Final = 30.0
-_FAR_SHARE: Final = 1_000
 #: How long a call waits for leases that others do not hold, and how often it looks.
 _RECALL_SECONDS: Final = 2.0
 _RECALL_POLL_SECONDS: Final = 0.1
@@ -43,119 +45,12 @@ _RECALL_POLL_SECONDS: Final = 0.1
 #: back at their next tick once they do not.
 _RECALL_AGAIN_SECONDS: Final = 0.6
 _IN_VAIN_SECONDS: Final = 2.0
-#: For how many tenants one transaction leases: all of them wait for the last.
-_MOST_TOGETHER: Final = 4
-#: A lease goes ahead of its need by what was spent in so many seconds.
-_AHEAD_SECONDS: Final = 2.0
 
 #: How often and how long a moment is waited for in which the books here and in the store can be compared.
 _QUIET_LOOKS: Final = 50
 _QUIET_SECONDS: Final = 0.01
 
 _KINDS: Final = {"day": LimitKind.LIMIT_KIND_DAILY_BUDGET, "month": LimitKind.LIMIT_KIND_MONTHLY_BUDGET}
-
-
-@dataclass(slots=True, eq=False)
-class _Window:
-    """One window as this process has it; all amounts in nanos."""
-
-    key: WindowKey
-    end_time: int
-    limit: BudgetLimit
-    #: When the call began that told the limit.
-    limit_at: float
-    leased: int = 0
-    used: int = 0
-    held: int = 0
-    touched_at: float = 0.0
-    #: The store may have more leased to this process than ``leased``.
-    unheard: bool = False
-    #: Leases were put right while a batch that lowers them may have been on its way: once more, after it.
-    crossed: bool = False
-    #: The last recall that was heard of, and until when what gets free is given back at once for it.
-    recalled: int = 0
-    recalled_until: float = 0.0
-    #: When this process last recalled, and until when it need not wait long again.
-    asked_at: float = -1.0
-    in_vain_until: float = 0.0
-    #: How many calls and lease operations count on finding it here.
-    wanted: int = 0
-    #: What was spent in the second before the current one, and in it.
-    second: int = 0
-    spent_before: int = 0
-    spent_now: int = 0
-    #: What all processes had spent when the store was last heard of.
-    spent: int = 0
-    #: The percentages that an alert is known to be raised for.
-    alerted: set[int] = field(default_factory=set)
-
-    @property
-    def free(self) -> int:
-        return self.leased - self.used - self.held
-
-    @property
-    def idle_seconds(self) -> float:
-        """How long what is leased is kept when nobody holds it."""
-        left = self.limit.limit_nanos - self.spent
-        return _FAR_IDLE_SECONDS if self.leased * _FAR_SHARE <= left else _IDLE_SECONDS
-
-    def note_leased(self, want: LeaseWant, state: WindowState, now: float) -> None:
-        """Hears what the store made of a want."""
-        self.unheard = self.leased < want.leased_nanos
-        self.leased += state.granted_nanos
-        self.spent = state.spent_nanos
-        self.touched_at = now
-        overdrawn = state.spent_nanos + state.leased_nanos - self.limit.limit_nanos
-        _drop_free(self, at_most=overdrawn)  # what was spent without being held comes first
-
-    def note_spent(self, nanos: int, now: float) -> None:
-        second = int(now)
-        if second != self.second:
-            self.spent_before = self.spent_now if second == self.second + 1 else 0
-            self.spent_now = 0
-            self.second = second
-        self.spent_now += nanos
-
-    def thresholds(self) -> list[tuple[int, int]]:
-        """The percentages at which alerts are raised, with their nanos."""
-        return [
-            (percentage, self.limit.limit_nanos * percentage // 100)
-            for percentage in self.limit.alert_percentages
-        ]
-
-    def reached(self) -> list[tuple[int, int]]:
-        """Those of the thresholds that are behind, and that no alert is known to be raised for."""
-        return [
-            (percentage, nanos)
-            for percentage, nanos in self.thresholds()
-            if nanos <= self.spent and percentage not in self.alerted
-        ]
-
-    def ahead(self) -> int:
-        """What is worth leasing beyond a need."""
-        return round(max(self.spent_before, self.spent_now) * _AHEAD_SECONDS)
-
-
-_States = Mapping[WindowKey, WindowState]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Asked:
-    """So much is to be free in all of some windows of one tenant. The answer is how they stand, empty if it
-    was free already.
-    """
-
-    windows: list[_Window]
-    need: int
-    answer: asyncio.Future[_States]
-
-    @property
-    def tenant_id(self) -> str:
-        return self.windows[0].key.tenant_id
-
-    @property
-    def is_met(self) -> bool:
-        return min(window.free for window in self.windows) >= self.need
 
 
 class BudgetBook:
@@ -168,11 +63,8 @@ class BudgetBook:
         self._gateway_id = gateway_id
         self._clock = clock
         self._metrics = metrics
-        self._windows: dict[WindowKey, _Window] = {}
-        #: One transaction on leases at a time; whoever asks meanwhile goes with the next.
-        self._turn = asyncio.Lock()
-        self._asked: list[_Asked] = []
-        self._leaser: asyncio.Task[None] | None = None
+        self._windows: dict[WindowKey, LeasedWindow] = {}
+        self._leasing = Leasing(repository, gateway_id, clock=clock)
         self._ticker: asyncio.Task[None] | None = None
         self._is_settling = False
         self._batches = 0
@@ -189,19 +81,18 @@ class BudgetBook:
         if not most:
             return Hold()
         windows = self._windows_of(budgets, call)
-        if min(window.free for window in windows) < most:
-            _want(windows, 1)
+        if free_of_all(windows) < most:
+            want_windows(windows, 1)
             try:
                 limited = await self._make_room(call, windows, model, ceiling)
             finally:
-                _want(windows, -1)
+                want_windows(windows, -1)
             if limited is not ceiling:
                 ceiling, most = limited, most_nanos(limited, model.price)
         # No await since there was room.
         now = self._clock.monotonic()
         for window in windows:
-            window.held += most
-            window.touched_at = now
+            window.hold(most, now)
 
         def end(spent_nanos: int) -> None:
             self._end_hold(windows, most, spent_nanos)
@@ -233,10 +124,7 @@ class BudgetBook:
         for key, nanos in charges.items():
             window = self._windows.get(key)
             if window is not None:
-                window.used -= nanos
-                window.leased = max(window.leased - nanos, 0)
-                window.unheard = window.unheard or window.crossed
-                window.crossed = False
+                window.settled(nanos)
         self._tell(alerts)
 
     def _tell(self, alerts: Iterable[Alert]) -> None:
@@ -291,7 +179,7 @@ class BudgetBook:
         tenants = {name.split("/")[1] for name in changes.resources if name.startswith("tenants/")}
         for window in self._windows.values():
             if not changes.complete or window.key.tenant_id in tenants:
-                _drop_free(window)
+                window.drop_free()
 
     async def start(self) -> None:
         """Begins to give back what is recalled or idle."""
@@ -302,8 +190,7 @@ class BudgetBook:
         if self._ticker is not None:
             await end_task(self._ticker)
             self._ticker = None
-        if self._leaser is not None:
-            await asyncio.wait([self._leaser])
+        await self._leasing.close()
 
     async def tick(self) -> None:
         """Gives back what was recalled, what is idle, and what windows had that have ended; raises alerts."""
@@ -312,14 +199,11 @@ class BudgetBook:
             recalls = await self._repository.read_recalls(self._gateway_id)
             now = self._clock.monotonic()
             for window in leased:
-                recall = recalls.get(window.key, 0)
-                if recall != window.recalled:  # clocks of databases may be set back
-                    window.recalled, window.unheard = recall, True
-                    window.recalled_until = now + _RECALL_SECONDS
+                window.note_recall(recalls.get(window.key, 0), now + _RECALL_SECONDS)
                 if now < window.recalled_until or now - window.touched_at > window.idle_seconds:
-                    _drop_free(window)
+                    window.drop_free()
             if unheard := [window for window in leased if window.unheard]:
-                await self._keep(unheard)
+                await self._leasing.keep(unheard)
         await self._raise_alerts()
         self._forget_ended()
 
@@ -332,7 +216,7 @@ class BudgetBook:
             for window, thresholds in reached.items():
                 window.alerted.update(percentage for percentage, _ in thresholds)
 
-    def _windows_of(self, budgets: Sequence[BudgetLimit], call: CallContext) -> list[_Window]:
+    def _windows_of(self, budgets: Sequence[BudgetLimit], call: CallContext) -> list[LeasedWindow]:
         """The windows that a call began in. What later calls know of a budget is newer: it stays."""
         micros = micros_of_seconds(call.start_time)
         windows = []
@@ -341,24 +225,20 @@ class BudgetBook:
             key = WindowKey(budget.tenant_id, budget.api_key_id, budget.period, start)
             window = self._windows.get(key)
             if window is None:
-                window = self._windows[key] = _Window(key, end, budget, call.started_at)
+                window = self._windows[key] = LeasedWindow(key, end, budget, call.started_at)
             elif call.started_at >= window.limit_at:
-                window.limit_at = call.started_at
-                if budget.limit_nanos < window.limit.limit_nanos:
-                    _drop_free(window)
-                window.limit = budget
+                window.change_limit(budget, call.started_at)
             windows.append(window)
         return windows
 
     async def _make_room(
-        self, call: CallContext, windows: list[_Window], model: Model, ceiling: TokenCeiling
+        self, call: CallContext, windows: list[LeasedWindow], model: Model, ceiling: TokenCeiling
     ) -> TokenCeiling:
         """Returns, without an await after there was room for it, the ceiling that the budgets pay for.
 
         Raises BUDGET_EXCEEDED, DEADLINE_EXCEEDED.
         """
         most = most_nanos(ceiling, model.price)
-        least = least_nanos(ceiling, model.price)
         now = self._clock.monotonic()
         in_vain = any(now < window.in_vain_until for window in windows)
         patience = _RECALL_AGAIN_SECONDS if in_vain else min(_RECALL_SECONDS, call.remaining() / 2)
@@ -366,26 +246,26 @@ class BudgetBook:
         give_up_at = now + max(patience, _RECALL_AGAIN_SECONDS)
         need, limited = most, ceiling
         while True:
-            states = await self._lease(windows, need)
-            if min(window.free for window in windows) >= need:
+            known = known_rooms(windows, self._clock.monotonic())
+            if min(known.values(), default=need) < need:
+                limited = _limit(ceiling, model, known)
+                need = most_nanos(limited, model.price)
+            states = await self._leasing.lease(windows, need)
+            if free_of_all(windows) >= need:
                 return limited
             if not states:
                 continue  # there was room, and somebody else was quicker
-            rooms = {window.key: _room_of(window, states[window.key]) for window in windows}
-            if await self._recall(
-                [window for window in windows if rooms[window.key] < most], states, give_up_at
-            ):
+            rooms = {window: window.room(states[window.key]) for window in windows}
+            tight = [window for window in windows if rooms[window] < most]
+            if await self._recall(tight, states, give_up_at):
                 if call.remaining() <= 0:
                     raise deadline_exceeded(call.timeout)
                 need, limited = most, ceiling
                 continue
-            affordable = limit_output(ceiling, model.price, min(rooms.values()))
-            if affordable is None:
-                tightest = min(windows, key=lambda window: rooms[window.key])
-                raise _exceeded(tightest, remaining=max(rooms[tightest.key], 0), needed=least)
-            limited, need = affordable, most_nanos(affordable, model.price)
+            limited = _limit(ceiling, model, rooms)
+            need = most_nanos(limited, model.price)
 
-    async def _recall(self, tight: list[_Window], states: _States, give_up_at: float) -> bool:
+    async def _recall(self, tight: list[LeasedWindow], states: States, give_up_at: float) -> bool:
         """Asks others for what they have of windows without room and waits a moment; False if no use."""
         now = self._clock.monotonic()
         elsewhere = [window for window in tight if states[window.key].others_leased_nanos > 0]
@@ -405,71 +285,10 @@ class BudgetBook:
     async def _wait(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
 
-    async def _lease(self, windows: list[_Window], need: int) -> _States:
-        """Leases what is missing for ``need`` on all windows, or on none; how the windows stand."""
-        asked = _Asked(windows, need, asyncio.get_running_loop().create_future())
-        self._asked.append(asked)
-        _want(windows, 1)
-        asked.answer.add_done_callback(lambda answer: _end_asked(asked, answer))
-        if self._leaser is None or self._leaser.done():
-            self._leaser = asyncio.create_task(self._lease_asked(), name="budget leases")
-        return await asyncio.shield(asked.answer)  # a caller that leaves must not lose what was granted
-
-    async def _lease_asked(self) -> None:
-        while self._asked:
-            async with self._turn:
-                together = self._take_asked()
-                try:
-                    await self._lease_together(together)
-                except Exception as error:  # noqa: BLE001 -- whoever waits must hear of whatever it is
-                    for each in together:
-                        if not each.answer.done():
-                            each.answer.set_exception(error)
-
-    def _take_asked(self) -> list[_Asked]:
-        """Those whose turn it is: the first of each tenant, as their windows may be the same."""
-        first: dict[str, _Asked] = {}
-        for asked in self._asked:
-            if len(first) < _MOST_TOGETHER:
-                first.setdefault(asked.tenant_id, asked)
-        self._asked = [asked for asked in self._asked if first.get(asked.tenant_id) is not asked]
-        return list(first.values())
-
-    async def _lease_together(self, together: Sequence[_Asked]) -> None:
-        for asked in together:
-            if asked.is_met:
-                asked.answer.set_result({})
-        unmet = [asked for asked in together if not asked.answer.done()]
-        if not unmet:
-            return
-        wants = {window: _want_of(window, asked.need) for asked in unmet for window in asked.windows}
-        for window in wants:
-            window.crossed = window.crossed or (window.unheard and window.used > 0)
-            window.unheard = True
-        states = await self._repository.extend(self._gateway_id, list(wants.values()))
-        now = self._clock.monotonic()
-        for window, want in wants.items():
-            window.note_leased(want, states[window.key], now)
-        for asked in unmet:
-            asked.answer.set_result(states)
-
-    async def _keep(self, windows: list[_Window]) -> None:
-        async with self._turn:
-            kept = {window.key: window.leased for window in windows}
-            for window in windows:
-                window.crossed = window.used > 0
-            await self._repository.keep(self._gateway_id, kept)
-            for window in windows:
-                window.unheard = window.leased < kept[window.key]
-
-    def _end_hold(self, windows: list[_Window], held: int, spent: int) -> None:
+    def _end_hold(self, windows: list[LeasedWindow], held: int, spent: int) -> None:
         now = self._clock.monotonic()
         for window in windows:
-            window.held -= held
-            window.used += spent
-            window.note_spent(spent, now)
-            # Nothing of it is for the next attempt where the budget was lowered meanwhile.
-            _drop_free(window, at_most=window.spent + window.leased - window.limit.limit_nanos)
+            window.end_hold(held, spent, now)
         if spent > held:
             self._metrics.count_budget_overrun()
             _LOG.error(
@@ -485,7 +304,7 @@ class BudgetBook:
             window.key
             for window in self._windows.values()
             if not (window.leased or window.used or window.held or window.unheard or window.wanted)
-            and (window.end_time <= now or self._clock.monotonic() - window.touched_at > _IDLE_SECONDS)
+            and (window.end_time <= now or self._clock.monotonic() - window.touched_at > IDLE_SECONDS)
         ]
         for key in ended:
             del self._windows[key]
@@ -501,45 +320,6 @@ class BudgetBook:
                 _LOG.exception("giving back leases on budgets failed")
 
 
-def _want(windows: Iterable[_Window], times: int) -> None:
-    """Keeps windows from being forgotten while somebody waits with them in hand."""
-    for window in windows:
-        window.wanted += times
-
-
-def _end_asked(asked: _Asked, answer: asyncio.Future[_States]) -> None:
-    _want(asked.windows, -1)
-    if not answer.cancelled():
-        answer.exception()  # whoever waits has it; nobody may
-
-
-def _want_of(window: _Window, need: int) -> LeaseWant:
-    """What it takes for ``need`` to be free in a window, and for some more where there is plenty."""
-    missing = max(need - window.free, 0)
-    return LeaseWant(
-        window=window.key,
-        end_time=window.end_time,
-        limit_nanos=window.limit.limit_nanos,
-        leased_nanos=window.leased,
-        need_nanos=missing,
-        ahead_nanos=max(need + window.ahead() - window.free, missing),
-    )
-
-
-def _drop_free(window: _Window, *, at_most: int | None = None) -> None:
-    """Counts no longer on what nobody holds; the store hears of it at the next lease or tick."""
-    dropped = window.free if at_most is None else min(window.free, at_most)
-    if dropped > 0:
-        window.leased -= dropped
-        window.unheard = True
-
-
-def _room_of(window: _Window, state: WindowState) -> int:
-    """What could be held on the window now: free here, or not leased to anybody."""
-    left = window.limit.limit_nanos - state.spent_nanos - state.leased_nanos
-    return window.free + max(left, 0)
-
-
 def _check_unpriced(budgets: Sequence[BudgetLimit], model: Model) -> None:
     for budget in budgets:
         if not budget.allow_unpriced_models:
@@ -550,7 +330,17 @@ def _check_unpriced(budgets: Sequence[BudgetLimit], model: Model) -> None:
             )
 
 
-def _exceeded(window: _Window, *, remaining: int, needed: int) -> GatewayError:
+def _limit(ceiling: TokenCeiling, model: Model, rooms: Mapping[LeasedWindow, int]) -> TokenCeiling:
+    """As much of an attempt as there is room for in all windows. Raises BUDGET_EXCEEDED."""
+    tightest = min(rooms, key=lambda window: rooms[window])
+    affordable = limit_output(ceiling, model.price, rooms[tightest])
+    if affordable is None:
+        remaining, least = max(rooms[tightest], 0), least_nanos(ceiling, model.price)
+        raise _exceeded(tightest, remaining=remaining, needed=least)
+    return affordable
+
+
+def _exceeded(window: LeasedWindow, *, remaining: int, needed: int) -> GatewayError:
     budget = window.limit
     kind = LimitKind.Name(_KINDS[budget.period]).removeprefix("LIMIT_KIND_")
     reset = datetime.fromtimestamp(window.end_time / 1_000_000, UTC).isoformat().replace("+00:00", "Z")

@@ -1,7 +1,7 @@
 """Leases on budgets, as processes ask for them and give them back. See docs/decisions/money.md."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from typing import Any, Final
 
@@ -42,29 +42,41 @@ _LONGEST: Final[Mapping[str, int]] = {"day": 2 * MICROS_OF_A_DAY, "month": 32 * 
 
 @dataclass(frozen=True, slots=True)
 class LeaseWant:
-    """What a process wants of one window.
+    """What a process has of one window, and wants.
 
-    ``leased_nanos`` is what it counts on having now: what the store has beyond that was granted without being
-    heard of, and is taken back. Either ``need_nanos`` more are granted, or nothing on any window
-    of the same tenant; ahead of the need, up to ``ahead_nanos`` if there is plenty.
+    ``leased_nanos`` is what it counts on having: what the store has beyond that was granted without being
+    heard of, and is taken back. ``free_nanos`` of it are for the needs. If there is plenty, and no need is
+    refused, the window gets so much that ``ahead_nanos`` are free.
     """
 
     window: WindowKey
     end_time: int
     limit_nanos: int
     leased_nanos: int
-    need_nanos: int
+    free_nanos: int = 0
     ahead_nanos: int = 0
 
 
 @dataclass(frozen=True, slots=True)
+class LeaseNeed:
+    """So much is to be free in all of some windows, besides what other needs take; or is refused in all."""
+
+    windows: Sequence[WindowKey]
+    nanos: int
+
+
+@dataclass(frozen=True, slots=True)
 class WindowState:
-    """A window as a transaction left it. ``granted_nanos`` is what this process got more."""
+    """A window as a transaction left it.
+
+    ``granted_nanos`` is what this process got more; ``recall_time`` is when it was last recalled.
+    """
 
     spent_nanos: int
     leased_nanos: int
     own_leased_nanos: int
     granted_nanos: int = 0
+    recall_time: int | None = None
 
     @property
     def others_leased_nanos(self) -> int:
@@ -78,12 +90,15 @@ class BudgetRepository:
     def __init__(self, store: Store) -> None:
         self._store = store
 
-    async def extend(self, gateway_id: str, wants: Sequence[LeaseWant]) -> dict[WindowKey, WindowState]:
-        """Leases more of some windows, all or none of each tenant's; gives them as they are then.
+    async def extend(
+        self, gateway_id: str, wants: Sequence[LeaseWant], needs: Sequence[LeaseNeed]
+    ) -> dict[WindowKey, WindowState]:
+        """Leases more of some windows for needs, which come first as they stand; gives the windows as they
+        are then.
 
-        Nothing was granted where ``granted_nanos`` is 0 although something was needed.
+        There is a want for each window of a need.
         """
-        return await self._store.write_batch(lambda connection: _extend(connection, gateway_id, wants))
+        return await self._store.write_batch(lambda connection: _extend(connection, gateway_id, wants, needs))
 
     async def keep(self, gateway_id: str, leases: Mapping[WindowKey, int]) -> None:
         """Gives back what the store has of these leases beyond what the process still counts on."""
@@ -154,7 +169,7 @@ class BudgetRepository:
 
 
 def _extend(
-    connection: Connection, gateway_id: str, wants: Sequence[LeaseWant]
+    connection: Connection, gateway_id: str, wants: Sequence[LeaseWant], needs: Sequence[LeaseNeed]
 ) -> dict[WindowKey, WindowState]:
     wanted = {want.window: want for want in wants}
     swept = lock_gateway(connection, gateway_id)
@@ -172,30 +187,49 @@ def _extend(
             rows[window].spent_nanos,
             rows[window].leased_nanos - unheard.get(window, 0) + _leased_elsewhere(want, leases),
             own.get(window, 0) - unheard.get(window, 0),
+            recall_time=rows[window].recall_time,
         )
         for window, want in wanted.items()
     }
-    refused = {
-        window.tenant_id
-        for window, want in wanted.items()
-        if want.limit_nanos - states[window].spent_nanos - states[window].leased_nanos < want.need_nanos
-    }
-    granting = [want for want in wants if want.window.tenant_id not in refused]
-    if not granting:
-        return states
-    processes = _count_living(connection)
-    granted: dict[WindowKey, int] = {}
-    for want in granting:
-        window, state = want.window, states[want.window]
-        room = want.limit_nanos - state.spent_nanos - state.leased_nanos
-        nanos = max(want.need_nanos, min(want.ahead_nanos, room // (_SHARE_OF_ROOM * processes)))
-        if nanos:
-            granted[window] = nanos
-        states[window] = WindowState(
-            state.spent_nanos, state.leased_nanos + nanos, state.own_leased_nanos + nanos, nanos
-        )
+    granted = _grants(wanted, states, needs, partial(_count_living, connection))
     raise_leases(connection, gateway_id, granted)
-    return states
+    return {
+        window: replace(
+            state,
+            leased_nanos=state.leased_nanos + granted.get(window, 0),
+            own_leased_nanos=state.own_leased_nanos + granted.get(window, 0),
+            granted_nanos=granted.get(window, 0),
+        )
+        for window, state in states.items()
+    }
+
+
+def _grants(
+    wanted: Mapping[WindowKey, LeaseWant],
+    states: Mapping[WindowKey, WindowState],
+    needs: Sequence[LeaseNeed],
+    count_processes: Callable[[], int],
+) -> dict[WindowKey, int]:
+    """How much more is leased of which window."""
+    rooms = {
+        window: want.limit_nanos - states[window].spent_nanos - states[window].leased_nanos
+        for window, want in wanted.items()
+    }
+    taken, refused = dict.fromkeys(wanted, 0), set[WindowKey]()
+    for need in needs:
+        if all(taken[each] + need.nanos <= wanted[each].free_nanos + rooms[each] for each in need.windows):
+            for window in need.windows:
+                taken[window] += need.nanos
+        else:
+            refused.update(need.windows)
+    aims = {window: wanted[window].ahead_nanos for window in wanted.keys() - refused}
+    share = _SHARE_OF_ROOM * count_processes() if any(aims.values()) else 1
+    granted = {}
+    for window, want in wanted.items():
+        ahead = min(aims.get(window, 0) - want.free_nanos, rooms[window] // share)
+        if (nanos := max(taken[window] - want.free_nanos, ahead)) > 0:
+            granted[window] = nanos
+    return granted
 
 
 def _leased_elsewhere(want: LeaseWant, leases: Iterable[Row[Any]]) -> int:

@@ -20,7 +20,7 @@ from gateway_server.limits.budget_book import BudgetBook
 from gateway_server.limits.windows import window_of
 from gateway_server.metrics import Metrics
 from gateway_server.storage.budget_windows import WindowKey
-from gateway_server.storage.budgets import BudgetRepository, LeaseWant, WindowState
+from gateway_server.storage.budgets import BudgetRepository, LeaseNeed, LeaseWant, WindowState
 from gateway_server.storage.engine import Store
 from gateway_server.storage.gateways import GatewayRepository
 from gateway_server.storage.spendings import Spending, settle_spendings
@@ -47,9 +47,11 @@ class GatedRepository(BudgetRepository):
         self.open.set()
         self.waiting = asyncio.Event()
 
-    async def extend(self, gateway_id: str, wants: Sequence[LeaseWant]) -> dict[WindowKey, WindowState]:
+    async def extend(
+        self, gateway_id: str, wants: Sequence[LeaseWant], needs: Sequence[LeaseNeed]
+    ) -> dict[WindowKey, WindowState]:
         await self._pass()
-        return await super().extend(gateway_id, wants)
+        return await super().extend(gateway_id, wants, needs)
 
     async def keep(self, gateway_id: str, leases: Mapping[WindowKey, int]) -> None:
         await self._pass()
@@ -180,6 +182,7 @@ async def test_a_window_that_is_overdrawn_elsewhere_does_not_keep_a_call_asking(
             with pytest.raises(GatewayError) as caught:
                 await its.hold(5, "two")
         assert caught.value.metadata["remaining_nanos"] == "0"
+        await its.book.tick()
         row = await row_of(store)
         assert row.spent_nanos + row.leased_nanos <= 100
         hold.settle(0)
@@ -282,11 +285,11 @@ async def test_a_process_that_is_swept_while_it_leases_has_its_money_moved_whole
     """It was not heard of for long, and lives: its lease, and the sweep, meet in the database."""
     gateways = GatewayRepository(store)
     async with process(store, clock, {"": 1_000}) as its, process(store, clock, {"": 1_000}) as other:
-        want = LeaseWant(TENANT, DAY + 86_400_000_000, 1_000, 0, 100)
-        await its.repository.extend(its.gateway_id, [want])
-        more = replace(want, leased_nanos=100, need_nanos=50)
+        want = LeaseWant(TENANT, DAY + 86_400_000_000, 1_000, 0)
+        await its.repository.extend(its.gateway_id, [want], [LeaseNeed([TENANT], 100)])
+        more = replace(want, leased_nanos=100)
         for order in ("lease", "sweep"):
-            lease = its.repository.extend(its.gateway_id, [more])
+            lease = its.repository.extend(its.gateway_id, [more], [LeaseNeed([TENANT], 50)])
             sweep = gateways.refresh(other.gateway_id, dead_after_seconds=-1)
             async with store.write() as connection:
                 await connection.execute(select(budget_windows).with_for_update())

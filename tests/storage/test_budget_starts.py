@@ -16,7 +16,7 @@ from aigateway.v1.usage_pb2 import Cost
 from gateway_server.ids import new_id
 from gateway_server.limits.windows import window_of
 from gateway_server.storage.budget_windows import WindowKey
-from gateway_server.storage.budgets import BudgetRepository, LeaseWant
+from gateway_server.storage.budgets import BudgetRepository, LeaseNeed, LeaseWant
 from gateway_server.storage.engine import Store
 from gateway_server.storage.gateways import GatewayRepository
 from gateway_server.storage.retention import RetentionRepository
@@ -53,8 +53,8 @@ async def begin(store: Store, now: int, *, api_key_id: str, period: Period, time
     window = WindowKey("acme", api_key_id, period, start)
     gateway_id = new_id()
     await GatewayRepository(store).register(gateway_id)
-    want = LeaseWant(window, end, limit_nanos=10**15, leased_nanos=0, need_nanos=1)
-    states = await BudgetRepository(store).extend(gateway_id, [want])
+    want = LeaseWant(window, end, limit_nanos=10**15, leased_nanos=0)
+    states = await BudgetRepository(store).extend(gateway_id, [want], [LeaseNeed([window], 1)])
     return states[window].spent_nanos
 
 

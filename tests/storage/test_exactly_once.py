@@ -16,7 +16,7 @@ from aigateway.v1.usage_pb2 import Cost, TokenUsage
 from gateway_server.errors import GatewayError
 from gateway_server.ids import new_id
 from gateway_server.storage.budget_windows import WindowKey
-from gateway_server.storage.budgets import BudgetRepository, LeaseWant
+from gateway_server.storage.budgets import BudgetRepository, LeaseNeed, LeaseWant
 from gateway_server.storage.engine import Store, store_unavailable
 from gateway_server.storage.gateways import GatewayRepository
 from gateway_server.storage.settlement import Settlements, Thresholds
@@ -111,8 +111,8 @@ class Faults:
 
 
 async def lease(store: Store, gateway_id: str, nanos: int = 10_000, window: WindowKey = WINDOW) -> None:
-    want = LeaseWant(window, window.start_time + DAY, 10**9, leased_nanos=0, need_nanos=nanos)
-    await BudgetRepository(store).extend(gateway_id, [want])
+    want = LeaseWant(window, window.start_time + DAY, 10**9, leased_nanos=0)
+    await BudgetRepository(store).extend(gateway_id, [want], [LeaseNeed([window], nanos)])
 
 
 async def counted(store: Store) -> tuple[int, int, int]:

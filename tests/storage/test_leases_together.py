@@ -16,7 +16,7 @@ from gateway_server.limits.budget_book import BudgetBook
 from gateway_server.limits.budgets import Hold
 from gateway_server.metrics import Metrics
 from gateway_server.storage.budget_windows import WindowKey
-from gateway_server.storage.budgets import BudgetRepository, LeaseWant, WindowState
+from gateway_server.storage.budgets import BudgetRepository, LeaseNeed, LeaseWant, WindowState
 from gateway_server.storage.engine import Store, store_unavailable
 from gateway_server.storage.gateways import GatewayRepository
 from gateway_server.usage.ceiling import TokenCeiling
@@ -38,9 +38,11 @@ class CountedRepository(BudgetRepository):
         self.kept: list[set[str]] = []
         self.is_away = False
 
-    async def extend(self, gateway_id: str, wants: Sequence[LeaseWant]) -> dict[WindowKey, WindowState]:
+    async def extend(
+        self, gateway_id: str, wants: Sequence[LeaseWant], needs: Sequence[LeaseNeed]
+    ) -> dict[WindowKey, WindowState]:
         self.extended.append({want.window.tenant_id for want in wants})
-        states = await super().extend(gateway_id, wants)
+        states = await super().extend(gateway_id, wants, needs)
         if self.is_away:
             raise store_unavailable()
         return states
@@ -123,16 +125,83 @@ async def test_everybody_hears_of_a_store_that_is_away(
     assert 100 <= state.leased_nanos < 200, "what was not heard of was put right"
 
 
-async def test_tenants_are_granted_all_or_nothing_each(store: Store) -> None:
+async def test_each_need_is_granted_on_all_windows_or_on_none(store: Store) -> None:
     gateway_id = new_id()
     await GatewayRepository(store).register(gateway_id)
-    windows = [WindowKey(tenant, key, "day", DAY) for tenant in ("a", "b") for key in ("", "k")]
-    wants = [
-        LeaseWant(window, NEXT_DAY, 5 if window[:2] == ("a", "k") else 100, 0, need_nanos=10)
-        for window in windows
-    ]
-    states = await BudgetRepository(store).extend(gateway_id, wants)
-    assert [states[window].granted_nanos for window in windows] == [0, 0, 10, 10]
+    tenant, *keys = (WindowKey("a", key, "day", DAY) for key in ("", "k", "l", "m"))
+    limits = {tenant: 100, keys[0]: 5, keys[1]: 100, keys[2]: 100}
+    wants = [LeaseWant(window, NEXT_DAY, limit, 0) for window, limit in limits.items()]
+    needs = [LeaseNeed([tenant, key], nanos) for key, nanos in zip(keys, (10, 90, 11), strict=True)]
+    needs.append(LeaseNeed([tenant, keys[0]], 5))
+    states = await BudgetRepository(store).extend(gateway_id, wants, needs)
+    assert {window: states[window].granted_nanos for window in limits} == {
+        tenant: 95,
+        keys[0]: 5,
+        keys[1]: 90,
+        keys[2]: 0,
+    }
+
+
+async def test_first_calls_of_a_tenant_share_transactions(
+    repository: CountedRepository, calls: Calls
+) -> None:
+    await asyncio.gather(*(calls.hold("a", limit=10**9) for _ in range(100)))
+    assert len(repository.extended) <= 2
+
+
+async def test_many_tenants_do_not_wait_for_a_transaction_each(
+    repository: CountedRepository, calls: Calls
+) -> None:
+    await asyncio.gather(*(calls.hold(f"t{number}") for number in range(200)))
+    assert len(repository.extended) <= 15
+    assert max(map(len, repository.extended)) <= 50
+
+
+async def test_refusals_share_transactions(repository: CountedRepository, calls: Calls) -> None:
+    outcomes = await asyncio.gather(
+        *(calls.hold("a", limit=1_050) for _ in range(50)), return_exceptions=True
+    )
+    holds = [outcome for outcome in outcomes if isinstance(outcome, Hold)]
+    assert len(holds) == 1_050 // holds[0].nanos
+    assert len(repository.extended) <= 3
+
+
+async def test_a_refusal_that_is_known_before_costs_no_transaction(
+    repository: CountedRepository, calls: Calls, clock: SetClock
+) -> None:
+    hold = await calls.hold("a", limit=150)
+    for _ in range(2):
+        with pytest.raises(GatewayError):
+            await calls.hold("a", limit=150)
+    assert len(repository.extended) == 1
+    hold.settle(0)  # what has come back is known too
+    (await calls.hold("a", limit=150)).settle(100)
+    with pytest.raises(GatewayError):
+        await calls.hold("a", limit=150)
+    asked = len(repository.extended)
+    (await calls.hold("a", limit=250)).settle(0)  # so is a budget that was raised
+    assert len(repository.extended) == asked + 1
+    with pytest.raises(GatewayError):
+        await calls.hold("a", limit=250 - hold.nanos)
+    clock.advance(2)  # others may have had what they gave back since
+    with pytest.raises(GatewayError):
+        await calls.hold("a", limit=250 - hold.nanos)
+    assert len(repository.extended) == asked + 2
+
+
+async def test_a_recall_of_the_past_takes_no_lease(
+    repository: CountedRepository, calls: Calls, clock: SetClock
+) -> None:
+    (await calls.hold("a", limit=10**6)).settle(0)
+    await repository.recall(WindowKey("a", "", "day", DAY))
+    for _ in range(2):  # gives it back, and forgets it
+        await calls._book.tick()
+        clock.advance(5)
+    assert not calls._book._windows
+    (await calls.hold("a", limit=10**6)).settle(0)
+    await calls._book.tick()
+    (await calls.hold("a", limit=10**6)).settle(0)
+    assert len(repository.extended) == 2
 
 
 async def test_a_lease_far_from_the_cap_outlives_a_pause_and_is_recalled_all_the_same(

@@ -17,7 +17,7 @@ from aigateway.v1.routing_pb2 import Attempt
 from aigateway.v1.usage_pb2 import Cost
 from gateway_server.ids import new_id
 from gateway_server.storage.budget_windows import WindowKey
-from gateway_server.storage.budgets import BudgetRepository, LeaseWant
+from gateway_server.storage.budgets import BudgetRepository, LeaseNeed, LeaseWant
 from gateway_server.storage.engine import Store
 from gateway_server.storage.gateways import GatewayRepository
 from gateway_server.storage.paging import PageRequest
@@ -93,8 +93,8 @@ async def test_nothing_that_runs_often_reads_a_whole_table(tmp_path: Path) -> No
         gateway_id = new_id()
         with watched(store, tmp_path / "gateway.db") as scans:
             await GatewayRepository(store).register(gateway_id)
-            wants = [LeaseWant(window, (TODAY + 1) * DAY, 10**9, 0, 10**6) for window in windows]
-            await BudgetRepository(store).extend(gateway_id, wants)
+            wants = [LeaseWant(window, (TODAY + 1) * DAY, 10**9, 0) for window in windows]
+            await BudgetRepository(store).extend(gateway_id, wants, [LeaseNeed(windows, 10**6)])
             thresholds = {window: [(1, 50)] for window in windows}
             for position, day in enumerate((TODAY - 100, TODAY), start=1):
                 rows = [rows_of(call) for call in calls(windows, day)]

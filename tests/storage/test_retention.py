@@ -14,7 +14,7 @@ from aigateway.v1.routing_pb2 import Attempt
 from gateway_server.errors import GatewayError
 from gateway_server.ids import new_id
 from gateway_server.storage.budget_windows import WindowKey
-from gateway_server.storage.budgets import BudgetRepository, LeaseWant
+from gateway_server.storage.budgets import BudgetRepository, LeaseNeed, LeaseWant
 from gateway_server.storage.engine import Store, open_store
 from gateway_server.storage.gateways import GatewayRepository
 from gateway_server.storage.paging import PageRequest
@@ -209,10 +209,10 @@ async def test_windows_of_budgets_go_long_after_they_have_ended(store: Store) ->
     await GatewayRepository(store).register(gateway_id)
     budgets = BudgetRepository(store)
     wants = [
-        LeaseWant(WindowKey("acme", "", "day", day * DAY), (day + 1) * DAY, 100, 0, 10)
+        LeaseWant(WindowKey("acme", "", "day", day * DAY), (day + 1) * DAY, 100, 0)
         for day in (19_900, 19_901, 20_000)
     ]
-    await budgets.extend(gateway_id, wants)
+    await budgets.extend(gateway_id, wants, [LeaseNeed([want.window], 10) for want in wants])
     await budgets.keep(gateway_id, {want.window: 0 for want in wants[1:]})
     await Retention(RetentionRepository(store), 0, clock=SetClock(NOW / 1_000_000)).tend()
     left = await budgets.states(gateway_id, [want.window for want in wants])
