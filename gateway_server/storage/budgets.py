@@ -6,6 +6,8 @@ from functools import cache, partial
 from typing import Any, Final
 
 from sqlalchemy import Row, Select, bindparam, case, func, literal_column, or_, select, update
+from sqlalchemy.dialects.postgresql import Insert as PostgresqlInsert
+from sqlalchemy.dialects.sqlite import Insert as SqliteInsert
 from sqlalchemy.engine import Connection
 from sqlalchemy.sql.elements import ColumnElement
 
@@ -262,19 +264,27 @@ def _make_windows(connection: Connection, wants: Iterable[LeaseWant]) -> None:
     if not missing:
         return
     lock_out_settling(connection)
-    for window in missing:
-        connection.execute(
-            insert_once(budget_windows, connection.dialect.name).values(
+    connection.execute(
+        _insert_windows(connection.dialect.name),
+        [
+            {
                 **columns_of(window),
-                end_time=wanted[window].end_time,
-                spent_nanos=_spent_before(connection, window, wanted[window].end_time),
-                leased_nanos=0,
-            )
-        )
+                "end_time": wanted[window].end_time,
+                "spent_nanos": _spent_before(connection, window, wanted[window].end_time),
+                "leased_nanos": 0,
+            }
+            for window in missing
+        ],
+    )
 
 
 def _spent_before(connection: Connection, window: WindowKey, end_time: int) -> int:
     return cost_between(connection, window.tenant_id, window.api_key_id, window.start_time, end_time)
+
+
+@cache
+def _insert_windows(dialect: str) -> SqliteInsert | PostgresqlInsert:
+    return insert_once(budget_windows, dialect)
 
 
 @cache

@@ -3,9 +3,10 @@
 Rollups are written with the ledger, and those of days stay when old calls are let go.
 """
 
+from functools import cache
 from typing import Any, Final
 
-from sqlalchemy import BigInteger, Select, cast, func, select
+from sqlalchemy import BigInteger, Select, bindparam, cast, func, select
 from sqlalchemy.engine import Connection
 
 from gateway_server.storage.facts import kept_since_day
@@ -35,14 +36,13 @@ def cost_between(connection: Connection, tenant_id: str, api_key_id: str, start:
 def _cost_between(connection: Connection, owner: tuple[str, str], start: int, end: int) -> int:
     first_hour, last_hour = _whole(start, end, MICROS_OF_AN_HOUR)
     first_day, last_day = _whole(first_hour, last_hour, MICROS_OF_A_DAY)
-    parts = (
-        _calls(owner, start, first_hour),
-        _rollups(owner, "hour", first_hour, first_day),
-        _rollups(owner, "day", first_day, last_day),
-        _rollups(owner, "hour", last_day, last_hour),
-        _calls(owner, last_hour, end),
+    return (
+        _of_calls(connection, owner, start, first_hour)
+        + _of_steps(connection, owner, "hour", first_hour, first_day)
+        + _of_steps(connection, owner, "day", first_day, last_day)
+        + _of_steps(connection, owner, "hour", last_day, last_hour)
+        + _of_calls(connection, owner, last_hour, end)
     )
-    return sum(connection.execute(part).scalar_one() or 0 for part in parts if part is not None)
 
 
 def _whole(start: int, end: int, length: int) -> tuple[int, int]:
@@ -51,27 +51,47 @@ def _whole(start: int, end: int, length: int) -> tuple[int, int]:
     return (first, last) if first < last else (end, end)
 
 
-def _rollups(owner: tuple[str, str], step: Step, start: int, end: int) -> Select[Any] | None:
+def _of_steps(connection: Connection, owner: tuple[str, str], step: Step, start: int, end: int) -> int:
     if start == end:
-        return None
+        return 0
     tenant_id, api_key_id = owner
+    bound = {
+        "step": step,
+        "level": "key" if api_key_id else "tenant",
+        # One by one, as the rows of all tenants lie between those of one.
+        "starts": range(start, end, _LENGTHS[step]),
+        "tenant": tenant_id,
+        "api_key": api_key_id,
+    }
+    return connection.execute(_rollups(), bound).scalar_one() or 0
+
+
+def _of_calls(connection: Connection, owner: tuple[str, str], start: int, end: int) -> int:
+    if start == end:
+        return 0
+    tenant_id, api_key_id = owner
+    bound = {"start": start, "end": end, "tenant": tenant_id, "api_key": api_key_id}
+    return connection.execute(_calls(of_key=bool(api_key_id)), bound).scalar_one() or 0
+
+
+@cache
+def _rollups() -> Select[Any]:
     columns = usage_rollups.c
     return select(cast(func.sum(columns.cost_nanos), BigInteger)).where(
-        columns.step == step,
-        columns.level == ("key" if api_key_id else "tenant"),
-        # One by one, as the rows of all tenants lie between those of one.
-        columns.start_time.in_(range(start, end, _LENGTHS[step])),
-        columns.tenant_id == tenant_id,
-        columns.api_key_id == api_key_id,
+        columns.step == bindparam("step"),
+        columns.level == bindparam("level"),
+        columns.start_time.in_(bindparam("starts", expanding=True)),
+        columns.tenant_id == bindparam("tenant"),
+        columns.api_key_id == bindparam("api_key"),
     )
 
 
-def _calls(owner: tuple[str, str], start: int, end: int) -> Select[Any] | None:
-    if start == end:
-        return None
-    tenant_id, api_key_id = owner
+@cache
+def _calls(*, of_key: bool) -> Select[Any]:
     columns = usage_records.c
     statement = select(cast(func.sum(counter_columns()["cost_nanos"]), BigInteger)).where(
-        columns.tenant_id == tenant_id, columns.start_time >= start, columns.start_time < end
+        columns.tenant_id == bindparam("tenant"),
+        columns.start_time >= bindparam("start"),
+        columns.start_time < bindparam("end"),
     )
-    return statement.where(columns.api_key_id == api_key_id) if api_key_id else statement
+    return statement.where(columns.api_key_id == bindparam("api_key")) if of_key else statement
