@@ -693,7 +693,9 @@ class LimitUsage(_message.Message):
     used: _builtins.int
     """Used in this window: requests, tokens, or billionths of a US dollar."""
     held: _builtins.int
-    """Set aside for calls under way."""
+    """Set aside for calls under way. What other processes of the gateway have of a budget counts whole: beside
+    what their calls may cost, at most what they spent of it in two seconds, or a thousandth of what is left.
+    """
     limit: _builtins.int
     """Allowed in this window."""
     @_builtins.property
