@@ -19,7 +19,7 @@ from typing import Final
 from bench.cases import CASES
 from bench.load import measure
 from bench.programs import CACHE
-from bench.subjects import GATEWAY, NAMES, UNGUARDED, running
+from bench.subjects import GATEWAY, LIMITED, NAMES, SHARED, UNGUARDED, running
 
 _PY_SPY: Final = "py-spy@0.4.1"
 #: py-spy needs a moment to attach and to write; the load lasts longer on both sides.
@@ -49,7 +49,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="bench.profiling", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--subject", choices=(*NAMES, UNGUARDED), default=GATEWAY)
+    parser.add_argument("--subject", choices=(*NAMES, UNGUARDED, LIMITED, SHARED), default=GATEWAY)
     parser.add_argument("--case", default="unary", help="part of the name of a call (default: %(default)s)")
     parser.add_argument("--callers", type=int, default=16)
     parser.add_argument("--seconds", type=int, default=10)

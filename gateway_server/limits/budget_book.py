@@ -114,8 +114,10 @@ class BudgetBook:
         found = {}
         for key in windows:
             window = self._windows.get(key)
-            if window is not None and window.limit.alert_percentages:
-                found[key] = window.thresholds()
+            if window is not None:
+                window.settling()
+                if window.limit.alert_percentages:
+                    found[key] = window.thresholds()
         return found
 
     def settled(self, charges: Mapping[WindowKey, int], alerts: Sequence[Alert] = ()) -> None:

@@ -34,7 +34,9 @@ class LeasedWindow:
     touched_at: float = 0.0
     #: The store may have more leased to this process than ``leased``.
     unheard: bool = False
-    #: Leases were put right while a batch that lowers them may have been on its way: once more, after it.
+    #: A batch is on its way that lowers the lease by what was spent.
+    charging: bool = False
+    #: Leases were put right while such a batch may have been on its way: once more, after it.
     crossed: bool = False
     #: The last recall that was heard of, and until when what gets free is given back at once for it.
     recalled: int | None = None
@@ -119,8 +121,14 @@ class LeasedWindow:
         # Nothing of it is for the next attempt where the budget was lowered meanwhile.
         self.drop_free(at_most=self.spent + self.leased - self.limit.limit_nanos)
 
+    def settling(self) -> None:
+        """Hears that the store is about to count what was used."""
+        self.charging = True
+        self.crossed = self.crossed or self.unheard
+
     def settled(self, nanos: int) -> None:
         """Hears that the store has counted what was used, and took it out of the lease."""
+        self.charging = False
         self.used -= nanos
         self.leased = max(self.leased - nanos, 0)
         self.unheard = self.unheard or self.crossed

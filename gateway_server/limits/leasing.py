@@ -62,7 +62,7 @@ class Leasing:
         async with self._turn:
             kept = {window.key: window.leased for window in windows}
             for window in windows:
-                window.crossed = window.used > 0
+                window.crossed = window.charging
             await self._repository.keep(self._gateway_id, kept)
             for window in windows:
                 window.unheard = window.leased < kept[window.key]
@@ -108,8 +108,9 @@ class Leasing:
             for window in asked.windows:
                 needed[window] += asked.need
         wants = {window: window.want(nanos) for window, nanos in needed.items()}
+        heard = [window for window in wants if not window.unheard]
         for window in wants:
-            window.crossed = window.crossed or (window.unheard and window.used > 0)
+            window.crossed = window.crossed or (window.unheard and window.charging)
             window.unheard = True
         states = await self._repository.extend(
             self._gateway_id,
@@ -119,6 +120,8 @@ class Leasing:
         now = self._clock.monotonic()
         for window, want in wants.items():
             window.note_leased(want, states[window.key], now)
+        for window in heard:
+            window.crossed = False  # there was nothing to put right
         for asked in unmet:
             asked.answer.set_result(states)
 

@@ -133,14 +133,8 @@ class BudgetRepository:
 
     async def read_recalls(self, gateway_id: str) -> dict[WindowKey, int]:
         """When windows that this process has leases on were last recalled."""
-        columns = budget_windows.c
-        statement = (
-            select(budget_windows)
-            .join(budget_leases, same_window(budget_leases, budget_windows))
-            .where(budget_leases.c.gateway_id == gateway_id, columns.recall_time.is_not(None))
-        )
         async with self._store.read() as connection:
-            rows = (await connection.execute(statement)).all()
+            rows = (await connection.execute(_recalls(), {"gateway": gateway_id})).all()
         return {key_of(row): row.recall_time for row in rows}
 
     async def states(self, gateway_id: str, windows: Sequence[WindowKey]) -> dict[WindowKey, WindowState]:
@@ -280,6 +274,15 @@ def _make_windows(connection: Connection, wants: Iterable[LeaseWant]) -> None:
 
 def _spent_before(connection: Connection, window: WindowKey, end_time: int) -> int:
     return cost_between(connection, window.tenant_id, window.api_key_id, window.start_time, end_time)
+
+
+@cache
+def _recalls() -> Select[Any]:
+    return (
+        select(*key_columns(budget_windows), budget_windows.c.recall_time)
+        .join(budget_leases, same_window(budget_leases, budget_windows))
+        .where(budget_leases.c.gateway_id == bindparam("gateway"), budget_windows.c.recall_time.is_not(None))
+    )
 
 
 @cache

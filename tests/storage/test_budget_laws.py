@@ -152,6 +152,7 @@ class World:
         if not calls:
             return
         process.position += 1
+        process.book.settling({window for call in calls for window in call.charges})
         for _ in range(1 if heard else 2):  # a commit that was not heard of is tried again
             await Settlements(self.store).settle(process.gateway_id, process.position, calls, thresholds={})
         for call in calls:

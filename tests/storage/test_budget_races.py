@@ -107,6 +107,7 @@ async def process(store: Store, clock: SetClock, caps: dict[str, int]) -> AsyncI
 
 async def settle(store: Store, its: Process, nanos: int, *windows: WindowKey) -> None:
     """What the ledger's transaction does for a call that cost so much."""
+    its.book.settling(windows)
     spending = Spending("acme", "one", round(NOON * 1_000_000), nanos, charges=dict.fromkeys(windows, nanos))
     await store.write_batch(lambda connection: settle_spendings(connection, its.gateway_id, [spending]))
 

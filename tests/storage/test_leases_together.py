@@ -189,6 +189,22 @@ async def test_a_refusal_that_is_known_before_costs_no_transaction(
     assert len(repository.extended) == asked + 2
 
 
+async def test_leases_that_are_put_right_once_are_left_alone_under_way(
+    repository: CountedRepository, calls: Calls
+) -> None:
+    """As long as calls spend, something is always used that the store has not counted yet."""
+    day = WindowKey("a", "", "day", DAY)
+    (await calls.hold("a", limit=10**9)).settle(50)
+    calls._book._windows[day].drop_free()
+    for _ in range(3):
+        await calls._book.tick()
+        calls._book.settling([day])
+        hold = await calls.hold("a", limit=10**9)
+        calls._book.settled({day: 50})
+        hold.settle(50)
+    assert len(repository.kept) == 1
+
+
 async def test_a_recall_of_the_past_takes_no_lease(
     repository: CountedRepository, calls: Calls, clock: SetClock
 ) -> None:
