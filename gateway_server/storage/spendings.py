@@ -5,9 +5,10 @@ The functions are steps of somebody else's transaction, which has the settling l
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
-from sqlalchemy import Row, select
+from sqlalchemy import Select, bindparam, select
 from sqlalchemy.engine import Connection
 
 from gateway_server.storage.budget_leases import add_to_bound_lease, own_leases
@@ -17,6 +18,7 @@ from gateway_server.storage.budget_windows import (
     among,
     bound,
     columns_of,
+    key_columns,
     key_of,
     lock_windows,
 )
@@ -120,20 +122,30 @@ def raise_alerts(
 
 def _unheld(connection: Connection, spendings: Sequence[Spending]) -> list[tuple[WindowKey, int]]:
     """What calls cost on windows that they began in without money being held there: those are newer."""
-    statement = select(budget_windows).where(
-        budget_windows.c.tenant_id.in_({spending.tenant_id for spending in spendings}),
-        budget_windows.c.api_key_id.in_({"", *(spending.api_key_id for spending in spendings)}),
-        budget_windows.c.end_time > min(spending.start_time for spending in spendings),
-    )
-    rows_of: dict[str, list[Row[Any]]] = {}
-    for row in connection.execute(statement):
-        rows_of.setdefault(row.tenant_id, []).append(row)
+    bound = {
+        "tenants": sorted({spending.tenant_id for spending in spendings}),
+        "api_keys": sorted({"", *(spending.api_key_id for spending in spendings)}),
+        "time": min(spending.start_time for spending in spendings),
+    }
+    ends: dict[str, list[tuple[WindowKey, int]]] = {}
+    for row in connection.execute(_later_windows(), bound):
+        ends.setdefault(row.tenant_id, []).append((key_of(row), row.end_time))
     return [
         (window, spending.nanos)
         for spending in spendings
-        for row in rows_of.get(spending.tenant_id, ())
-        if row.api_key_id in {"", spending.api_key_id}
-        and row.start_time <= spending.start_time < row.end_time
-        for window in [key_of(row)]
+        for window, end_time in ends.get(spending.tenant_id, ())
         if window not in spending.charges
+        and window.api_key_id in {"", spending.api_key_id}
+        and window.start_time <= spending.start_time < end_time
     ]
+
+
+@cache
+def _later_windows() -> Select[Any]:
+    """Those of some owners that had not ended at a time."""
+    columns = budget_windows.c
+    return select(*key_columns(budget_windows), columns.end_time).where(
+        columns.tenant_id.in_(bindparam("tenants", expanding=True)),
+        columns.api_key_id.in_(bindparam("api_keys", expanding=True)),
+        columns.end_time > bindparam("time"),
+    )
