@@ -5,6 +5,8 @@ and held never exceeds a limit, whatever dies when. See docs/decisions/money.md.
 """
 
 import asyncio
+import heapq
+import itertools
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -20,8 +22,9 @@ from gateway_server.limits.budgets import Hold
 from gateway_server.limits.leased_window import (
     IDLE_SECONDS,
     LeasedWindow,
+    Pending,
     free_of_all,
-    known_rooms,
+    rooms_of,
     want_windows,
 )
 from gateway_server.limits.leasing import Leasing, States
@@ -38,6 +41,8 @@ from gateway_server.usage.ceiling import NOTHING, TokenCeiling, least_nanos, lim
 _LOG: Final = logging.getLogger(__name__)
 
 _TICK_SECONDS: Final = 0.25
+#: How long a window that was looked at is left alone, at least.
+_LOOK_SECONDS: Final = 1.0
 #: How long a call waits for leases that others do not hold, and how often it looks.
 _RECALL_SECONDS: Final = 2.0
 _RECALL_POLL_SECONDS: Final = 0.1
@@ -64,7 +69,13 @@ class BudgetBook:
         self._clock = clock
         self._metrics = metrics
         self._windows: dict[WindowKey, LeasedWindow] = {}
-        self._leasing = Leasing(repository, gateway_id, clock=clock)
+        self._pending = Pending()
+        self._leasing = Leasing(repository, gateway_id, clock=clock, pending=self._pending)
+        #: When to look whether which window is idle; what is not its ``look_at`` is outdated.
+        self._looks: list[tuple[float, int, LeasedWindow]] = []
+        self._number = itertools.count()
+        #: Those that give back what gets free.
+        self._recalled: set[LeasedWindow] = set()
         self._ticker: asyncio.Task[None] | None = None
         self._is_settling = False
         self._batches = 0
@@ -93,6 +104,8 @@ class BudgetBook:
         now = self._clock.monotonic()
         for window in windows:
             window.hold(most, now)
+            if now + window.idle_seconds < window.look_at:
+                self._look_at(window, now + window.idle_seconds)
 
         def end(spent_nanos: int) -> None:
             self._end_hold(windows, most, spent_nanos)
@@ -115,7 +128,7 @@ class BudgetBook:
         for key in windows:
             window = self._windows.get(key)
             if window is not None:
-                window.settling()
+                window.begin_settling()
                 if window.limit.alert_percentages:
                     found[key] = window.thresholds()
         return found
@@ -126,7 +139,7 @@ class BudgetBook:
         for key, nanos in charges.items():
             window = self._windows.get(key)
             if window is not None:
-                window.settled(nanos)
+                window.end_settling(nanos)
         self._tell(alerts)
 
     def _tell(self, alerts: Iterable[Alert]) -> None:
@@ -196,27 +209,50 @@ class BudgetBook:
 
     async def tick(self) -> None:
         """Gives back what was recalled, what is idle, and what windows had that have ended; raises alerts."""
-        leased = [window for window in self._windows.values() if window.leased or window.unheard]
-        if leased:
+        if self._windows:
             recalls = await self._repository.read_recalls(self._gateway_id)
-            now = self._clock.monotonic()
-            for window in leased:
-                window.note_recall(recalls.get(window.key, 0), now + _RECALL_SECONDS)
-                if now < window.recalled_until or now - window.touched_at > window.idle_seconds:
-                    window.drop_free()
-            if unheard := [window for window in leased if window.unheard]:
-                await self._leasing.keep(unheard)
+            self._note_recalls(recalls)
+            self._end_idle()
+            await self._leasing.give_back(lambda: recalls.keys() - self._windows.keys())
         await self._raise_alerts()
-        self._forget_ended()
+
+    def _note_recalls(self, recalls: Mapping[WindowKey, int]) -> None:
+        now = self._clock.monotonic()
+        for key, recall in recalls.items():
+            if (window := self._windows.get(key)) is not None:
+                window.note_recall(recall, now + _RECALL_SECONDS)
+                self._recalled.add(window)
+        self._recalled = {window for window in self._recalled if now < window.recalled_until}
+        for window in self._recalled:
+            window.drop_free()
+
+    def _end_idle(self) -> None:
+        """Drops what idle windows have, and forgets those that have nothing."""
+        now = self._clock.monotonic()
+        while self._looks and self._looks[0][0] <= now:
+            time, _, window = heapq.heappop(self._looks)
+            if time != window.look_at:
+                continue
+            if now - window.touched_at > window.idle_seconds and not window.wanted:
+                window.drop_free()
+            if window.is_empty and now - window.touched_at > IDLE_SECONDS:
+                del self._windows[window.key]
+            else:
+                self._look_at(window, max(window.touched_at + window.idle_seconds, now + _LOOK_SECONDS))
+
+    def _look_at(self, window: LeasedWindow, time: float) -> None:
+        window.look_at = time
+        heapq.heappush(self._looks, (time, next(self._number), window))
 
     async def _raise_alerts(self) -> None:
         """Those for what others have spent: a process that was killed, or swept, tells nobody."""
-        reached = {window: fresh for window in self._windows.values() if (fresh := window.reached())}
+        reached = {window: fresh for window in self._pending.reached if (fresh := window.reached())}
         if reached:
             alerts = await self._repository.raise_alerts({window.key: reached[window] for window in reached})
             self._tell(alerts)
             for window, thresholds in reached.items():
                 window.alerted.update(percentage for percentage, _ in thresholds)
+        self._pending.reached -= reached.keys()
 
     def _windows_of(self, budgets: Sequence[BudgetLimit], call: CallContext) -> list[LeasedWindow]:
         """The windows that a call began in. What later calls know of a budget is newer: it stays."""
@@ -227,7 +263,10 @@ class BudgetBook:
             key = WindowKey(budget.tenant_id, budget.api_key_id, budget.period, start)
             window = self._windows.get(key)
             if window is None:
-                window = self._windows[key] = LeasedWindow(key, end, budget, call.started_at)
+                now = self._clock.monotonic()
+                window = LeasedWindow(key, end, budget, call.started_at, self._pending, touched_at=now)
+                self._windows[key] = window
+                self._look_at(window, now + IDLE_SECONDS)
             elif call.started_at >= window.limit_at:
                 window.change_limit(budget, call.started_at)
             windows.append(window)
@@ -248,7 +287,8 @@ class BudgetBook:
         give_up_at = now + max(patience, _RECALL_AGAIN_SECONDS)
         need, limited = most, ceiling
         while True:
-            known = known_rooms(windows, self._clock.monotonic())
+            now = self._clock.monotonic()
+            known = rooms_of(window for window in windows if now < window.left_until)
             if min(known.values(), default=need) < need:
                 limited = _limit(ceiling, model, known)
                 need = most_nanos(limited, model.price)
@@ -257,7 +297,7 @@ class BudgetBook:
                 return limited
             if not states:
                 continue  # there was room, and somebody else was quicker
-            rooms = {window: window.room(states[window.key]) for window in windows}
+            rooms = rooms_of(windows)
             tight = [window for window in windows if rooms[window] < most]
             if await self._recall(tight, states, give_up_at):
                 if call.remaining() <= 0:
@@ -299,17 +339,6 @@ class BudgetBook:
                 spent,
                 held,
             )
-
-    def _forget_ended(self) -> None:
-        now = micros_of_seconds(self._clock.now())
-        ended = [
-            window.key
-            for window in self._windows.values()
-            if not (window.leased or window.used or window.held or window.unheard or window.wanted)
-            and (window.end_time <= now or self._clock.monotonic() - window.touched_at > IDLE_SECONDS)
-        ]
-        for key in ended:
-            del self._windows[key]
 
     async def _tick_for_ever(self) -> None:
         while True:

@@ -1,4 +1,8 @@
-"""One window of a budget as one process has it: what is leased, what its calls hold of that, and used up."""
+"""One window of a budget as one process has it: what is leased, what its calls hold of that, and used up.
+
+free = leased - used - held            what a hold can have without asking the store
+room = free + left                     the most that could be held, as far as is known
+"""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -19,6 +23,16 @@ _AHEAD_SECONDS: Final = 2.0
 _KNOWN_SECONDS: Final = 1.0
 
 
+@dataclass(slots=True)
+class Pending:
+    """What is to be done about windows of a process at the next tick."""
+
+    #: The store may have more leased of them to this process than they count on.
+    unheard: "set[LeasedWindow]" = field(default_factory=set)
+    #: A share of the budget may be spent that no alert was raised for.
+    reached: "set[LeasedWindow]" = field(default_factory=set)
+
+
 @dataclass(slots=True, eq=False)
 class LeasedWindow:
     """All amounts are in nanos; times are those of the monotonic clock."""
@@ -26,18 +40,18 @@ class LeasedWindow:
     key: WindowKey
     end_time: int
     limit: BudgetLimit
-    #: When the call began that told the limit.
+    #: When the limit was known to be the present one.
     limit_at: float
+    pending: Pending
+    touched_at: float
+    #: When it is looked at next whether it is idle.
+    look_at: float = 0.0
     leased: int = 0
     used: int = 0
     held: int = 0
-    touched_at: float = 0.0
-    #: The store may have more leased to this process than ``leased``.
-    unheard: bool = False
-    #: A batch is on its way that lowers the lease by what was spent.
-    charging: bool = False
-    #: Leases were put right while such a batch may have been on its way: once more, after it.
-    crossed: bool = False
+    #: Batches that lower the lease by what was spent: how many began, and whether one is on its way.
+    batches: int = 0
+    is_settling: bool = False
     #: The last recall that was heard of, and until when what gets free is given back at once for it.
     recalled: int | None = None
     recalled_until: float = 0.0
@@ -52,8 +66,8 @@ class LeasedWindow:
     spent_now: int = 0
     #: What all processes had spent when the store was last heard of.
     spent: int = 0
-    #: The most that was neither spent nor leased then, and how long that is known: nobody else had a lease,
-    #: so all that others can do since is lessen it.
+    #: What was neither spent nor leased then, and what was dropped since. While nobody else had a lease then,
+    #: others can only lessen it: for how long that is counted on.
     left: int = 0
     left_until: float = 0.0
     #: The percentages that an alert is known to be raised for.
@@ -65,23 +79,36 @@ class LeasedWindow:
         return self.leased - self.used - self.held
 
     @property
+    def room(self) -> int:
+        """What could be held, with what was left in the store when it was last heard of."""
+        return self.free + self.left
+
+    @property
     def idle_seconds(self) -> float:
         """How long what is leased is kept when nobody holds it."""
         left = self.limit.limit_nanos - self.spent
-        return _FAR_IDLE_SECONDS if self.leased * _FAR_SHARE <= left else IDLE_SECONDS
+        return _FAR_IDLE_SECONDS if 0 < self.leased * _FAR_SHARE <= left else IDLE_SECONDS
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is lost by forgetting it."""
+        return not (self.leased or self.used or self.held or self.wanted or self in self.pending.unheard)
 
     def change_limit(self, limit: BudgetLimit, told_at: float) -> None:
         """Goes by another limit from now on; of what was leased under a higher one, nothing is kept free."""
         self.limit_at = told_at
+        if limit == self.limit:
+            return
         if limit.limit_nanos < self.limit.limit_nanos:
             self.drop_free()
         self.left += limit.limit_nanos - self.limit.limit_nanos
         self.limit = limit
+        self._look_for_alerts()
 
-    def want(self, needed: int) -> LeaseWant:
-        """What to tell the store when calls need so much to be free here."""
+    def lease(self, needed: int) -> "Lease":
+        """Begins to lease, so that ``needed`` is free here."""
         ahead = round(max(self.spent_before, self.spent_now) * _AHEAD_SECONDS)
-        return LeaseWant(
+        want = LeaseWant(
             window=self.key,
             end_time=self.end_time,
             limit_nanos=self.limit.limit_nanos,
@@ -89,24 +116,13 @@ class LeasedWindow:
             free_nanos=self.free,
             ahead_nanos=needed + ahead,
         )
+        lease = Lease(self, want, was_heard=self not in self.pending.unheard, writing=self.writing())
+        self.pending.unheard.add(self)  # until it is known what came of it
+        return lease
 
-    def note_leased(self, want: LeaseWant, state: WindowState, now: float) -> None:
-        """Hears what the store made of a want."""
-        dropped = max(want.leased_nanos - self.leased, 0)
-        self.unheard = dropped > 0
-        self.leased += state.granted_nanos
-        self.spent = state.spent_nanos
-        self.touched_at = now
-        if self.recalled is None:
-            self.recalled = state.recall_time
-        self.left = self.limit.limit_nanos - state.spent_nanos - state.leased_nanos + dropped
-        self.left_until = now + _KNOWN_SECONDS if not state.others_leased_nanos else 0.0
-        # What was spent without being held comes first.
-        self.drop_free(at_most=state.spent_nanos + state.leased_nanos - self.limit.limit_nanos)
-
-    def room(self, state: WindowState) -> int:
-        """What could be held now: free here, or not leased to anybody."""
-        return self.free + max(self.limit.limit_nanos - state.spent_nanos - state.leased_nanos, 0)
+    def writing(self) -> "Writing":
+        """Begins to tell the store what is leased here."""
+        return Writing(self, self.leased, None if self.is_settling else self.batches)
 
     def hold(self, nanos: int, now: float) -> None:
         """Sets aside what an attempt may cost; there is to be as much free."""
@@ -121,24 +137,23 @@ class LeasedWindow:
         # Nothing of it is for the next attempt where the budget was lowered meanwhile.
         self.drop_free(at_most=self.spent + self.leased - self.limit.limit_nanos)
 
-    def settling(self) -> None:
+    def begin_settling(self) -> None:
         """Hears that the store is about to count what was used."""
-        self.charging = True
-        self.crossed = self.crossed or self.unheard
+        self.is_settling = True
+        self.batches += 1
 
-    def settled(self, nanos: int) -> None:
-        """Hears that the store has counted what was used, and took it out of the lease."""
-        self.charging = False
+    def end_settling(self, nanos: int) -> None:
+        """Hears that the store has counted so much of what was used, and took it out of the lease."""
+        self.is_settling = False
         self.used -= nanos
         self.leased = max(self.leased - nanos, 0)
-        self.unheard = self.unheard or self.crossed
-        self.crossed = False
 
     def note_recall(self, recall: int, until: float) -> None:
         """Hears when the window was last recalled: if that is news, free money is for others until then."""
-        if recall != (self.recalled or 0):  # clocks of databases may be set back
-            self.recalled, self.unheard = recall, True
+        if recall != self.recalled:  # clocks of databases may be set back
+            self.recalled = recall
             self.recalled_until = until
+            self.pending.unheard.add(self)
 
     def drop_free(self, *, at_most: int | None = None) -> None:
         """Counts no longer on what nobody holds; the store hears of it at the next lease or tick."""
@@ -146,7 +161,7 @@ class LeasedWindow:
         if dropped > 0:
             self.leased -= dropped
             self.left += dropped
-            self.unheard = True
+            self.pending.unheard.add(self)
 
     def thresholds(self) -> list[tuple[int, int]]:
         """The percentages at which alerts are raised, with their nanos."""
@@ -163,6 +178,23 @@ class LeasedWindow:
             if nanos <= self.spent and percentage not in self.alerted
         ]
 
+    def note_state(self, state: WindowState, *, dropped: int, now: float) -> None:
+        """Hears how the store has the window, and that ``dropped`` of what it has as leased is free again."""
+        self.leased += state.granted_nanos
+        self.spent = state.spent_nanos
+        self.touched_at = now
+        if self.recalled is None:
+            self.recalled = state.recall_time
+        self.left = self.limit.limit_nanos - state.spent_nanos - state.leased_nanos + dropped
+        self.left_until = now + _KNOWN_SECONDS if not state.others_leased_nanos else 0.0
+        self._look_for_alerts()
+        # What was spent without being held comes first.
+        self.drop_free(at_most=state.spent_nanos + state.leased_nanos - self.limit.limit_nanos)
+
+    def _look_for_alerts(self) -> None:
+        if self.limit.alert_percentages and self.reached():
+            self.pending.reached.add(self)
+
     def _note_spent(self, nanos: int, now: float) -> None:
         second = int(now)
         if second != self.second:
@@ -172,14 +204,57 @@ class LeasedWindow:
         self.spent_now += nanos
 
 
+@dataclass(frozen=True, slots=True)
+class Writing:
+    """What is leased of a window, on its way into the store as an absolute number."""
+
+    window: LeasedWindow
+    leased: int
+    #: Which batch was the last, None where that is on its way itself.
+    batch: int | None
+
+    @property
+    def dropped(self) -> int:
+        """How much less is counted on meanwhile."""
+        return max(self.leased - self.window.leased, 0)
+
+    def end(self, *, was_heard: bool = False) -> None:
+        """The store has it. Where it had no more before, which ``was_heard`` tells, it has no more now.
+
+        A batch that was on its way may have come first, and what was to be given back is there still.
+        """
+        window = self.window
+        is_right = was_heard or (self.batch == window.batches and not window.is_settling)
+        if is_right and not self.dropped:
+            window.pending.unheard.discard(window)
+        else:
+            window.pending.unheard.add(window)
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """A want on its way to the store."""
+
+    window: LeasedWindow
+    want: LeaseWant
+    was_heard: bool
+    writing: Writing
+
+    def end(self, state: WindowState, now: float) -> None:
+        """Hears what the store made of it."""
+        dropped = self.writing.dropped
+        self.writing.end(was_heard=self.was_heard)
+        self.window.note_state(state, dropped=dropped, now=now)
+
+
 def free_of_all(windows: Iterable[LeasedWindow]) -> int:
     """What a hold on all of them can have without asking the store."""
     return min(window.free for window in windows)
 
 
-def known_rooms(windows: Iterable[LeasedWindow], now: float) -> dict[LeasedWindow, int]:
-    """The most that could be held on those of which that is known without asking the store."""
-    return {window: window.free + window.left for window in windows if now < window.left_until}
+def rooms_of(windows: Iterable[LeasedWindow]) -> dict[LeasedWindow, int]:
+    """What could be held on each."""
+    return {window: window.room for window in windows}
 
 
 def want_windows(windows: Iterable[LeasedWindow], times: int) -> None:

@@ -1,12 +1,12 @@
 """The transactions of one process on its leases: one at a time, each for all who asked meanwhile."""
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from gateway_server.clock import Clock
-from gateway_server.limits.leased_window import LeasedWindow, free_of_all, want_windows
+from gateway_server.limits.leased_window import LeasedWindow, Pending, free_of_all, want_windows
 from gateway_server.storage.budget_windows import WindowKey
 from gateway_server.storage.budgets import BudgetRepository, LeaseNeed, WindowState
 
@@ -36,8 +36,11 @@ class _Asked:
 class Leasing:
     """Leases for whoever asks, and gives back. Safe on one event loop."""
 
-    def __init__(self, repository: BudgetRepository, gateway_id: str, *, clock: Clock) -> None:
+    def __init__(
+        self, repository: BudgetRepository, gateway_id: str, *, clock: Clock, pending: Pending
+    ) -> None:
         self._repository = repository
+        self._pending = pending
         self._gateway_id = gateway_id
         self._clock = clock
         self._turn = asyncio.Lock()
@@ -57,15 +60,19 @@ class Leasing:
             self._leaser = asyncio.create_task(self._lease_asked(), name="budget leases")
         return await asyncio.shield(asked.answer)  # a caller that leaves must not lose what was granted
 
-    async def keep(self, windows: Sequence[LeasedWindow]) -> None:
-        """Gives back what the store has beyond what windows still count on."""
+    async def give_back(self, find_strays: Callable[[], Iterable[WindowKey]]) -> None:
+        """Gives back what the store has beyond what windows still count on, and all of strays.
+
+        Those are found when nothing is on its way. Raises STORE_UNAVAILABLE.
+        """
         async with self._turn:
-            kept = {window.key: window.leased for window in windows}
-            for window in windows:
-                window.crossed = window.charging
-            await self._repository.keep(self._gateway_id, kept)
-            for window in windows:
-                window.unheard = window.leased < kept[window.key]
+            writings = [window.writing() for window in self._pending.unheard]
+            kept = {writing.window.key: writing.leased for writing in writings}
+            kept |= dict.fromkeys(find_strays(), 0)
+            if kept:
+                await self._repository.keep(self._gateway_id, kept)
+            for writing in writings:
+                writing.end()
 
     async def close(self) -> None:
         """Waits for what is under way."""
@@ -107,21 +114,15 @@ class Leasing:
         for asked in unmet:
             for window in asked.windows:
                 needed[window] += asked.need
-        wants = {window: window.want(nanos) for window, nanos in needed.items()}
-        heard = [window for window in wants if not window.unheard]
-        for window in wants:
-            window.crossed = window.crossed or (window.unheard and window.charging)
-            window.unheard = True
+        leases = [window.lease(nanos) for window, nanos in needed.items()]
         states = await self._repository.extend(
             self._gateway_id,
-            list(wants.values()),
+            [lease.want for lease in leases],
             [LeaseNeed([window.key for window in asked.windows], asked.need) for asked in unmet],
         )
         now = self._clock.monotonic()
-        for window, want in wants.items():
-            window.note_leased(want, states[window.key], now)
-        for window in heard:
-            window.crossed = False  # there was nothing to put right
+        for lease in leases:
+            lease.end(states[lease.window.key], now)
         for asked in unmet:
             asked.answer.set_result(states)
 

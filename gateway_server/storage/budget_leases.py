@@ -50,14 +50,24 @@ def lower_leases(
     """Gives back what leases are higher than they are to be; how much that was of each."""
     returned = {window: has - to[window] for window, has in leases.items() if has > to[window]}
     add_to_windows(connection, returned, leased=-1)
-    own = [{**bound(window), "gateway": gateway_id, "leased": -returned[window]} for window in returned]
-    kept = [each for each, window in zip(own, returned, strict=True) if to[window]]
-    if kept:
-        connection.execute(add_to_bound_lease(), kept)
-    gone = [each for each, window in zip(own, returned, strict=True) if not to[window]]
-    if gone:
-        connection.execute(_delete_leases(), gone)
+    take_from_leases(connection, gateway_id, leases, returned)
     return returned
+
+
+def take_from_leases(
+    connection: Connection, gateway_id: str, leases: Mapping[WindowKey, int], taken: Mapping[WindowKey, int]
+) -> None:
+    """Lowers what a process has leased; nothing stays of a lease that is taken whole."""
+    own = [
+        (leases[window] > nanos, {**bound(window), "gateway": gateway_id, "leased": -nanos})
+        for window, nanos in sorted(taken.items())
+    ]
+    for statement, some in (
+        (_add_to_bound_lease(), [each for is_kept, each in own if is_kept]),
+        (_delete_leases(), [each for is_kept, each in own if not is_kept]),
+    ):
+        if some:
+            connection.execute(statement, some)
 
 
 def raise_leases(connection: Connection, gateway_id: str, granted: Mapping[WindowKey, int]) -> None:
@@ -82,7 +92,7 @@ def _leases() -> Select[Any]:
 
 
 @cache
-def add_to_bound_lease() -> Update:
+def _add_to_bound_lease() -> Update:
     """Adds ``leased`` nanos to the lease of ``gateway`` on a ``bound`` window."""
     return (
         update(budget_leases)

@@ -281,7 +281,11 @@ def _recalls() -> Select[Any]:
     return (
         select(*key_columns(budget_windows), budget_windows.c.recall_time)
         .join(budget_leases, same_window(budget_leases, budget_windows))
-        .where(budget_leases.c.gateway_id == bindparam("gateway"), budget_windows.c.recall_time.is_not(None))
+        .where(
+            budget_leases.c.gateway_id == bindparam("gateway"),
+            budget_leases.c.leased_nanos > 0,
+            budget_windows.c.recall_time.is_not(None),
+        )
     )
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import Select, bindparam, select
 from sqlalchemy.engine import Connection
 
-from gateway_server.storage.budget_leases import add_to_bound_lease, own_leases
+from gateway_server.storage.budget_leases import own_leases, take_from_leases
 from gateway_server.storage.budget_windows import (
     WindowKey,
     add_to_bound_window,
@@ -75,14 +75,7 @@ def settle_spendings(connection: Connection, gateway_id: str, spendings: Sequenc
             for window, nanos in sorted(costs.items())
         ],
     )
-    if returned:
-        connection.execute(
-            add_to_bound_lease(),
-            [
-                {**bound(window), "gateway": gateway_id, "leased": -nanos}
-                for window, nanos in sorted(returned.items())
-            ],
-        )
+    take_from_leases(connection, gateway_id, own, returned)
 
 
 def raise_alerts(

@@ -21,6 +21,7 @@ from gateway_server.limits.windows import window_of
 from gateway_server.metrics import Metrics
 from gateway_server.storage.budget_windows import WindowKey
 from gateway_server.storage.budgets import BudgetRepository, LeaseNeed, LeaseWant, WindowState
+from gateway_server.storage.changes import Changes
 from gateway_server.storage.engine import Store
 from gateway_server.storage.gateways import GatewayRepository
 from gateway_server.storage.spendings import Spending, settle_spendings
@@ -169,6 +170,67 @@ async def test_leases_given_back_while_a_batch_is_on_its_way_are_not_lost(
         await its.book.tick()
         assert (await row_of(store)).spent_nanos == 40
         assert await lease_of(store, its) == (await row_of(store)).leased_nanos == 0
+
+
+@pytest.mark.parametrize("by", ["a tick", "a change"])
+async def test_what_is_dropped_while_a_call_waits_for_a_lease_is_there_for_it(
+    store: Store, clock: SetClock, by: str
+) -> None:
+    async with process(store, clock, {"": 100}) as its:
+        (await its.hold(50)).settle(0)
+        if by == "a tick":
+            clock.advance(2.1)  # nobody wants what is leased
+        its.repository.open.clear()
+        call = asyncio.create_task(its.hold(80))
+        await its.repository.waiting.wait()
+        if by == "a change":
+            await its.book.on_changes(Changes(1, ("tenants/acme",)))
+        tick = asyncio.create_task(its.book.tick())
+        await asyncio.sleep(0.05)  # as far as it can come
+        its.repository.open.set()
+        (await call).settle(0)
+        await tick
+
+
+async def test_a_lease_is_given_back_although_a_commit_is_heard_of_late(
+    store: Store, clock: SetClock
+) -> None:
+    async with process(store, clock, {"": 100}) as its:
+        (await its.hold(100)).settle(40)
+        await settle(store, its, 40, TENANT)
+        clock.advance(3)
+        await its.book.tick()
+        hold = await its.hold(10)
+        its.book.settled({TENANT: 40})
+        hold.settle(10)
+        await settle(store, its, 10, TENANT)
+        its.book.settled({TENANT: 10})
+        for _ in range(3):
+            await its.book.tick()
+            clock.advance(3)
+        row = await row_of(store)
+        assert (row.spent_nanos, row.leased_nanos) == (50, 0)
+
+
+async def test_nothing_stays_of_a_lease_that_is_used_up(store: Store, clock: SetClock) -> None:
+    async with process(store, clock, {"": 100}) as its:
+        (await its.hold(40)).settle(40)
+        await settle(store, its, 40, TENANT)
+        async with store.read() as connection:
+            assert (await connection.execute(select(budget_leases))).all() == []
+
+
+async def test_a_lease_that_no_window_here_counts_on_is_given_back_when_it_is_recalled(
+    store: Store, clock: SetClock
+) -> None:
+    async with process(store, clock, {"two": 100}) as its:
+        want = LeaseWant(TENANT, DAY + 86_400_000_000, 100, 0)
+        await its.repository.extend(its.gateway_id, [want], [LeaseNeed([TENANT], 60)])
+        await its.repository.recall(TENANT)
+        hold = await its.hold(10, "two")
+        await its.book.tick()
+        assert await lease_of(store, its) == 0
+        assert await lease_of(store, its, TENANT._replace(api_key_id="two")) >= hold.nanos
 
 
 async def test_a_window_that_is_overdrawn_elsewhere_does_not_keep_a_call_asking(
