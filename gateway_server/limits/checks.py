@@ -27,7 +27,8 @@ class Check(NamedTuple):
     """One limit and what a call takes of it: requests, tokens, or a place among those under way.
 
     No call takes more than there is at all, so that a bucket that is full always lets one through. ``key`` is
-    what its state is kept under: the same for all who share the limit.
+    what its state is kept under: the same for all who share the limit. ``whole`` is what the owner set, of
+    which ``limit`` is a process's share while it counts for itself.
     """
 
     owner: str
@@ -36,11 +37,16 @@ class Check(NamedTuple):
     limit: int
     cost: int
     key: str
+    whole: int
 
 
-def check_of(owner: str, model: str, kind: LimitKind.ValueType, limit: int, cost: int) -> Check:
-    """A check with its key."""
-    return Check(owner, model, kind, limit, min(cost, max(limit, 1)), f"{owner}|{model}|{_SHORT[kind]}")
+def check_of(
+    owner: str, model: str, kind: LimitKind.ValueType, whole: int, cost: int, *, share: Share = WHOLE
+) -> Check:
+    """A check with its key, of a process's share of the limit ``whole``."""
+    limit = share.of(whole)
+    key = f"{owner}|{model}|{_SHORT[kind]}"
+    return Check(owner, model, kind, limit, min(cost, max(limit, 1)), key, whole)
 
 
 _SHORT: Final = {REQUESTS: "r", TOKENS: "t", CONCURRENT: "c"}
@@ -78,7 +84,7 @@ def _checks_of_one(
 ) -> tuple[Check, ...]:
     """The checks of a call of one token: callers have few sets of limits, and make many calls."""
     return tuple(
-        check_of(limit.owner, limit.model, kind, share.of(most), 1)
+        check_of(limit.owner, limit.model, kind, most, 1, share=share)
         for limit in limits
         if applies(limit, model_names)
         for kind, most in _kinds(limit)
@@ -109,14 +115,16 @@ def refused(refusal: Refusal, *, degraded: bool) -> GatewayError:
     check = refusal.check
     kind = LimitKind.Name(check.kind).removeprefix("LIMIT_KIND_")
     models = f" for {check.model}" if check.model else ""
-    metadata = {"owner": check.owner, "kind": kind, "limit": str(check.limit)}
+    metadata = {"owner": check.owner, "kind": kind, "limit": str(check.whole)}
+    share = ""
     if check.model:
         metadata["model"] = check.model
     if degraded:
-        metadata["limiter"] = "local_share"
+        metadata |= {"limiter": "local_share", "local_share": str(check.limit)}
+        share = f", of which this process may grant {check.limit} while limits are not shared"
     return GatewayError(
         ErrorReason.ERROR_REASON_RATE_LIMIT_EXCEEDED,
-        f"{check.owner} has no room in its {kind} of {check.limit}{models}",
+        f"{check.owner} has no room in its {kind} of {check.whole}{models}{share}",
         metadata=metadata,
         retry_after=None if refusal.wait is None else refusal.wait / 1_000_000,
     )

@@ -36,7 +36,6 @@ _LOG: Final = logging.getLogger(__name__)
 
 #: How much longer than its deadline a call keeps its places, if nobody ends it.
 _LEASE_MARGIN_SECONDS: Final = 30.0
-_RETRY_AFTER_SECONDS: Final = 1.0
 
 
 class LimitsAwayError(Exception):
@@ -49,6 +48,11 @@ class SharedLimits(Protocol):
     @property
     def is_away(self) -> bool:
         """Whether it is known to be out of reach."""
+        ...
+
+    @property
+    def probe_seconds(self) -> float:
+        """While it is out of reach: after how many seconds somebody tries again."""
         ...
 
     async def take(self, group: str, checks: Sequence[Check], lease: str, *, lease_seconds: float) -> Taken:
@@ -148,7 +152,7 @@ class RateLimiter:
             except LimitsAwayError:
                 self._metrics.count_degraded_check()
                 if call.principal.refuses_without_limiter:
-                    raise _unavailable(call) from None
+                    raise _unavailable(call, self._shared.probe_seconds) from None
             parts = _parts_of(claims, model_names, tokens, share=self._share())
         return self._admit_here(call, parts, lease, lease_seconds)
 
@@ -160,7 +164,10 @@ class RateLimiter:
         checks = [check for part in parts for check in part.checks]
         taken = self._buckets.take(checks, lease, now=now, lease_end=now + micros_of_seconds(lease_seconds))
         if taken.refusals:
-            raise self._refused(taken.refusals, degraded=self._shared is not None)
+            if self._shared is None:
+                raise self._refused(taken.refusals, degraded=False)
+            refusals = [_without_share(each, self._shared.probe_seconds) for each in taken.refusals]
+            raise self._refused(refusals, degraded=True)
         remaining = iter(taken.remaining)
         for part in parts:
             _tell(call, part, [next(remaining) for _ in part.checks])
@@ -291,10 +298,17 @@ def _correction(check: Check, requests: int, tokens: int | None) -> int:
     return 0
 
 
-def _unavailable(call: CallContext) -> GatewayError:
+def _without_share(refusal: Refusal, probe_seconds: float) -> Refusal:
+    """What a process has no share of, it may grant as soon as limits are shared again."""
+    if refusal.check.limit or not refusal.check.whole:
+        return refusal
+    return Refusal(refusal.check, micros_of_seconds(probe_seconds))
+
+
+def _unavailable(call: CallContext, probe_seconds: float) -> GatewayError:
     return GatewayError(
         ErrorReason.ERROR_REASON_LIMITER_UNAVAILABLE,
         "the shared store of rate limits cannot be reached, and the tenant's calls are refused meanwhile",
         metadata={"tenant": call.principal.tenant},
-        retry_after=_RETRY_AFTER_SECONDS,
+        retry_after=probe_seconds,
     )

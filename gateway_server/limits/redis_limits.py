@@ -70,6 +70,11 @@ class RedisLimits:
         """Whether Redis is known to be out of reach."""
         return self._failures >= _FAILURES
 
+    @property
+    def probe_seconds(self) -> float:
+        """After how many seconds somebody tries again, while it is away."""
+        return _PROBE_SECONDS
+
     async def take(self, group: str, checks: Sequence[Check], lease: str, *, lease_seconds: float) -> Taken:
         """As ``Buckets.take``. Raises LimitsAwayError; a cancel leaves nothing taken."""
         command = _command(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from functools import partial
 from typing import NoReturn
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -40,6 +42,7 @@ class _Away:
     """Counts that cannot be reached."""
 
     is_away = True
+    probe_seconds = 1.0
 
     async def take(self, group: str, checks: Sequence[Check], lease: str, *, lease_seconds: float) -> Taken:
         raise LimitsAwayError
@@ -73,3 +76,44 @@ async def test_a_limit_below_the_number_of_processes_is_kept_without_redis() -> 
                 refusals.append(error)
     assert [error.reason for error in refusals] == [ErrorReason.ERROR_REASON_RATE_LIMIT_EXCEEDED] * 4
     assert {error.metadata["limiter"] for error in refusals} == {"local_share"}
+    assert {error.metadata["limit"] for error in refusals} == {"2"}
+    assert [error.metadata["local_share"] for error in refusals] == ["1", "1", "0", "0"]
+    # When another call ends is not known; when Redis is tried again is.
+    assert [error.retry_after for error in refusals] == [None, None, 1.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("limit", "share", "told", "retry_after"),
+    [
+        (RateLimit("tenants/acme", requests_per_minute=6), Share(0, 3), ("6", "2"), 30.0),
+        (RateLimit("tenants/acme", tokens_per_minute=6), Share(0, 3), ("6", "2"), 60.0),
+        (RateLimit("tenants/acme", requests_per_minute=1), Share(1, 2), ("1", "0"), 1.0),
+        (RateLimit("tenants/acme", tokens_per_minute=1), Share(1, 2), ("1", "0"), 1.0),
+        (RateLimit("tenants/acme", requests_per_minute=0), Share(0, 2), ("0", "0"), None),
+    ],
+)
+async def test_a_refusal_without_redis_tells_the_limit_the_share_and_a_wait_that_is_enough(
+    limit: RateLimit, share: Share, told: tuple[str, str], retry_after: float | None
+) -> None:
+    clock = SetClock(1000.0)
+    limiter = RateLimiter(clock=clock, metrics=Metrics(), shared=_Away(), share=lambda: share)
+    call = CallContext(
+        "id", "Chat", Principal("acme", "k", frozenset()), clock, 0.0, clock.now(), clock.now() + 600
+    )
+    numbers = itertools.count()
+
+    async def admit() -> None:
+        claims = [Claim(limit.owner, (limit,))]
+        await limiter.admit(call, claims, model_names=("m",), tokens=4, lease=str(next(numbers)))
+
+    with pytest.raises(GatewayError) as refused:
+        for _ in range(3):
+            await admit()
+    error = refused.value
+    assert (error.metadata["limit"], error.metadata["local_share"]) == told
+    assert f" of {told[0]}, of which this process may grant {told[1]} " in error.message
+    assert error.retry_after == retry_after
+    if error.metadata["local_share"] != "0":
+        assert error.retry_after is not None
+        clock.advance(error.retry_after)
+        await admit()

@@ -284,6 +284,7 @@ class AwayForTargets:
     def __init__(self, behind: RedisLimits) -> None:
         self._behind = behind
         self.is_away = False
+        self.probe_seconds = 1.0
 
     async def take(self, group: str, checks: Sequence[Check], lease: str, *, lease_seconds: float) -> Taken:
         if group.startswith("providers/"):

@@ -43,8 +43,11 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """RESOURCE_EXHAUSTED, caller. With RetryInfo when waiting that long is
     enough: not for concurrent requests, which end when they end, nor for a
     request that is larger than the limit. metadata: owner, whose limit it is,
-    a resource name; kind, as in LimitKind without its prefix; limit;
-    limiter, "local_share" while the shared store cannot be reached.
+    a resource name; kind, as in LimitKind without its prefix; limit, as the
+    owner has it; model, whose limit it is, where it is not for all; limiter,
+    "local_share" while the shared store cannot be reached, and local_share
+    then: how much of the limit this process may grant meanwhile. RetryInfo is
+    for that share; where it is 0, it tells when the store is tried again.
     """
     ERROR_REASON_BUDGET_EXCEEDED: _ErrorReason.ValueType  # 7
     """RESOURCE_EXHAUSTED, caller, not worth a retry before reset_time. metadata:
@@ -187,8 +190,11 @@ ERROR_REASON_RATE_LIMIT_EXCEEDED: ErrorReason.ValueType  # 6
 """RESOURCE_EXHAUSTED, caller. With RetryInfo when waiting that long is
 enough: not for concurrent requests, which end when they end, nor for a
 request that is larger than the limit. metadata: owner, whose limit it is,
-a resource name; kind, as in LimitKind without its prefix; limit;
-limiter, "local_share" while the shared store cannot be reached.
+a resource name; kind, as in LimitKind without its prefix; limit, as the
+owner has it; model, whose limit it is, where it is not for all; limiter,
+"local_share" while the shared store cannot be reached, and local_share
+then: how much of the limit this process may grant meanwhile. RetryInfo is
+for that share; where it is 0, it tells when the store is tried again.
 """
 ERROR_REASON_BUDGET_EXCEEDED: ErrorReason.ValueType  # 7
 """RESOURCE_EXHAUSTED, caller, not worth a retry before reset_time. metadata:
