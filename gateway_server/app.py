@@ -103,6 +103,8 @@ _JOURNAL_FOLDER: Final = "journal"
 _STORE_ID: Final = "store_id"
 #: What health checks call the limits that are shared in Redis.
 _SHARED_LIMITS: Final = "aigateway.limits"
+#: What they call the journals of killed processes, of which all should be settled.
+_RECOVERY: Final = "aigateway.recovery"
 
 #: For answers that are on their way when the last call has ended.
 _GOODBYE_SECONDS: Final = 1.0
@@ -255,7 +257,7 @@ async def _start(
 ) -> tuple[RpcServer, Admission]:
     """Starts everything that runs beside calls, binds the port last, and puts the reverse on ``stack``."""
     metrics = Metrics()
-    registry, journal = await _register(settings, base)
+    registry, recovery, journal = await _register(settings, base, metrics)
     budgets = BudgetBook(BudgetRepository(base.store), registry.gateway_id, clock=base.clock, metrics=metrics)
     settlements = Settlements(base.store)
     ledger = Ledger(settlements, journal, registry.gateway_id, budgets=budgets)
@@ -363,23 +365,34 @@ async def _start(
         stack.callback(_serve_metrics(settings.metrics_listen, metrics))
     await server.start()
     stack.push_async_callback(server.stop, 0)
-    watch = asyncio.create_task(_watch_health(base.store, ledger, server, shared_limits), name="health")
+    watch = asyncio.create_task(
+        _watch_health(base.store, ledger, server, shared_limits, recovery), name="health"
+    )
     stack.callback(watch.cancel)
     return server, admission
 
 
-async def _register(settings: Settings, base: _Base) -> tuple[Registry, Journal]:
-    """Makes this process known and opens its journal, once what killed ones left here is settled."""
+async def _register(settings: Settings, base: _Base, metrics: Metrics) -> tuple[Registry, Recovery, Journal]:
+    """Makes this process known and opens its journal, once what killed ones left here is settled, as far as
+    it can be.
+    """
     store_id = await settle_fact(base.store, _STORE_ID, new_id())
     root = settings.state_dir / _JOURNAL_FOLDER
     gateways, settlements = GatewayRepository(base.store), Settlements(base.store)
 
-    recovery = Recovery(root, store_id=store_id, gateways=gateways, settlements=settlements)
+    recovery = Recovery(
+        root,
+        store_id=store_id,
+        gateways=gateways,
+        settlements=settlements,
+        clock=base.clock,
+        metrics=metrics,
+    )
     await recovery.run()
     gateway_id = new_id()
     await gateways.register(gateway_id)
     journal = await asyncio.to_thread(Journal.open, root, gateway_id, store_id=store_id)
-    return Registry(gateways, gateway_id, recover=recovery.run), journal
+    return Registry(gateways, gateway_id, recover=recovery.run), recovery, journal
 
 
 async def _end_process(ledger: Ledger, settlements: Settlements, journal: Journal, gateway_id: str) -> None:
@@ -543,10 +556,16 @@ async def _router(
 
 
 async def _watch_health(
-    store: Store, ledger: Ledger, server: RpcServer, shared_limits: RedisLimits | None
+    store: Store,
+    ledger: Ledger,
+    server: RpcServer,
+    shared_limits: RedisLimits | None,
+    recovery: Recovery,
 ) -> None:
     """Keeps health checks true: a gateway whose store is dead, or cannot be written, takes no calls."""
     serving = shared = True
+    recovered = not recovery.left_count
+    await server.set_part(_RECOVERY, serving=recovered)
     if shared_limits is not None:
         await server.set_part(_SHARED_LIMITS, serving=True)
     while True:
@@ -560,6 +579,9 @@ async def _watch_health(
             serving = alive
             _log.warning("the store %s", "can be used again" if alive else "cannot be used")
             await server.set_serving(serving=serving)
+        if recovered == bool(recovery.left_count):
+            recovered = not recovery.left_count
+            await server.set_part(_RECOVERY, serving=recovered)
         if shared_limits is not None and shared == shared_limits.is_away:
             shared = not shared_limits.is_away
             await server.set_part(_SHARED_LIMITS, serving=shared)

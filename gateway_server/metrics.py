@@ -129,6 +129,11 @@ class Metrics:
             "1 while rate limits are counted together with other processes, else 0.",
             registry=self.registry,
         )
+        self.unsettled_journals = Gauge(
+            "aigateway_unsettled_journals",
+            "Journals of killed processes here that could not be settled when they were last tried.",
+            registry=self.registry,
+        )
         self.target_health_shared = Gauge(
             "aigateway_target_health_shared",
             "1 while this process hears from others how targets are doing, else 0.",

@@ -4,9 +4,9 @@ Entries are JSON, so that a person can read them too; rows stand in them as they
 """
 
 import base64
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import orjson
 from google.rpc import code_pb2
@@ -20,6 +20,7 @@ from gateway_server.storage.budget_windows import WindowKey
 from gateway_server.storage.usage_records import CallRecord, CallRows, rows_of, sum_of_attempts
 from gateway_server.usage.cost import CURRENCY
 from gateway_server.usage.estimate import make_usage
+from gateway_server.usage.journal import JournalError, place_of
 
 _OPEN: Final = 0
 _SETTLED: Final = 1
@@ -107,28 +108,53 @@ def decode(payload: bytes) -> OpenAttempt | CallRows:
     raise ValueError(f"an entry of kind {kind!r}")
 
 
-def unsettled(entries: Iterable[tuple[int, bytes]], settled_position: int) -> list[tuple[int, CallRows]]:
+class Unsettled(NamedTuple):
+    """Calls of a journal by the positions to settle them at, and what keeps the rest from being read."""
+
+    calls: list[tuple[int, CallRows]]
+    fault: str = ""
+
+
+def unsettled(
+    entries: Iterable[tuple[int, bytes]], settled_position: int, *, refused: Collection[str] = ()
+) -> Unsettled:
     """What a dead process's journal has beyond ``settled_position``, in order of the positions.
 
-    First the calls that it had settled; behind all of them come those that it was in the midst of, settled at
-    the most that they may have cost. Some of these may be written: the journal does not know of calls that
-    were settled while it could not be written, nor of a recovery that was broken off. The ledger does.
+    First the calls that it had settled; behind all of them come those that the database had ``refused``, by
+    their ids, and those that the process was in the midst of, settled at the most that they may have cost.
+    Some of these may be written: the journal does not know of calls that were settled while it could not be
+    written, nor of a recovery that was broken off. The ledger does.
+
+    At a fault, all that was settled before it: what comes behind it may tell how calls before it ended.
     """
     calls: list[tuple[int, CallRows]] = []
     open_attempts: dict[str, OpenAttempt] = {}
     end = 0
-    for end, payload in entries:
-        match decode(payload):
-            case OpenAttempt() as attempt:
-                open_attempts[attempt.request_id] = attempt
-            case CallRows() as call:
-                open_attempts.pop(call.record["request_id"], None)
-                calls.append((end, call))
-    interrupted = enumerate(open_attempts.values(), start=max(end, settled_position) + 1)
-    return [
-        *((position, call) for position, call in calls if position > settled_position),
-        *((position, _interrupted(attempt)) for position, attempt in interrupted),
+    try:
+        for end, payload in entries:
+            match decode(payload):
+                case OpenAttempt() as attempt:
+                    open_attempts[attempt.request_id] = attempt
+                case CallRows() as call:
+                    open_attempts.pop(call.record["request_id"], None)
+                    calls.append((end, call))
+        interrupted = [_interrupted(attempt) for attempt in open_attempts.values()]
+    except (JournalError, OSError) as error:
+        return Unsettled(_beyond(settled_position, calls), str(error))
+    except Exception as error:  # noqa: BLE001 -- nobody knows what a damaged entry makes fail
+        fault = f"the entry up to {place_of(end)} cannot be understood: {error!r}"
+        return Unsettled(_beyond(settled_position, calls), fault)
+    again = [
+        call
+        for position, call in calls
+        if position <= settled_position and call.record["request_id"] in refused
     ]
+    behind = enumerate([*again, *interrupted], start=max(end, settled_position) + 1)
+    return Unsettled([*_beyond(settled_position, calls), *behind])
+
+
+def _beyond(position: int, calls: Iterable[tuple[int, CallRows]]) -> list[tuple[int, CallRows]]:
+    return [each for each in calls if each[0] > position]
 
 
 def interrupted_attempt(attempt: OpenAttempt) -> Attempt:

@@ -14,7 +14,7 @@ import os
 import shutil
 import struct
 import zlib
-from collections.abc import Container, Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -28,7 +28,10 @@ _SEGMENT_SHIFT: Final = 40
 _SEGMENT_BYTES: Final = 16 * 2**20
 _LOCK_FILE: Final = "lock"
 _IDENTITY_FILE: Final = "journal.json"
+_REFUSED_FILE: Final = "refused.json"
 _BEING_MADE: Final = "."
+#: Up to which length an entry is looked for behind a damaged one.
+_LOOKED_FOR_BYTES: Final = 2**16
 
 
 class JournalError(Exception):
@@ -122,6 +125,14 @@ class DeadJournal:
         self.gateway_id = folder.name
         self._lock = lock
 
+    @classmethod
+    def take(cls, folder: Path) -> "DeadJournal | None":
+        """The journal in a folder, locked until it is closed; None when its process lives, or somebody
+        settles it. Blocks. Raises OSError.
+        """
+        lock = _take_lock(folder)
+        return None if lock is None else cls(folder, lock)
+
     def read_store_id(self) -> str | None:
         """Which database it belongs to; None when it is on its way to be deleted.
 
@@ -139,14 +150,29 @@ class DeadJournal:
         return store_id
 
     def entries(self) -> Iterator[tuple[int, bytes]]:
-        """All entries with the positions behind them, in order. Blocks.
+        """All entries with the positions behind them, in order. Blocks. Raises OSError.
 
-        What cannot be read is told in the log: an entry that was being written when the process died is no
-        loss, since nothing was done on its account.
+        Raises JournalError at a damaged one. One that was being written when the process died is no loss,
+        since nothing was done on its account: it is told in the log.
         """
         paths = _segments(self.folder)
         for path in paths:
             yield from _entries_of(path, is_last=path == paths[-1])
+
+    def read_refused(self) -> frozenset[str]:
+        """The ids of calls that the database has refused so far. Blocks. Raises JournalError."""
+        try:
+            return frozenset(map(str, orjson.loads((self.folder / _REFUSED_FILE).read_bytes())))
+        except FileNotFoundError:
+            return frozenset()
+        except (OSError, ValueError, TypeError) as error:
+            raise JournalError(f"{_REFUSED_FILE} cannot be read: {error}") from None
+
+    def note_refused(self, request_ids: Collection[str]) -> None:
+        """Keeps the ids of calls that the database has refused, to try them again. Blocks. Raises OSError."""
+        being_made = self.folder / f"{_BEING_MADE}{_REFUSED_FILE}"
+        being_made.write_bytes(orjson.dumps(sorted(request_ids)))
+        being_made.rename(self.folder / _REFUSED_FILE)
 
     def close(self, *, delete: bool) -> None:
         """Lets go of it; ``delete`` when all of it is settled. Blocks."""
@@ -155,19 +181,16 @@ class DeadJournal:
         os.close(self._lock)
 
 
-def dead_journals(root: Path, *, but: Container[str] = ()) -> Iterator[DeadJournal]:
-    """The journals below ``root`` whose processes are gone, one by one, ``but`` some by name. Blocks.
-
-    Each is locked until the caller closes it.
-    """
+def journal_folders(root: Path) -> list[Path]:
+    """Where the journals below ``root`` are, of living processes too. Blocks. Raises OSError."""
     if not root.is_dir():
-        return
-    for folder in sorted(path for path in root.iterdir() if path.is_dir()):
-        if folder.name.startswith(_BEING_MADE) or folder.name in but:
-            continue
-        lock = _take_lock(folder)
-        if lock is not None:
-            yield DeadJournal(folder, lock)
+        return []
+    return sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith(_BEING_MADE))
+
+
+def place_of(position: int) -> str:
+    """Where a position is, for people."""
+    return f"byte {position & (1 << _SEGMENT_SHIFT) - 1} of {_segment_name(position >> _SEGMENT_SHIFT)}"
 
 
 def _take_lock(folder: Path) -> int | None:
@@ -186,7 +209,11 @@ def _take_lock(folder: Path) -> int | None:
 
 def _open_segment(folder: Path, number: int) -> int:
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND
-    return os.open(folder / f"{number:08d}.segment", flags, 0o600)
+    return os.open(folder / _segment_name(number), flags, 0o600)
+
+
+def _segment_name(number: int) -> str:
+    return f"{number:08d}.segment"
 
 
 def _segments(folder: Path) -> list[Path]:
@@ -204,15 +231,37 @@ def _entries_of(path: Path, *, is_last: bool) -> Iterator[tuple[int, bytes]]:
     data = path.read_bytes()
     base = int(path.stem) << _SEGMENT_SHIFT
     offset = 0
-    while offset + _FRAME.size <= len(data):
-        length, checksum = _FRAME.unpack_from(data, offset)
-        start = offset + _FRAME.size
-        payload = data[start : start + length]
-        # A power cut may leave zeros, which would be an empty entry.
-        if not length or len(payload) != length or zlib.crc32(payload) != checksum:
-            break
-        offset = start + length
+    while (payload := _payload_at(data, offset)) is not None:
+        offset += _FRAME.size + len(payload)
         yield base + offset, payload
     if offset != len(data):
+        if _is_damaged(data, offset, is_last=is_last):
+            raise JournalError(f"{path} is damaged at byte {offset} of {len(data)}")
         level = logging.INFO if is_last else logging.ERROR
         _LOG.log(level, "%s can be read up to byte %d of %d", path, offset, len(data))
+
+
+def _payload_at(data: bytes, offset: int) -> bytes | None:
+    """The entry whose frame begins at ``offset``; None when there is none, or not all of it."""
+    if offset + _FRAME.size > len(data):
+        return None
+    length, checksum = _FRAME.unpack_from(data, offset)
+    start = offset + _FRAME.size
+    payload = data[start : start + length]
+    # A power cut may leave zeros, which would be an empty entry.
+    return payload if length and len(payload) == length and zlib.crc32(payload) == checksum else None
+
+
+def _is_damaged(data: bytes, offset: int, *, is_last: bool) -> bool:
+    """Whether what cannot be read at ``offset`` was written as a whole, and not cut off by an end: then
+    entries follow, or all of it is there and another segment follows.
+    """
+    if not is_last and offset + _FRAME.size <= len(data):
+        length, _ = _FRAME.unpack_from(data, offset)
+        if offset + _FRAME.size + length <= len(data):
+            return True
+    for start in range(offset + 1, len(data.rstrip(b"\0")) - _FRAME.size):
+        length, _ = _FRAME.unpack_from(data, start)
+        if 0 < length <= _LOOKED_FOR_BYTES and _payload_at(data, start) is not None:
+            return True
+    return False

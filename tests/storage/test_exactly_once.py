@@ -5,16 +5,20 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 from sqlalchemy import delete, func, select, text
+from sqlalchemy.exc import DataError
 
 from aigateway.v1.routing_pb2 import Attempt
 from aigateway.v1.usage_pb2 import Cost, TokenUsage
+from gateway_server.clock import Clock, SystemClock
 from gateway_server.errors import GatewayError
 from gateway_server.ids import new_id
+from gateway_server.metrics import Metrics
 from gateway_server.storage.budget_windows import WindowKey
 from gateway_server.storage.budgets import BudgetRepository, LeaseNeed, LeaseWant
 from gateway_server.storage.engine import Store, store_unavailable
@@ -35,6 +39,7 @@ from gateway_server.usage.entries import OpenAttempt
 from gateway_server.usage.ledger import Ledger
 from gateway_server.usage.recovery import Recovery
 from tests.support.ledgers import new_ledger
+from tests.support.stores import SetClock
 
 START = 1_760_000_000_000_000
 DAY = 86_400_000_000
@@ -132,12 +137,14 @@ def die(ledger: Ledger) -> None:
     os.close(ledger._journal._lock)
 
 
-def recovery(store: Store, folder: Path) -> Recovery:
+def recovery(store: Store, folder: Path, clock: Clock | None = None) -> Recovery:
     return Recovery(
         folder / "journal",
         store_id="tests",
         gateways=GatewayRepository(store),
         settlements=Settlements(store),
+        clock=clock or SystemClock(),
+        metrics=Metrics(),
     )
 
 
@@ -212,11 +219,107 @@ async def test_a_store_that_goes_away_in_a_recovery_leaves_the_other_journals_to
     way = Faults(store, ["away"])
     recover = recovery(store, tmp_path)
     recover._settlements.settle = way.settle  # type: ignore[method-assign]
-    with pytest.raises(GatewayError):
-        await recover.run()
-    assert await recover.run() == 3
+    assert await recover.run() == 2
+    assert recover.left_count == 1
+    assert await recover.run() == 1
+    assert recover.left_count == 0
     assert (await counted(store))[0] == 3
     assert list((tmp_path / "journal").iterdir()) == []
+
+
+async def leased(store: Store) -> tuple[int, int]:
+    """What the budget's window has spent, and what is leased of it."""
+    columns = budget_windows.c
+    async with store.read() as connection:
+        row = (await connection.execute(select(columns.spent_nanos, columns.leased_nanos))).one()
+    return row.spent_nanos, row.leased_nanos
+
+
+async def test_a_damaged_journal_keeps_its_money_and_all_that_is_in_it_until_it_is_whole(
+    store: Store, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    damaged, whole = [await new_ledger(store, tmp_path) for _ in range(2)]
+    for ledger in (damaged, whole):
+        await lease(store, ledger._gateway_id)
+    for name in ("a", "b", "c"):
+        damaged.record(settled(name))
+    damaged.open_attempt(opening("d"))
+    whole.record(settled("e"))
+    for ledger in (damaged, whole):
+        await asyncio.to_thread(die, ledger)
+    segment = damaged._journal.folder / "00000001.segment"
+    content = segment.read_bytes()
+    segment.write_bytes(content.replace(b'"b"', b'"B"', 1))
+    clock = SetClock()
+    recover = recovery(store, tmp_path, clock)
+    assert await recover.run() == 1
+    assert recover.left_count == 1
+    assert await counted(store) == (2, 2, 2 * COST)  # a and e
+    assert await leased(store) == (2 * COST, 10_000 - COST)
+    assert caplog.text.count(str(segment)) == 1
+    segment.write_bytes(content)
+    assert await recover.run() == 0  # not at once: it may be large
+    clock.advance(60)
+    assert await recover.run() == 3
+    assert (recover.left_count, list((tmp_path / "journal").iterdir())) == (0, [])
+    assert await counted(store) == (5, 5, 4 * COST + MOST)
+    assert await leased(store) == (4 * COST + MOST, 0)
+
+
+async def test_what_the_database_refuses_of_a_journal_is_kept_and_tried_again_by_every_process(
+    store: Store, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    ledger = await new_ledger(store, tmp_path)
+    await lease(store, ledger._gateway_id)
+    for name in ("a", "b", "c"):
+        ledger.record(settled(name))
+    await asyncio.to_thread(die, ledger)
+    refuses = RefusesOne(store, "b")
+    for _ in range(2):  # the second one is another process
+        recover = recovery(store, tmp_path, clock := SetClock())
+        recover._settlements.settle = refuses.settle  # type: ignore[method-assign]
+        for _ in range(2):
+            assert await recover.run() == 0
+            assert recover.left_count == 1
+            clock.advance(60)
+        assert await counted(store) == (2, 2, 2 * COST)
+        assert await leased(store) == (2 * COST, 10_000 - 2 * COST)
+    assert caplog.text.count("cannot hold the calls b") == 2
+    assert await recovery(store, tmp_path).run() == 1
+    assert await counted(store) == (3, 3, 3 * COST)
+    assert await leased(store) == (3 * COST, 0)
+    assert list((tmp_path / "journal").iterdir()) == []
+
+
+class RefusesOne:
+    """The way into a store that cannot hold the call of one id."""
+
+    def __init__(self, store: Store, request_id: str) -> None:
+        self.settlements = Settlements(store)
+        self.request_id = request_id
+
+    async def settle(
+        self, gateway_id: str, position: int, calls: Sequence[CallRows], *, thresholds: Thresholds
+    ) -> list[Alert]:
+        if any(call.record["request_id"] == self.request_id for call in calls):
+            raise DataError("INSERT", {}, ValueError("out of range"))
+        return await self.settlements.settle(gateway_id, position, calls, thresholds=thresholds)
+
+
+async def test_a_journal_that_cannot_even_be_locked_stops_no_other(
+    store: Store, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "journal/0/lock").mkdir(parents=True)
+    ledger = await new_ledger(store, tmp_path)
+    ledger.record(settled("a"))
+    await asyncio.to_thread(die, ledger)
+    recover = recovery(store, tmp_path)
+    assert await recover.run() == 1
+    assert recover.left_count == 1
+    assert caplog.text.count("Is a directory") == 1
+    shutil.rmtree(tmp_path / "journal/0")
+    assert await recover.run() == 0
+    assert recover.left_count == 0
 
 
 @pytest.mark.parametrize("entry", [b"[7]", b"[0, 1]", b"no json"])

@@ -14,6 +14,8 @@ from sqlalchemy import select
 
 from aigateway.v1.routing_pb2 import Attempt
 from aigateway.v1.usage_pb2 import Cost, TokenUsage
+from gateway_server.clock import SystemClock
+from gateway_server.metrics import Metrics
 from gateway_server.storage.engine import Store
 from gateway_server.storage.gateways import GatewayRepository
 from gateway_server.storage.settlement import Settlements
@@ -124,6 +126,8 @@ class World:
             store_id="tests",
             gateways=GatewayRepository(self.store),
             settlements=Settlements(self.store),
+            clock=SystemClock(),
+            metrics=Metrics(),
         )
         await recovery.run()
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import logging
 import os
 from pathlib import Path
 
@@ -12,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway_server.usage.journal import Journal, JournalError, dead_journals
+from gateway_server.usage.journal import DeadJournal, Journal, JournalError, journal_folders
 
 
 def new_journal(root: Path, *, gateway_id: str = "g1", segment_bytes: int = 2**20) -> Journal:
@@ -28,9 +27,16 @@ def die(journal: Journal) -> None:
 def entries_of_dead(root: Path) -> list[tuple[int, bytes]]:
     found = []
     for journal in dead_journals(root):
-        found += list(journal.entries())
-        journal.close(delete=False)
+        try:
+            found += list(journal.entries())
+        finally:
+            journal.close(delete=False)
     return found
+
+
+def dead_journals(root: Path) -> list[DeadJournal]:
+    taken = [DeadJournal.take(folder) for folder in journal_folders(root)]
+    return [journal for journal in taken if journal is not None]
 
 
 def test_a_dead_journal_gives_what_was_appended(tmp_path: Path) -> None:
@@ -90,7 +96,7 @@ def test_a_journal_is_not_found_before_its_process_has_it(
     journal.close(delete=True)
 
 
-def test_a_fault_in_the_middle_is_told_aloud(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_nothing_behind_a_fault_in_the_middle_is_passed_over(tmp_path: Path) -> None:
     journal = new_journal(tmp_path, segment_bytes=1)
     journal.append(b"first")
     asyncio.run(journal.rotate())
@@ -98,9 +104,27 @@ def test_a_fault_in_the_middle_is_told_aloud(tmp_path: Path, caplog: pytest.LogC
     die(journal)
     first = journal.folder / "00000001.segment"
     first.write_bytes(first.read_bytes()[:-1] + b"!")
-    with caplog.at_level(logging.ERROR):
-        assert [payload for _, payload in entries_of_dead(tmp_path)] == [b"second"]
-    assert "can be read up to byte 0 of 13" in caplog.text
+    with pytest.raises(JournalError, match=r"00000001\.segment is damaged at byte 0 of 13"):
+        entries_of_dead(tmp_path)
+
+
+def test_any_damaged_byte_before_other_entries_is_found(tmp_path: Path) -> None:
+    journal = new_journal(tmp_path)
+    second = journal.append(b"first") & (2**40 - 1)
+    journal.append(b"second")
+    third = journal.append(b"third") & (2**40 - 1)
+    journal.append(b"fourth")
+    die(journal)
+    [segment] = journal.folder.glob("*.segment")
+    whole = segment.read_bytes()
+    for place in range(second, third):
+        segment.write_bytes(whole[:place] + bytes([whole[place] ^ 0x55]) + whole[place + 1 :])
+        [dead] = dead_journals(tmp_path)
+        found: list[tuple[int, bytes]] = []
+        with pytest.raises(JournalError, match="damaged at byte "):
+            found.extend(dead.entries())
+        dead.close(delete=False)
+        assert [payload for _, payload in found] in ([b"first"], [b"first", b"second"])
 
 
 async def test_old_segments_go_once_nobody_needs_them(tmp_path: Path) -> None:
