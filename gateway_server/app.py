@@ -43,6 +43,7 @@ from gateway_server.pipeline.embeddings import EmbeddingsPipeline
 from gateway_server.pipeline.explain import Explainer, list_target_states
 from gateway_server.pipeline.guarding import Guardrails
 from gateway_server.pipeline.limit_usage import LimitUsageReader
+from gateway_server.pipeline.present_budgets import PresentBudgets
 from gateway_server.pipeline.try_out import try_guardrails
 from gateway_server.pipeline.upstream import Upstream, UpstreamLimits
 from gateway_server.providers.base import Endpoint
@@ -291,7 +292,11 @@ async def _start(
         clock=base.clock, metrics=metrics, shared=shared_limits, share=lambda: registry.share
     )
     accounts = Accounts(
-        ledger=ledger, metrics=metrics, limiter=limiter, budgets=budgets, expectation=expectation
+        ledger=ledger,
+        metrics=metrics,
+        limiter=limiter,
+        budgets=PresentBudgets(budgets, authenticator),
+        expectation=expectation,
     )
     entity_model = EntityPool(settings.ner_model, processes=settings.ner_processes)
     stack.push_async_callback(asyncio.to_thread, entity_model.close)

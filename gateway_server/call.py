@@ -119,7 +119,12 @@ class CallContext:
     start_time: float
     started_at: float
     deadline_at: float
+    #: When the budgets of ``principal`` were last known to be the present ones.
+    budgets_at: float = field(init=False)
     trailing_metadata: list[tuple[str, str]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.budgets_at = self.started_at
 
     @property
     def timeout(self) -> float:

@@ -16,7 +16,7 @@ from aigateway.v1.permission_pb2 import Scope
 from aigateway.v1.tenant_pb2 import Tenant
 from gateway_server.auth.keys import Peppers, is_well_formed
 from gateway_server.auth.limits import budget_limits, rate_limits
-from gateway_server.call import Principal
+from gateway_server.call import BudgetLimit, Principal
 from gateway_server.clock import Clock
 from gateway_server.errors import GatewayError
 from gateway_server.resource_names import parse_api_key, parse_tenant
@@ -35,6 +35,8 @@ _MICROS: Final = 1_000_000
 _MINUTE: Final = 60
 _MAX_LOOKUPS: Final = 1_000
 _RETRY_AFTER_SECONDS: Final = 1.0
+#: How often budgets are read once more when keys changed meanwhile.
+_BUDGET_READS: Final = 3
 
 
 @dataclass(slots=True)
@@ -84,6 +86,8 @@ class Authenticator:
         #: Look-ups that later callers may join, and all that are under way.
         self._lookups: dict[bytes, asyncio.Task[_Entry | None]] = {}
         self._reading: set[asyncio.Task[_Entry | None]] = set()
+        #: Budgets of keys that changed while they had calls under way, read since the last change of any key.
+        self._budgets: dict[tuple[str, str], tuple[BudgetLimit, ...]] = {}
         #: Rises with every change of keys, so that what was read before it is not cached after it.
         self._generation = 0
         self._uses: dict[tuple[str, str], int] = {}
@@ -112,28 +116,58 @@ class Authenticator:
                 raise store_unavailable()
         return self._admit(entry)
 
+    def cached_budgets(self, principal: Principal) -> tuple[BudgetLimit, ...] | None:
+        """The budgets of a caller as they are now; None when that is not known without the store."""
+        key = principal.tenant_id, principal.api_key_id
+        for digest in self._digests.get(key, ()):
+            return self._entries[digest].principal.budgets
+        return self._budgets.get(key)
+
+    async def read_budgets(self, principal: Principal) -> tuple[BudgetLimit, ...] | None:
+        """The budgets of a caller from the store; None when its key was deleted, or keys change all the time.
+
+        Raises STORE_UNAVAILABLE.
+        """
+        key = principal.tenant_id, principal.api_key_id
+        for _ in range(_BUDGET_READS):
+            generation = self._generation
+            found = await self._api_keys.find_with_tenant(*key)
+            if found is None:
+                return None
+            api_key, tenant = found
+            await load_time_zones(tenant.budget.time_zone, api_key.budget.time_zone)
+            budgets = budget_limits(tenant, api_key)
+            if generation == self._generation:
+                if len(self._budgets) >= self._max_cached:
+                    self._budgets.clear()
+                self._budgets[key] = budgets
+                return budgets
+        return None
+
     def invalidate_key(self, tenant_id: str, api_key_id: str) -> None:
         """Forgets a key, so that its next call reads it again."""
-        self._generation += 1
-        self._lookups.clear()  # whoever asks from now on must not get what was read before
+        self._begin_generation()
         self._refused.clear()  # it may just have been made
         for digest in self._digests.pop((tenant_id, api_key_id), ()):
             self._entries.pop(digest, None)
 
     def invalidate_tenant(self, tenant_id: str) -> None:
         """Forgets all keys of a tenant."""
-        self._generation += 1
-        self._lookups.clear()
+        self._begin_generation()
         for key in [key for key in self._digests if key[0] == tenant_id]:
             self.invalidate_key(*key)
 
     def invalidate_all(self) -> None:
         """Forgets everything."""
-        self._generation += 1
-        self._lookups.clear()
+        self._begin_generation()
         self._refused.clear()
         self._digests.clear()
         self._entries.clear()
+
+    def _begin_generation(self) -> None:
+        self._generation += 1
+        self._lookups.clear()  # whoever asks from now on must not get what was read before
+        self._budgets.clear()
 
     async def start(self) -> None:
         """Begins to write when keys were last used."""

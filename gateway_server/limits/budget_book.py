@@ -255,7 +255,7 @@ class BudgetBook:
         self._pending.reached -= reached.keys()
 
     def _windows_of(self, budgets: Sequence[BudgetLimit], call: CallContext) -> list[LeasedWindow]:
-        """The windows that a call began in. What later calls know of a budget is newer: it stays."""
+        """The windows that a call began in. What others have known of a budget since then stays."""
         micros = micros_of_seconds(call.start_time)
         windows = []
         for budget in budgets:
@@ -264,11 +264,11 @@ class BudgetBook:
             window = self._windows.get(key)
             if window is None:
                 now = self._clock.monotonic()
-                window = LeasedWindow(key, end, budget, call.started_at, self._pending, touched_at=now)
+                window = LeasedWindow(key, end, budget, call.budgets_at, self._pending, touched_at=now)
                 self._windows[key] = window
                 self._look_at(window, now + IDLE_SECONDS)
-            elif call.started_at >= window.limit_at:
-                window.change_limit(budget, call.started_at)
+            elif call.budgets_at >= window.limit_at:
+                window.change_limit(budget, call.budgets_at)
             windows.append(window)
         return windows
 

@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import Row, bindparam, or_, select, update
+from sqlalchemy import ColumnElement, Row, and_, bindparam, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from aigateway.v1.api_key_pb2 import ApiKey
@@ -133,24 +133,34 @@ class ApiKeyRepository(ResourceRepository[ApiKey]):
 
     async def find(self, hashes: Collection[bytes]) -> FoundKey | None:
         """The key one of whose secrets has one of these hashes, revoked and expired ones too."""
-        statement = (
-            select(api_keys, tenants.c.spec.label("tenant_spec"))
-            .join(tenants, tenants.c.tenant_id == api_keys.c.tenant_id)
-            .where(or_(api_keys.c.secret_hash.in_(hashes), api_keys.c.previous_secret_hash.in_(hashes)))
+        row = await self._find_row(
+            or_(api_keys.c.secret_hash.in_(hashes), api_keys.c.previous_secret_hash.in_(hashes))
         )
-        async with self._store.read() as connection:
-            row = (await connection.execute(statement)).first()
         if row is None:
             return None
-        tenant = Tenant.FromString(row.tenant_spec)
-        tenant.name = tenant_name(row.tenant_id)
         current = row.secret_hash in hashes
         return FoundKey(
             hash=row.secret_hash if current else row.previous_secret_hash,
             api_key=self.message_of(row),
-            tenant=tenant,
+            tenant=_tenant_of(row),
             secret_expire_time=None if current else row.previous_secret_expire_time,
         )
+
+    async def find_with_tenant(self, tenant_id: str, api_key_id: str) -> tuple[ApiKey, Tenant] | None:
+        """A key and its tenant in one step, revoked and expired ones too; None when there is no such key."""
+        row = await self._find_row(
+            and_(api_keys.c.tenant_id == tenant_id, api_keys.c.api_key_id == api_key_id)
+        )
+        return None if row is None else (self.message_of(row), _tenant_of(row))
+
+    async def _find_row(self, condition: ColumnElement[bool]) -> Row[Any] | None:
+        statement = (
+            select(api_keys, tenants.c.spec.label("tenant_spec"))
+            .join(tenants, tenants.c.tenant_id == api_keys.c.tenant_id)
+            .where(condition)
+        )
+        async with self._store.read() as connection:
+            return (await connection.execute(statement)).first()
 
     async def record_uses(self, uses: Mapping[tuple[str, str], int]) -> None:
         """Notes when keys were last used, in microseconds. This is no change of the keys: etags stay."""
@@ -174,6 +184,12 @@ class ApiKeyRepository(ResourceRepository[ApiKey]):
         statement = select(tenants.c.tenant_id).where(tenants.c.tenant_id == key[0])
         if (await connection.execute(statement)).first() is None:
             raise resource_not_found(tenant_name(key[0]))
+
+
+def _tenant_of(row: Row[Any]) -> Tenant:
+    tenant = Tenant.FromString(row.tenant_spec)
+    tenant.name = tenant_name(row.tenant_id)
+    return tenant
 
 
 def _unchanged(_: ApiKey) -> None:

@@ -114,7 +114,7 @@ def raise_alerts(
 
 
 def _unheld(connection: Connection, spendings: Sequence[Spending]) -> list[tuple[WindowKey, int]]:
-    """What calls cost on windows that they began in without money being held there: those are newer."""
+    """What calls cost on windows that they began in beyond what was held there: those are newer."""
     bound = {
         "tenants": sorted({spending.tenant_id for spending in spendings}),
         "api_keys": sorted({"", *(spending.api_key_id for spending in spendings)}),
@@ -124,12 +124,12 @@ def _unheld(connection: Connection, spendings: Sequence[Spending]) -> list[tuple
     for row in connection.execute(_later_windows(), bound):
         ends.setdefault(row.tenant_id, []).append((key_of(row), row.end_time))
     return [
-        (window, spending.nanos)
+        (window, unheld)
         for spending in spendings
         for window, end_time in ends.get(spending.tenant_id, ())
-        if window not in spending.charges
-        and window.api_key_id in {"", spending.api_key_id}
+        if window.api_key_id in {"", spending.api_key_id}
         and window.start_time <= spending.start_time < end_time
+        and (unheld := spending.nanos - spending.charges.get(window, 0)) > 0
     ]
 
 

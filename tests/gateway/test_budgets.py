@@ -49,12 +49,15 @@ class Budgeted:
         answer = await self.client.chat.create(f"local/{model}", "hello", max_output_tokens=max_output_tokens)
         return answer.cost.total_nanos
 
+    async def limits(self) -> list[LimitUsage]:
+        """All limits of the tenant."""
+        return list((await self.client.usage.get_limits("tenants/acme")).limits)
+
     async def day(self) -> LimitUsage:
         """The tenant's day."""
-        limits = (await self.client.usage.get_limits("tenants/acme")).limits
         [day] = [
             limit
-            for limit in limits
+            for limit in await self.limits()
             if limit.kind == LimitKind.LIMIT_KIND_DAILY_BUDGET and limit.owner == "tenants/acme"
         ]
         return day
@@ -219,13 +222,26 @@ async def test_a_budget_lowered_while_calls_are_in_flight_grants_nothing_more(
         assert await under_way == COST  # what was begun is served
 
 
-async def test_a_retry_of_a_call_that_began_before_a_budget_was_lowered_keeps_to_it(
-    upstream: Upstream, state_dir: Path
+PLENTY = Budget(daily_nanos=10**9)
+NOTHING = Budget(daily_nanos=1)
+
+
+@pytest.mark.parametrize(
+    ("changes", "attempts"),
+    [
+        ([NOTHING], 1),
+        ([Budget(daily_nanos=10**9, monthly_nanos=1)], 1),
+        ([NOTHING, PLENTY], 2),
+        ([NOTHING, Budget()], 2),
+        ([Budget(daily_nanos=10**9, time_zone="Asia/Tokyo")], 2),
+    ],
+    ids=["lowered", "added", "raised again", "removed", "moved"],
+)
+async def test_an_attempt_keeps_to_the_budgets_that_there_are_when_it_begins(
+    upstream: Upstream, state_dir: Path, changes: list[Budget], attempts: int
 ) -> None:
-    """Once a later call has brought the lower one."""
-    async with budgeted(
-        state_dir, upstream, Budget(daily_nanos=10**9), retry_max_attempts=2, retry_initial_backoff_ms=1
-    ) as its:
+    """Not when its call did; no other call has brought the last change."""
+    async with budgeted(state_dir, upstream, PLENTY, retry_max_attempts=2, retry_initial_backoff_ms=1) as its:
         release = asyncio.Event()
 
         async def fail(exchange: Exchange) -> None:
@@ -235,15 +251,49 @@ async def test_a_retry_of_a_call_that_began_before_a_budget_was_lowered_keeps_to
         upstream.script = fail
         under_way = asyncio.create_task(its.ask())
         await upstream.next()
-        await its.gateway.client.admin.tenants.update(
-            Tenant(name="tenants/acme", budget=Budget(daily_nanos=1)), update_mask=["budget.daily_nanos"]
-        )
-        with pytest.raises(BudgetExceededError):
-            await its.ask()
+        for number, budget in enumerate(changes):
+            if number:
+                with pytest.raises(BudgetExceededError):
+                    await its.ask()
+            await its.gateway.client.admin.tenants.update(
+                Tenant(name="tenants/acme", budget=budget), update_mask=["budget"]
+            )
         release.set()
         with pytest.raises(GatewayError):
             await under_way
-        assert len(upstream.exchanges) == 1, "there was no money for a second attempt"
+        assert len(upstream.exchanges) == attempts
+
+
+async def test_a_budget_that_is_new_counts_the_attempts_before_it_too(
+    upstream: Upstream, state_dir: Path
+) -> None:
+    async with budgeted(state_dir, upstream, PLENTY) as its:
+        admin = its.gateway.client.admin
+        second = Model(provider_model=f"{MODEL}-2", price=PRICE)
+        models = [
+            f"providers/local/models/{MODEL}",
+            (await admin.models.create("providers/local", second)).name,
+        ]
+        policy = RetryPolicy(max_attempts=1)
+        policy.attempt_timeout.FromMilliseconds(1_000)
+        route = Route(targets=[RouteTarget(model=name) for name in models], retry_policy=policy)
+        await admin.routes.create(route, route_id="two")
+
+        async def serve(exchange: Exchange) -> None:
+            await (silent if exchange.json["model"] == MODEL else answer_well)(exchange)
+
+        upstream.script = serve
+        under_way = asyncio.create_task(its.client.chat.create("two", "hello", max_output_tokens=10))
+        await upstream.next()
+        both = Budget(daily_nanos=10**9, monthly_nanos=10**9)
+        await admin.tenants.update(Tenant(name="tenants/acme", budget=both), update_mask=["budget"])
+        answer = await under_way
+        assert [bool(attempt.cost.total_nanos) for attempt in answer.attempts] == [True, True]
+        await its.gateway.ledger.wait("", 1)
+        async with asyncio.timeout(5):
+            while any(limit.held for limit in await its.limits()):
+                await asyncio.sleep(0.02)
+        assert [limit.used for limit in await its.limits()] == [answer.cost.total_nanos] * 2
 
 
 async def test_a_price_changed_during_a_call_does_not_change_the_call(

@@ -13,7 +13,7 @@ import pytest
 from aigateway.v1.api_key_pb2 import ApiKey
 from aigateway.v1.error_reason_pb2 import ErrorReason
 from aigateway.v1.permission_pb2 import Scope
-from aigateway.v1.tenant_pb2 import Tenant
+from aigateway.v1.tenant_pb2 import Budget, Tenant
 from gateway_server.auth import authenticator as module
 from gateway_server.auth.authenticator import Authenticator
 from gateway_server.auth.keys import Pepper, Peppers, new_secret
@@ -366,3 +366,23 @@ async def test_a_cached_key_costs_microseconds(setup: Setup) -> None:
     for _ in range(2000):
         await setup.authenticator.authenticate(secret)
     assert (time.process_time() - began) / 2000 < 100e-6  # about 5 in truth; generous for a busy machine
+
+
+async def test_the_budgets_of_a_caller_are_the_present_ones_and_cost_no_look_up_while_they_stay(
+    setup: Setup,
+) -> None:
+    principal = await setup.authenticator.authenticate(await setup.key(budget=Budget(daily_nanos=5)))
+    assert setup.authenticator.cached_budgets(principal) is principal.budgets
+    await setup.keys.update("acme", "ci", lambda key: key.budget.CopyFrom(Budget(monthly_nanos=7)))
+    await setup.feed.announce("tenants/acme/apiKeys/ci")
+    assert setup.authenticator.cached_budgets(principal) is None
+    budgets = await setup.authenticator.read_budgets(principal)
+    assert budgets is not None
+    assert [(budget.period, budget.limit_nanos) for budget in budgets] == [("month", 7)]
+    assert setup.authenticator.cached_budgets(principal) is budgets
+    await setup.keys.revoke("acme", "ci")  # calls under way go on
+    await setup.feed.announce("tenants/acme/apiKeys/ci")
+    assert await setup.authenticator.read_budgets(principal) == budgets
+    await setup.keys.delete("acme", "ci")
+    await setup.feed.announce("tenants/acme/apiKeys/ci")
+    assert await setup.authenticator.read_budgets(principal) is None
