@@ -57,7 +57,8 @@ _ADVICE: Final = {
     "SCOPE_MISSING": "use a key that has one of the scopes {scopes}",
     "MODEL_NOT_ALLOWED": "ask an administrator to allow {model} to the tenant and the key",
     "TENANT_SUSPENDED": "ask an administrator to activate {tenant}",
-    "MODEL_NOT_FOUND": "`ai-gateway models list` shows what there is",
+    "MODEL_NOT_FOUND": "`ai-gateway models list` shows what there is; if {model} is not among it, ask an "
+    "administrator to add or allow it",
     "BUDGET_EXCEEDED": "wait for the next window, or ask an administrator for a higher budget",
     "GUARDRAIL_FAILED": "rule {rule} of {guardrail_profile} could not run; "
     "with fail_open calls pass without it",

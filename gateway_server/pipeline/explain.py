@@ -3,7 +3,7 @@
 from typing import Final
 
 from aigateway.v1.chat_service_pb2 import ExplainRouteRequest, ExplainRouteResponse
-from aigateway.v1.routing_pb2 import BreakerState, CandidateExclusion, RouteCandidate, TargetState
+from aigateway.v1.routing_pb2 import BreakerState, RouteCandidate, TargetState
 from gateway_server.call import CallContext
 from gateway_server.clock import Clock
 from gateway_server.resource_names import model_name
@@ -12,13 +12,9 @@ from gateway_server.router.affinity import Session
 from gateway_server.router.catalog import Candidate
 from gateway_server.router.facts import ChatFacts
 from gateway_server.router.health import HealthBook, TargetHealth
-from gateway_server.router.router import Router
+from gateway_server.router.router import HIDDEN, Router
 from gateway_server.usage.ceiling import chat_ceiling, most_nanos
 
-#: What a key must not learn of models that it may not use, or that nobody may: that there are such models.
-_HIDDEN: Final = frozenset(
-    {CandidateExclusion.CANDIDATE_EXCLUSION_NOT_ALLOWED, CandidateExclusion.CANDIDATE_EXCLUSION_DISABLED}
-)
 _STATES: Final = {
     breaker.BreakerState.CLOSED: BreakerState.BREAKER_STATE_CLOSED,
     breaker.BreakerState.OPEN: BreakerState.BREAKER_STATE_OPEN,
@@ -53,7 +49,7 @@ class Explainer:
                 candidate.strategy_score = option.score
             answer.candidates.append(candidate)
         for dropped in plan.dropped:
-            if dropped.exclusion.kind in _HIDDEN and not call.principal.is_admin_reader:
+            if dropped.exclusion.kind in HIDDEN and not call.principal.is_admin_reader:
                 continue
             candidate = RouteCandidate(model=dropped.model)
             if dropped.candidate is not None:

@@ -25,6 +25,8 @@ from gateway_server.usage.expectation import OutputExpectation
 _CE: Final = CandidateExclusion
 _RATE_LIMITED: Final = reason_name(ErrorReason.ERROR_REASON_UPSTREAM_RATE_LIMITED)
 _PRIORITY: Final = RoutingStrategy.ROUTING_STRATEGY_PRIORITY
+#: What a key must not learn of models that it may not use, or that nobody may: that there are such models.
+HIDDEN: Final = frozenset({_CE.CANDIDATE_EXCLUSION_NOT_ALLOWED, _CE.CANDIDATE_EXCLUSION_DISABLED})
 #: Strategies that look at what a request would cost.
 _BY_COST: Final = frozenset(
     {RoutingStrategy.ROUTING_STRATEGY_COST_OPTIMIZED, RoutingStrategy.ROUTING_STRATEGY_BALANCED}
@@ -133,12 +135,17 @@ class Router:
         return plan
 
     def explain(self, facts: RequestFacts, call: CallContext) -> Plan:
-        """As ``plan``, with no options where that would raise. Raises MODEL_NOT_FOUND, INVALID_REQUEST."""
+        """As ``plan``, with no options where that would raise. Raises MODEL_NOT_FOUND, INVALID_REQUEST.
+
+        To a key that is no admin's, what it may not use does not exist.
+        """
         name = self.name_of(facts.model, call.principal)
         destination = self._catalog.find(name)
         if destination is None or not destination.has_candidates:
-            raise _not_found(name, f"no enabled provider serves a model {name!r}")
+            raise _unknown(name)
         eligible = self._eligible(destination, facts, call.principal)
+        if not eligible.options and not call.principal.is_admin_reader and _hides_all(eligible):
+            raise _unknown(name)
         dropped = list(eligible.dropped)
         ordered = self._ready(eligible, call.clock.monotonic(), dropped)
         if len(ordered) > 1:
@@ -387,6 +394,15 @@ def _likely(
         return options
     dropped += unlikely
     return likely
+
+
+def _hides_all(eligible: _Eligible) -> bool:
+    """Whether a caller may not know of any target."""
+    return all(each.exclusion.kind in HIDDEN for each in eligible.dropped)
+
+
+def _unknown(name: str) -> GatewayError:
+    return _not_found(name, f"no enabled provider serves a model {name!r} that the key may use")
 
 
 def _not_found(name: str, message: str) -> GatewayError:

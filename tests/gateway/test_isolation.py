@@ -7,17 +7,20 @@ tenant. An RPC that is added to the contract without a request here fails the wa
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
 from google.protobuf import json_format
+from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from aigateway import AsyncClient
+from aigateway.errors import PermissionDeniedError
 from aigateway.v1 import (
     admin_service_pb2,
     chat_service_pb2,
@@ -32,8 +35,8 @@ from aigateway.v1.guardrail_profile_pb2 import GuardrailProfile
 from aigateway.v1.model_pb2 import Model
 from aigateway.v1.permission_pb2 import Scope
 from aigateway.v1.provider_pb2 import Provider
-from aigateway.v1.route_pb2 import Route
-from aigateway.v1.routing_pb2 import GuardrailStage, RoutingStrategy
+from aigateway.v1.route_pb2 import Route, RouteTarget
+from aigateway.v1.routing_pb2 import GatewayOptions, GuardrailStage, RoutingStrategy
 from aigateway.v1.tenant_pb2 import Budget, RateLimits, Tenant
 from aigateway.v1.usage_service_pb2 import (
     GetLimitUsageRequest,
@@ -249,3 +252,138 @@ async def test_what_is_anothers_looks_like_what_does_not_exist(
             assert allowed == (set() if scopes == (Scope.SCOPE_USAGE_READ,) else OF_CALLERS)
         assert (await owner.tenants.get("tenants/victim")).email == ""
         assert (await owner.api_keys.get("tenants/victim/apiKeys/vault")).display_name == "vault"
+
+
+#: Every field in which a caller's request names something of the gateway as a whole, with requests that
+#: do: a function of a provider, the id of a model of it, and the id of a route.
+NAMING: dict[str, Callable[[str, str, str], list[Message]]] = {
+    "GetModel.name": lambda provider, model, route: [
+        admin.GetModelRequest(name=f"providers/{provider}/models/{model}")
+    ],
+    "ListModels.parent": lambda provider, model, route: [
+        admin.ListModelsRequest(parent=f"providers/{provider}")
+    ],
+    "GetRoute.name": lambda provider, model, route: [admin.GetRouteRequest(name=f"routes/{route}")],
+    **{
+        f"{rpc}.{field}": lambda provider, model, route, ask=ask: [  # type: ignore[misc]
+            ask(named) for named in (model, f"{provider}/{model}", route, f"routes/{route}")
+        ]
+        for rpc, field, ask in (
+            ("CreateChatCompletion", "model", lambda name: chat_request(model=name)),
+            ("StreamChatCompletion", "model", lambda name: chat_request(model=name)),
+            ("CountTokens", "model", lambda name: CountTokensRequest(model=name, messages=CHAT.messages)),
+            (
+                "CreateEmbeddings",
+                "model",
+                lambda name: CreateEmbeddingsRequest(model=name, inputs=[EmbeddingInput(text="hello")]),
+            ),
+            (
+                "ExplainRoute",
+                "request.model",
+                lambda name: ExplainRouteRequest(request=chat_request(model=name)),
+            ),
+        )
+    },
+    **{
+        f"{rpc}.{path}gateway_options.{field}": lambda provider, model, route, ask=ask, options=options: [  # type: ignore[misc]
+            ask(options([f"providers/{provider}"]))
+        ]
+        for field, options in (
+            ("allowed_providers", lambda names: GatewayOptions(allowed_providers=names)),
+            ("excluded_providers", lambda names: GatewayOptions(excluded_providers=names)),
+        )
+        for rpc, path, ask in (
+            ("CreateChatCompletion", "", lambda options: chat_request(gateway_options=options)),
+            ("StreamChatCompletion", "", lambda options: chat_request(gateway_options=options)),
+            (
+                "CreateEmbeddings",
+                "",
+                lambda options: CreateEmbeddingsRequest(
+                    model=MODEL, inputs=[EmbeddingInput(text="hello")], gateway_options=options
+                ),
+            ),
+            (
+                "CountTokens",
+                "",
+                lambda options: CountTokensRequest(
+                    model=MODEL, messages=CHAT.messages, gateway_options=options
+                ),
+            ),
+            (
+                "ExplainRoute",
+                "request.",
+                lambda options: ExplainRouteRequest(request=chat_request(gateway_options=options)),
+            ),
+        )
+    },
+}
+#: What fields are called that name a resource, as the contract says it: by their last word.
+_NAMES = {"name", "parent", "model", "provider", "providers", "route", "profile"}
+
+
+def test_every_field_that_names_a_resource_is_walked() -> None:
+    found = {
+        f"{method.name}.{path}"
+        for module in SERVICES
+        for service in module.DESCRIPTOR.services_by_name.values()
+        for method in service.methods
+        if method.name in OF_CALLERS
+        for path in naming_fields(method.input_type)
+    }
+    assert found == NAMING.keys()
+
+
+def naming_fields(message: Descriptor, path: str = "", depth: int = 0) -> Iterator[str]:
+    for field in message.fields:
+        if field.message_type is not None:
+            if depth < 2 and field.name in {"request", "gateway_options"}:
+                yield from naming_fields(field.message_type, f"{path}{field.name}.", depth + 1)
+        elif field.type == field.TYPE_STRING and field.name.rpartition("_")[2] in _NAMES:
+            yield f"{path}{field.name}"
+
+
+async def test_a_model_or_route_that_a_key_may_not_use_looks_like_one_that_does_not_exist(
+    tmp_path: Path,
+) -> None:
+    async with (
+        running_upstream() as upstream,
+        running_gateway(tmp_path / "state", vllm_base_url=upstream.base_url) as gateway,
+    ):
+        owner = gateway.client.admin
+        for provider, disabled in (("victim", False), ("vault", True)):
+            await owner.providers.create(
+                Provider(provider_type="vllm", base_url=upstream.base_url, disabled=disabled),
+                provider_id=provider,
+            )
+            name = f"{provider}-model"
+            made = await owner.models.create(
+                f"providers/{provider}", Model(provider_model=name), model_id=name
+            )
+            target = RouteTarget(model=made.name)
+            await owner.routes.create(Route(targets=[target]), route_id=f"{provider}-route")
+        await owner.tenants.create(Tenant(allowed_models=[MODEL]), tenant_id="attacker")
+        attacker = await owner.api_keys.create("tenants/attacker", ApiKey())
+        async with client_of(gateway.address, attacker.secret) as client:
+            for field, build in NAMING.items():
+                nobodys = [
+                    await answer_of(client, field.partition(".")[0], request)
+                    for request in build("nobody", "nobody-model", "nobody-route")
+                ]
+                for theirs in ("victim", "vault"):
+                    for request, nothing in zip(
+                        build(theirs, f"{theirs}-model", f"{theirs}-route"), nobodys, strict=True
+                    ):
+                        answer = await answer_of(client, field.partition(".")[0], request)
+                        assert without_ids(answer.replace(theirs, "nobody")) == without_ids(nothing), field
+        scopes = [Scope.SCOPE_ADMIN_READ, Scope.SCOPE_INFERENCE]
+        reader = await owner.api_keys.create("tenants/attacker", ApiKey(scopes=scopes))
+        async with client_of(gateway.address, reader.secret) as client:
+            with pytest.raises(PermissionDeniedError) as told:  # who may see all models is told
+                await client.chat.create("victim-model", "hello")
+            assert told.value.reason == "MODEL_NOT_ALLOWED"
+
+
+def without_ids(answer: str) -> str:
+    """An answer without what every call has of its own: ids, times, and how long things took."""
+    of_call = r'"(id|createTime|latency|timeToFirstToken)": "[^"]*"|\b\d+(\.\d+)?m?s\b|\b[0-9a-z]{26}\b'
+    return re.sub(of_call, "", answer)

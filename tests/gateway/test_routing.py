@@ -321,14 +321,14 @@ async def test_tenant_and_key_narrow_a_route(routed: Gateway) -> None:
         assert dropped_of(explained) == {}, "a key does not hear of models that it may not use"
         with pytest.raises(errors.GatewayError) as caught:
             await client.chat.create("p-large/large", "hello")
-        assert caught.value.reason == "MODEL_NOT_ALLOWED"
+        assert caught.value.reason == "MODEL_NOT_FOUND"
     # To allow a route is to allow what it leads to, within what the tenant allows.
     tenant = Tenant(allowed_models=["mini", "large"])
     async with await key_for(routed, tenant=tenant, allowed_models_override=[route]) as client:
         assert order_of(await client.chat.explain_route(route, "hello")) == ["mini", "large"]
         with pytest.raises(errors.GatewayError) as caught:
             await client.chat.create("mini", "hello")
-        assert caught.value.reason == "MODEL_NOT_ALLOWED"
+        assert caught.value.reason == "MODEL_NOT_FOUND"
 
 
 async def test_a_call_without_a_model_goes_to_the_default_route(routed: Gateway) -> None:

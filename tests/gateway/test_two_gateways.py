@@ -73,7 +73,7 @@ async def test_a_change_at_one_is_in_effect_at_the_other(backend: str, tmp_path:
             ):
                 nothing = RateLimits(requests_per_minute=0)
                 steps: list[tuple[Callable[[], Awaitable[object]], str]] = [
-                    (lambda: set_tenant("allowed_models", allowed_models=["else"]), "MODEL_NOT_ALLOWED"),
+                    (lambda: set_tenant("allowed_models", allowed_models=["else"]), "MODEL_NOT_FOUND"),
                     (lambda: set_tenant("allowed_models"), ""),
                     (lambda: set_tenant("budget", budget=Budget(daily_nanos=1)), "BUDGET_EXCEEDED"),
                     (lambda: set_tenant("budget"), ""),

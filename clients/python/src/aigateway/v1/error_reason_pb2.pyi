@@ -36,9 +36,13 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     where another or all were asked for.
     """
     ERROR_REASON_MODEL_NOT_ALLOWED: _ErrorReason.ValueType  # 4
-    """PERMISSION_DENIED, caller. The key may not use the model. metadata: model."""
+    """PERMISSION_DENIED, caller. The key may not use the model. Only keys with an
+    admin scope are told, to others there is no such model. metadata: model.
+    """
     ERROR_REASON_MODEL_NOT_FOUND: _ErrorReason.ValueType  # 5
-    """NOT_FOUND, caller. No such model or route. metadata: model."""
+    """NOT_FOUND, caller. No such model or route, or none that the key may use;
+    which of these is not told. metadata: model.
+    """
     ERROR_REASON_RATE_LIMIT_EXCEEDED: _ErrorReason.ValueType  # 6
     """RESOURCE_EXHAUSTED, caller. With RetryInfo when waiting that long is
     enough: not for concurrent requests, which end when they end, nor for a
@@ -183,9 +187,13 @@ of which one is needed, separated by commas; method; tenant, the key's own,
 where another or all were asked for.
 """
 ERROR_REASON_MODEL_NOT_ALLOWED: ErrorReason.ValueType  # 4
-"""PERMISSION_DENIED, caller. The key may not use the model. metadata: model."""
+"""PERMISSION_DENIED, caller. The key may not use the model. Only keys with an
+admin scope are told, to others there is no such model. metadata: model.
+"""
 ERROR_REASON_MODEL_NOT_FOUND: ErrorReason.ValueType  # 5
-"""NOT_FOUND, caller. No such model or route. metadata: model."""
+"""NOT_FOUND, caller. No such model or route, or none that the key may use;
+which of these is not told. metadata: model.
+"""
 ERROR_REASON_RATE_LIMIT_EXCEEDED: ErrorReason.ValueType  # 6
 """RESOURCE_EXHAUSTED, caller. With RetryInfo when waiting that long is
 enough: not for concurrent requests, which end when they end, nor for a
