@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import Final
 
-from redis.exceptions import RedisError
+from redis.exceptions import AskError, RedisError
 
 from gateway_server.clock import Clock
 from gateway_server.limits.checks import CONCURRENT, Check, Refusal, Taken
@@ -29,6 +29,8 @@ _TIMEOUT_SECONDS: Final = 0.05
 #: After so many failures in a row nobody waits any more, but for one that tries now and then.
 _FAILURES: Final = 3
 _PROBE_SECONDS: Final = 1.0
+#: How long a node of a cluster is left alone that has told to ask another one: for some keys it would answer.
+_REDIRECTED_SECONDS: Final = 60.0
 #: How long a settlement waits for a check to travel with.
 _LINGER_SECONDS: Final = 0.01
 #: Settlements that wait while Redis is away; what is beyond that ends with its lease.
@@ -63,6 +65,7 @@ class RedisLimits:
         self._has_refused = False
         self._failures = 0
         self._probe_at = 0.0
+        self._redirected_until = 0.0
         metrics.limiter_shared.set(1)
 
     @property
@@ -73,7 +76,7 @@ class RedisLimits:
     @property
     def probe_seconds(self) -> float:
         """After how many seconds somebody tries again, while it is away."""
-        return _PROBE_SECONDS
+        return max(_PROBE_SECONDS, self._redirected_until - self._clock.monotonic())
 
     async def take(self, group: str, checks: Sequence[Check], lease: str, *, lease_seconds: float) -> Taken:
         """As ``Buckets.take``. Raises LimitsAwayError; a cancel leaves nothing taken."""
@@ -211,13 +214,24 @@ class RedisLimits:
                 _tell_away(each)
 
     def _tell(self, error: Exception | None) -> None:
-        was_away = self.is_away
-        self._failures = 0 if error is None else self._failures + 1
+        was_away, now = self.is_away, self._clock.monotonic()
+        if isinstance(error, AskError):
+            self._redirected_until = now + _REDIRECTED_SECONDS
+            self._failures = _FAILURES
+        elif now < self._redirected_until:
+            return
+        else:
+            self._failures = 0 if error is None else self._failures + 1
         if error is not None:
-            self._probe_at = self._clock.monotonic() + _PROBE_SECONDS
+            self._probe_at = max(now + _PROBE_SECONDS, self._redirected_until)
         if self.is_away != was_away:
             self._metrics.limiter_shared.set(0 if self.is_away else 1)
-            if self.is_away:
+            if isinstance(error, AskError):
+                _LOG.error(
+                    "rate limits are counted by each process for itself: Redis is a node of a cluster, whose "
+                    "redirections are not followed; redis_url must name a single server, or a proxy"
+                )
+            elif self.is_away:
                 _LOG.error(
                     "rate limits are counted by each process for itself: Redis is away (%s)",
                     type(error).__name__,

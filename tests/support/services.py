@@ -64,6 +64,16 @@ class Service:
         """Wants a password from the next start on; for Redis."""
         self._command += ["--requirepass", password]
 
+    def join_cluster(self) -> int:
+        """Is a node of a cluster, without slots at first, from the next start on; for Redis.
+
+        Gives the port by which nodes talk to it.
+        """
+        port = _free_port()
+        self._command += ["--cluster-enabled", "yes", "--cluster-require-full-coverage", "no"]
+        self._command += ["--cluster-port", str(port)]
+        return port
+
     def pause(self) -> None:
         """Keeps it from answering, with its connections open."""
         assert self._process is not None
