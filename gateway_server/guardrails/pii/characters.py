@@ -14,6 +14,8 @@ UNSEEN: Final = (
 #: The same for a class of a regular expression.
 INVISIBLE: Final = "".join(f"{chr(codes[0])}-{chr(codes[-1])}" for codes in UNSEEN)
 
+#: Dashes that part words where a hyphen would join them.
+LONG_DASHES: Final = "\u2013\u2014\u2015"
 _DASHES: Final = "\u2010\u2011\u2012\u2013\u2014\u2015\u2043\u2212\ufe58\ufe63\uff0d"
 _SPACES: Final = (
     "\u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u202f\u205f\u3000"

@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
+from gateway_server.guardrails.pii.characters import LONG_DASHES
 from gateway_server.guardrails.pii.matches import FREE_BEFORE, Match, last_word, words
 
 _IPV4: Final = re.compile(
@@ -14,6 +15,8 @@ _IPV6: Final = re.compile(
     FREE_BEFORE + r"(?<![A-Za-z0-9]_)(?<![:.])[0-9A-Fa-f]{0,4}(?::[0-9A-Fa-f]{0,4}){2,7}(?:\.\d{1,3}){0,3}"
     r"(?![A-Za-z0-9:]|_[A-Za-z0-9])"
 )
+#: Long dashes part addresses from whatever is beside them; of the names of hosts they are no part.
+PARTING_DASH: Final = re.compile(f"[{LONG_DASHES}]")
 _VERSION_WORD: Final = words(r"version|release|upgrade|build|firmware|\bv\b")
 
 

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
+from gateway_server.guardrails.pii.characters import LONG_DASHES
 from gateway_server.guardrails.pii.matches import AFTER_ESCAPE, CONTEXT, Match, last_word, words
 
 _GAP: Final = r"(?: ?[-./] ?| (?:dash|dot) | |)"
@@ -14,6 +15,8 @@ _CANDIDATE: Final = re.compile(
     r"(?![A-Za-z0-9@\u20ac\u00a3]|_[A-Za-z0-9]|%(?![0-9A-Fa-f]{2})|[:/]\d|\.\d|-\d|\)-?\d)",
     re.IGNORECASE,
 )
+#: Long dashes that part a number from the word before it, where a hyphen makes an identifier of both.
+PARTING_DASH: Final = re.compile(rf"(?<=[A-Za-z])[{LONG_DASHES}](?=[\d(+])")
 _YES: Final = words(
     r"phone|\btel(?:\b|[.:e])|mobile|\bmob\b|\bcell|\bcall|\bfax|"
     r"\bdial|\bring\b|whats ?app|\bsms\b|\btext (?:me|us|him|her)|\bdesk\b|\bcontact|"

@@ -13,6 +13,7 @@ from typing import Final, Protocol
 
 import re2
 
+from gateway_server.guardrails.pii import networks, phones
 from gateway_server.guardrails.pii.blocks import (
     PLAIN_NUMBER,
     TRIGGER,
@@ -22,7 +23,7 @@ from gateway_server.guardrails.pii.blocks import (
     held_start,
     next_part,
 )
-from gateway_server.guardrails.pii.characters import INVISIBLE, plain
+from gateway_server.guardrails.pii.characters import INVISIBLE, LONG_DASHES, plain
 from gateway_server.guardrails.pii.emails import (
     AT,
     BEGUN_DOT,
@@ -38,6 +39,12 @@ from gateway_server.guardrails.pii.numbers import find_card, find_iban, find_ssn
 from gateway_server.guardrails.pii.phones import find_phone
 
 _INVISIBLE: Final = re.compile(rf"[{INVISIBLE}]")
+_LONG_DASH: Final = re.compile(f"[{LONG_DASHES}]")
+#: For which kinds long dashes part, and which: others see every dash as a hyphen.
+_PARTING_DASHES: Final[Mapping[Recognizer, re.Pattern[str]]] = {
+    find_phone: phones.PARTING_DASH,
+    find_ip_address: networks.PARTING_DASH,
+}
 #: How much before a place is kept: there may be invisible characters among what tells.
 _KEPT: Final = 2 * CONTEXT
 #: The recognizers whose values all have what ``_WORTH`` asks for.
@@ -244,7 +251,9 @@ class PiiScanner:
 
     def _matches(self, plain_text: str, shown: str, place: int, length: int) -> list[Match]:
         """What is found in ``shown[:length]``, in order, without overlaps; places are within ``shown``."""
-        before = plain_text[max(0, place - _KEPT) : place]
+        kept = max(0, place - _KEPT)
+        before = plain_text[kept:place]
+        looked_at = before + shown
         places: Sequence[int] = range(len(shown))
         if self._has_invisible:
             before = _INVISIBLE.sub("", before)
@@ -253,6 +262,9 @@ class PiiScanner:
         if self._worth is not None and not self._worth.search(shown):
             return []
         text, offset = before + shown, len(before)
+        dashed = _with_long_dashes(looked_at, self._raw[kept : kept + len(looked_at)])
+        if dashed is not None:
+            dashed = _INVISIBLE.sub("", dashed)[-len(text) :]
         found = [
             Match(
                 places[match.start - offset],
@@ -261,7 +273,7 @@ class PiiScanner:
                 match.score,
             )
             for recognize in self._recognizers
-            for match in recognize(text, offset)
+            for match in recognize(text if dashed is None else _parted(dashed, recognize), offset)
             if match.score >= self._min_score
         ]
         if not found:
@@ -313,6 +325,23 @@ def _visible(view: str) -> tuple[str, Sequence[int]]:
     """The visible characters, and the place of each in ``view``."""
     places = [place for place, character in enumerate(view) if not _INVISIBLE.match(character)]
     return "".join(view[place] for place in places), places
+
+
+def _with_long_dashes(plain_text: str, raw: str) -> str | None:
+    """The plain text of ``raw`` with its long dashes as they are written; None where it has none."""
+    if not _LONG_DASH.search(raw):
+        return None
+    characters = list(plain_text)
+    for dash in _LONG_DASH.finditer(raw):
+        if characters[dash.start()] == "-":
+            characters[dash.start()] = dash.group()
+    return "".join(characters)
+
+
+def _parted(text: str, recognize: Recognizer) -> str:
+    """Plain text as a recognizer is to see its long dashes: as spaces where they part, else as hyphens."""
+    parting = _PARTING_DASHES.get(recognize)
+    return plain(text if parting is None else parting.sub(" ", text))
 
 
 def _domain_end(text: str, place: int, *, is_last: bool) -> tuple[int, bool]:
