@@ -7,12 +7,15 @@ before it have ended.
 """
 
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from copy import deepcopy
 from dataclasses import fields
 from functools import partial
 from itertools import chain
 from typing import Final
+
+from google.protobuf.message import Message
 
 from aigateway.v1.chat_service_pb2 import (
     ChatCompletion,
@@ -30,8 +33,9 @@ from aigateway.v1.content_pb2 import Citation, ContentPart
 from aigateway.v1.guardrail_profile_pb2 import GuardrailPart
 from gateway_server.errors import GatewayError
 from gateway_server.guardrails.detectors import Personal
+from gateway_server.guardrails.documents import MediaText, read_media
 from gateway_server.guardrails.json_guard import JsonGuard
-from gateway_server.guardrails.parts import ATTACHED, part_of
+from gateway_server.guardrails.parts import part_of
 from gateway_server.guardrails.rules import BLOCK, LOG, CheckTimeoutError, Tally
 from gateway_server.guardrails.text_guard import STEP, BlockedError, Part, Replaced, TextGuard, said
 from gateway_server.guardrails.vault import Vault
@@ -45,6 +49,9 @@ _TEXT_FIELDS: Final = {
     "audio": ("transcript", "transcript"),
     "tool_call": ("arguments", "arguments"),
 }
+_TEXT: Final = GuardrailPart.GUARDRAIL_PART_TEXT
+#: Names of providers' own tools.
+_IDENTIFIER: Final = re.compile(r"[A-Za-z0-9_.-]{1,128}")
 _to_json: Final = json.JSONEncoder(ensure_ascii=False).encode
 _STOPPED: Final = Finish(reason=FinishReason.FINISH_REASON_GUARDRAIL)
 
@@ -66,6 +73,8 @@ class _Channel:
         self.delta = delta
         self.signature = b""
         self.citations: list[Citation] = []
+        #: Whether what the part says beside its text, such as a name, is not the model's own.
+        self.is_changed_beside = False
         #: Where in the model's own words something was replaced: its start, its end, its length now.
         self._replaced: list[tuple[int, int, int]] = []
         self._length = 0
@@ -73,9 +82,9 @@ class _Channel:
     @property
     def is_changed(self) -> bool:
         """Whether the text is not the model's own any more."""
-        if isinstance(self._guard, JsonGuard):
-            return self._guard.is_changed
-        return bool(self._replaced)
+        if isinstance(self._guard, JsonGuard) and self._guard.is_changed:
+            return True
+        return bool(self._replaced) or self.is_changed_beside
 
     def feed(self, text: str) -> str:
         """What may be passed on now that ``text`` has come; raises BlockedError with all of that."""
@@ -136,22 +145,27 @@ class AnswerGuard:
         vault: Vault | None = None,
         choices: int = 1,
         is_json: bool = False,
+        tool_names: frozenset[str] = frozenset(),
     ) -> None:
         """Values in ``vault`` are put back; ``choices`` is how many answers were asked for.
 
-        ``is_json`` tells that they were to be JSON, so that their texts stay it.
+        ``is_json`` tells that they were to be JSON, so that their texts stay it; ``tool_names`` are the names
+        of the caller's tools, which are no words of the model.
         """
         self.tallies = list(tallies)
         self._window = window
         self._vault = vault
         self._choices = max(choices, 1)
         self._is_json = is_json
+        self._tool_names = tool_names
         #: Of every part that is open, by choice and part, in the order in which they began.
         self._channels: dict[tuple[int, int], _Channel | None] = {}
         self._may_stop = any(tally.rule.action == BLOCK or tally.rule.blocks_unread for tally in self.tallies)
         #: What has come of parts, by choice, while one before them could still be stopped.
         self._waiting: dict[int, list[ChatEvent]] = {}
         self._stopped: set[int] = set()
+        #: Of parts that came whole those, by choice and part, that are not the model's own any more.
+        self._rewritten: set[tuple[int, int]] = set()
         #: Choices whose words are not all the model's own any more, or do not go on.
         self._changed: set[int] = set()
         self._has_failed = False
@@ -213,7 +227,7 @@ class AnswerGuard:
                 if self._is_clean(part):
                     continue
                 try:
-                    channel = self._open(part, choice.index)
+                    channel = self._open(part, (choice.index, index))
                     if channel is not None:
                         self._end(part, channel, choice.index)
                 except _StoppedError as stopped:
@@ -332,7 +346,7 @@ class AnswerGuard:
     def _start(self, event: ChatEvent, start: PartStart) -> Iterator[ChatEvent]:
         key = (start.choice_index, start.part_index)
         try:
-            self._channels[key] = self._open(start.part, start.choice_index)
+            self._channels[key] = self._open(start.part, key)
         except _StoppedError as stopped:
             if stopped.is_passed_on:
                 yield event
@@ -342,9 +356,13 @@ class AnswerGuard:
         yield event
 
     def _grow(self, event: ChatEvent, delta: PartDelta) -> Iterator[ChatEvent]:
-        channel = self._channels.get((delta.choice_index, delta.part_index))
+        key = (delta.choice_index, delta.part_index)
+        channel = self._channels.get(key)
         kind = delta.WhichOneof("delta")
-        if channel is None or kind not in (channel.delta, "citation", "provider_signature"):
+        if channel is None and kind == "provider_signature":
+            if key not in self._rewritten and not self._tells(delta.provider_signature, _TEXT):
+                yield event
+        elif channel is None or kind not in (channel.delta, "citation", "provider_signature"):
             yield event
         elif kind == "citation":
             channel.citations.append(delta.citation)
@@ -378,7 +396,7 @@ class AnswerGuard:
             yield _event(place, citation=self._guarded(citation, channel, choice_index))
         if channel.is_changed:
             self._changed.add(choice_index)
-        elif channel.signature:
+        elif channel.signature and not self._tells(channel.signature, channel.part_kind):
             yield _event(place, provider_signature=channel.signature)
 
     def _stop_choice(self, choice_index: int) -> Iterator[ChatEvent]:
@@ -387,16 +405,20 @@ class AnswerGuard:
         self._forget(choice_index)
         yield ChatEvent(choice_end=ChoiceEnd(choice_index=choice_index, finish=_STOPPED))
 
-    def _open(self, part: ContentPart, choice_index: int, *, in_result: bool = False) -> _Channel | None:
-        """Guards what is known of a part; gives the channel of a part that grows. Raises _StoppedError."""
+    def _open(self, part: ContentPart, key: tuple[int, int], *, in_result: bool = False) -> _Channel | None:
+        """Guards what is known of a part; gives the channel of a part that grows. Raises _StoppedError.
+
+        ``key`` tells the choice and the part of it that it is, or is in.
+        """
         kind = part.WhichOneof("kind")
         if kind is None:
             return None
         part_kind = part_of(kind, in_result=in_result)
-        if part_kind in ATTACHED:
-            self._note_unread(part_kind)
+        is_changed_beside = self._guard_beside(part, kind, part_kind)
         if kind not in _TEXT_FIELDS:
-            self._guard_whole(part, kind, choice_index)
+            if is_changed_beside:
+                self._rewritten.add(key)
+            self._guard_whole(part, key)
             return None
         field, delta = _TEXT_FIELDS[kind]
         content = getattr(part, kind)
@@ -405,6 +427,7 @@ class AnswerGuard:
         channel = _Channel(
             JsonGuard(open_text) if is_json else open_text(""), delta, part_kind, self._require_time
         )
+        channel.is_changed_beside = is_changed_beside
         channel.signature = part.provider_signature
         part.ClearField("provider_signature")
         if kind == "text":
@@ -436,30 +459,69 @@ class AnswerGuard:
             )
         if channel.is_changed:
             self._changed.add(choice_index)
-        elif channel.signature:
+        elif channel.signature and not self._tells(channel.signature, channel.part_kind):
             part.provider_signature = channel.signature
 
-    def _guard_whole(self, part: ContentPart, kind: str, choice_index: int) -> None:
-        """Guards a part that does not grow. Raises _StoppedError."""
-        try:
-            if kind == "provider":
-                guard = JsonGuard(partial(self._open_text, part_of(kind)))
-                block_json = guard.feed(part.provider.block_json) + guard.close()
-                part.provider.block_json = block_json
-                if guard.is_changed:
-                    self._changed.add(choice_index)
-                    part.ClearField("provider_signature")
-        except BlockedError:
-            raise _StoppedError(is_passed_on=False) from None
-        if kind == "tool_result":
+    def _guard_beside(self, part: ContentPart, kind: str, part_kind: GuardrailPart.ValueType) -> bool:
+        """Guards what a part says beside a text that grows; gives whether it changed it.
+
+        Raises _StoppedError.
+        """
+        is_changed = False
+        for text in self._texts_beside(part, kind):
+            if text.is_unread:
+                self._note_unread(part_kind)
+            if not text.text:
+                continue
+            try:
+                guarded = self._guarded_text(text.text, part_kind, is_json=text.is_json)
+            except BlockedError:
+                raise _StoppedError(is_passed_on=False) from None
+            if guarded != text.text:
+                text.write(guarded)
+                is_changed = True
+        return is_changed
+
+    def _texts_beside(self, part: ContentPart, kind: str) -> Iterator[MediaText]:
+        content = getattr(part, kind)
+        match kind:
+            case "provider":
+                yield _text(content, "block_json", is_json=True)
+            case "tool_call" | "tool_result":
+                is_own = content.provider_executed and _IDENTIFIER.fullmatch(content.tool_name)
+                if not is_own and content.tool_name not in self._tool_names:
+                    yield _text(content, "tool_name")
+            case "document":
+                yield _text(content.source, "filename")
+                yield read_media(content.source)
+                yield _text(content, "title")
+                yield _text(content, "context")
+            case "image" | "audio" | "video":
+                yield _text(content.source, "filename")
+                yield _text(content.source, "inline_text")
+                # Of a stream the bytes come later, and nothing is to depend on that.
+                yield MediaText(is_unread=True)
+            case _:
+                pass
+
+    def _guard_whole(self, part: ContentPart, key: tuple[int, int]) -> None:
+        """Guards what is within a part that does not grow. Raises _StoppedError."""
+        if part.HasField("tool_result"):
             for index, each in enumerate(part.tool_result.parts):
                 try:
-                    channel = self._open(each, choice_index, in_result=True)
+                    channel = self._open(each, key, in_result=True)
                     if channel is not None:
-                        self._end(each, channel, choice_index)
+                        self._end(each, channel, key[0])
+                        if channel.is_changed:
+                            self._rewritten.add(key)
                 except _StoppedError as stopped:
                     del part.tool_result.parts[index + stopped.is_passed_on :]
+                    part.ClearField("provider_signature")
                     raise _StoppedError(is_passed_on=True) from None
+        if key in self._rewritten:
+            self._changed.add(key[0])
+        if key in self._rewritten or self._tells(part.provider_signature, _TEXT):
+            part.ClearField("provider_signature")
 
     def _note_unread(self, part_kind: GuardrailPart.ValueType) -> None:
         """Raises _StoppedError where a rule wants to have read what cannot be."""
@@ -475,9 +537,9 @@ class AnswerGuard:
         """
         is_changed = False
         for field in ("cited_text", "title", "uri"):
-            guard, source = self._open_text(channel.part_kind, ""), getattr(citation, field)
+            source = getattr(citation, field)
             try:
-                text = said([*guard.feed(source), *guard.close()])
+                text = self._guarded_text(source, channel.part_kind)
             except BlockedError:
                 text = ""
             if text != source:
@@ -486,8 +548,7 @@ class AnswerGuard:
                 citation.ClearField(field)
                 if text:
                     setattr(citation, field, text)
-        signature = citation.provider_signature
-        if is_changed or (signature.startswith(b"{") and self._finds(signature.decode(errors="replace"))):
+        if is_changed or self._tells(citation.provider_signature, channel.part_kind):
             citation.ClearField("provider_signature")
         return channel.placed(citation)
 
@@ -499,13 +560,25 @@ class AnswerGuard:
         Beside changed words it goes whatever it says: a piece of them may tell nothing by itself.
         """
         if message.HasField("provider_metadata") and (
-            is_beside_changed or self._finds(_to_json(from_struct(message.provider_metadata)))
+            is_beside_changed or self._finds(_to_json(from_struct(message.provider_metadata)), _TEXT)
         ):
             message.ClearField("provider_metadata")
 
-    def _finds(self, json_text: str) -> bool:
+    def _guarded_text(self, text: str, part_kind: GuardrailPart.ValueType, *, is_json: bool = False) -> str:
+        """A text that comes whole as rules leave it. Raises BlockedError."""
+        open_text = partial(self._open_text, part_kind)
+        channel = _Channel(
+            JsonGuard(open_text) if is_json else open_text(""), "", part_kind, self._require_time
+        )
+        return channel.feed(text) + channel.close()
+
+    def _tells(self, signature: bytes, part_kind: GuardrailPart.ValueType) -> bool:
+        """Whether a signature is JSON, of which formats make fields, and says what rules take out."""
+        return signature.startswith(b"{") and self._finds(signature.decode(errors="replace"), part_kind)
+
+    def _finds(self, json_text: str, part_kind: GuardrailPart.ValueType) -> bool:
         """Whether rules that change answers find anything in JSON that cannot be changed by them."""
-        tallies = [tally for tally in self._tallies_for(part_of("text")) if tally.rule.action != LOG]
+        tallies = [tally for tally in self._tallies_for(part_kind) if tally.rule.action != LOG]
         if _is_plain(tallies, json_text, is_json=True):
             return False
         guard = JsonGuard(lambda context: TextGuard(tallies, context=context, window=self._window))
@@ -540,18 +613,31 @@ class _StoppedError(Exception):
         self.is_passed_on = is_passed_on
 
 
-def reported_size(answer: ChatCompletion) -> int:
-    """How much a provider reports beside an answer's words, roughly, in characters."""
-    beside_choices = sum(choice.provider_metadata.ByteSize() for choice in answer.choices)
+def size_beside(answer: ChatCompletion) -> int:
+    """How much there is beside an answer's words, roughly, in characters: documents, and what is reported."""
+    beside_choices = sum(
+        choice.provider_metadata.ByteSize() + sum(map(_document_size, choice.message.parts))
+        for choice in answer.choices
+    )
     return answer.provider_metadata.ByteSize() + beside_choices
 
 
-def reported_size_of(events: Iterable[ChatEvent]) -> int:
+def size_beside_of(events: Iterable[ChatEvent]) -> int:
     """The same of events of a stream."""
     return sum(
-        event.choice_end.provider_metadata.ByteSize() + event.end.provider_metadata.ByteSize()
+        event.choice_end.provider_metadata.ByteSize()
+        + event.end.provider_metadata.ByteSize()
+        + _document_size(event.part_start.part)
         for event in events
     )
+
+
+def _document_size(part: ContentPart) -> int:
+    return part.document.ByteSize() + sum(map(_document_size, part.tool_result.parts))
+
+
+def _text(message: Message, field: str, *, is_json: bool = False) -> MediaText:
+    return MediaText(getattr(message, field), partial(setattr, message, field), is_json)
 
 
 def _is_plain(tallies: Iterable[Tally], text: str, *, is_json: bool = False) -> bool:

@@ -10,6 +10,7 @@ from google.protobuf.struct_pb2 import Struct
 
 from aigateway.v1.chat_service_pb2 import ChatCompletion, ChatEvent
 from aigateway.v1.content_pb2 import ContentPart
+from gateway_server.guardrails.documents import read_media
 
 #: So many characters of prose are judged in the time that one value takes.
 _CHARACTERS_OF_VALUE: Final = 250
@@ -43,10 +44,10 @@ def _in_part(part: ContentPart, *, is_json: bool) -> int:
     if not part.tool_call.free_form:
         work += _in_text(part.tool_call.arguments)
     if is_json:
-        work += _in_text(part.text.text) + sum(
-            _in_part(each, is_json=is_json) for each in part.tool_result.parts
-        )
-    return work
+        work += _in_text(part.text.text)
+    if part.HasField("document"):
+        work += _in_text(read_media(part.document.source).text)
+    return work + sum(_in_part(each, is_json=is_json) for each in part.tool_result.parts)
 
 
 def _in_struct(struct: Struct) -> int:

@@ -1,41 +1,21 @@
 """Every text of a request that goes to a model, and whose words it is."""
 
-import codecs
 import json
-import re
-from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterable, Iterator, MutableMapping
 from functools import partial
 from typing import Final, NamedTuple
 
-import orjson
 from google.protobuf.struct_pb2 import Struct
 
 from aigateway.v1.chat_service_pb2 import CountTokensRequest, CreateChatCompletionRequest, Tool
 from aigateway.v1.content_pb2 import Citation, ContentPart, MediaSource, Role
 from aigateway.v1.embeddings_service_pb2 import CreateEmbeddingsRequest
 from aigateway.v1.guardrail_profile_pb2 import GuardrailPart
+from gateway_server.guardrails.documents import is_json_text, read_media
 from gateway_server.guardrails.parts import part_of
 from gateway_server.providers.wire.json_values import from_struct, to_struct
 
 Request = CreateChatCompletionRequest | CountTokensRequest | CreateEmbeddingsRequest
-
-#: Documents of these media types are not text, whatever their bytes look like.
-_BINARY_TYPES: Final = ("image/", "audio/", "video/", "font/", "application/pdf", "application/zip")
-#: Documents of these are text, whatever their bytes look like.
-_TEXT_TYPE: Final = re.compile(r"text/|application/(?:[^;]*\+)?(?:json|xml|yaml|csv|javascript)\b")
-_CHARSET: Final = re.compile(r""";\s*charset=["']?([^\s;"']+)""")
-#: Each byte as a character of its own.
-_LAST_RESORT: Final = "latin-1"
-#: UTF-32's begin as UTF-16's do.
-_BYTE_ORDER_MARKS: Final = {
-    codecs.BOM_UTF32_LE: "utf-32-le",
-    codecs.BOM_UTF32_BE: "utf-32-be",
-    codecs.BOM_UTF16_LE: "utf-16-le",
-    codecs.BOM_UTF16_BE: "utf-16-be",
-}
-#: Bytes that a client wrote as an address.
-_DATA_URL: Final = re.compile(r"data:([^,]*);base64,(.*)", re.IGNORECASE | re.DOTALL)
 
 _TEXT: Final = GuardrailPart.GUARDRAIL_PART_TEXT
 _TOOL_DEFINITION: Final = GuardrailPart.GUARDRAIL_PART_TOOL_DEFINITION
@@ -148,7 +128,7 @@ def _parts(
         content, part = getattr(each, kind), part_of(kind, in_result=in_result)
         is_retrieved = in_result or role == _TOOL or kind == "document"
         if kind == "text":
-            is_json = in_result and _is_json(content.text)
+            is_json = in_result and is_json_text(content.text)
             yield _field(group, role, part, content, "text", is_json=is_json, is_retrieved=is_retrieved)
             for citation in content.citations:
                 yield from _citation(group, role, part, citation, is_retrieved=is_retrieved)
@@ -219,17 +199,6 @@ def _reasoning(group: int, role: Role.ValueType, part: GuardrailPart.ValueType, 
     return Slot(group, role, part, each.reasoning.text, write)
 
 
-def _is_json(text: str) -> bool:
-    """Whether a text is one JSON container, whose strings are read as what they say."""
-    if text.lstrip()[:1] not in ("{", "["):
-        return False
-    try:
-        orjson.loads(text)
-    except ValueError:
-        return False
-    return True
-
-
 def _media(
     group: int,
     role: Role.ValueType,
@@ -240,76 +209,17 @@ def _media(
 ) -> Iterator[Slot]:
     if source.filename:
         yield _field(group, role, part, source, "filename", is_retrieved=is_retrieved)
-    if source.inline_text:
-        yield _field(group, role, part, source, "inline_text", is_retrieved=is_retrieved)
-        return
-    inline = _DATA_URL.fullmatch(source.uri)
-    written_type = inline[1] if inline else source.mime_type
-    mime_type = written_type.lower()
-    is_binary = mime_type.startswith(_BINARY_TYPES)
-    data = b"" if is_binary else _from_base64(inline[2]) if inline else source.inline_data
-    encoding = _encoding_of(data, mime_type)
-    if encoding:
-
-        def write(replaced: str) -> None:
-            written = replaced.encode(encoding)
-            if inline:
-                source.uri = f"data:{written_type};base64,{b64encode(written).decode()}"
-            else:
-                source.inline_data = written
-
-        text = data.decode(encoding, "replace")
-        yield Slot(group, role, part, text, write, is_json=_is_json(text), is_retrieved=is_retrieved)
-        charset = _CHARSET.search(mime_type)
-        if encoding == _LAST_RESORT and charset is not None and charset[1] != _LAST_RESORT:
-            yield _unread(group, role, part)  # it may say something else in the charset that it tells
-    elif source.inline_data or source.uri or source.provider_file_id:
+    media = read_media(source)
+    if media.text:
+        is_json = media.is_json
+        yield Slot(group, role, part, media.text, media.write, is_json=is_json, is_retrieved=is_retrieved)
+    if media.is_unread:
         yield _unread(group, role, part)
 
 
 def _unread(group: int, role: Role.ValueType, part: GuardrailPart.ValueType) -> Slot:
     """What says something that no rule can read."""
     return Slot(group, role, part, "", lambda _: None, is_unread=True)
-
-
-def _from_base64(text: str) -> bytes:
-    """What is written in either alphabet, with or without padding."""
-    digits = re.sub(r"[^A-Za-z0-9+/]", "", text.replace("-", "+").replace("_", "/"))
-    return b64decode(digits[: len(digits) - (len(digits) % 4 == 1)] + "==")
-
-
-def _encoding_of(data: bytes, mime_type: str) -> str:
-    """How the bytes of a medium are text; empty when they are none.
-
-    Bytes of a type that is text always are: at worst each is read as a character of its own.
-    """
-    if not data:
-        return ""
-    marked = next((encoding for mark, encoding in _BYTE_ORDER_MARKS.items() if data.startswith(mark)), "")
-    if not _TEXT_TYPE.match(mime_type):
-        encoding = marked or "utf-8"
-        return encoding if _is_in(data, encoding) and "\0" not in data.decode(encoding) else ""
-    if b"\0" not in data and _is_in(data, "utf-8"):
-        return "utf-8"
-    # What of ASCII is in UTF-16 has a zero beside each character.
-    for first, encoding in ((1, "utf-16-le"), (0, "utf-16-be")):
-        if not marked and data[first::2].count(0) > len(data) // 4:
-            marked = encoding
-    # A charset that does not write ASCII as ASCII would hide it from rules, and from no reader that errs.
-    readable = (
-        encoding
-        for encoding in ("utf-8", *_CHARSET.findall(mime_type)[:1])
-        if _is_in(data, encoding) and b"0@".decode(encoding, "ignore") == "0@"
-    )
-    return marked or next(readable, _LAST_RESORT)
-
-
-def _is_in(data: bytes, encoding: str) -> bool:
-    """Whether these bytes are text in an encoding, and no other bytes are the same text."""
-    try:
-        return data.decode(encoding).encode(encoding) == data
-    except (LookupError, ValueError):
-        return False
 
 
 def _field(

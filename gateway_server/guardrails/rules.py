@@ -238,7 +238,7 @@ class Tally:
         """A part could not be read; nothing is noted where the rule does not miss it."""
         if part in self.rule.missed_parts:
             self.has_looked = True
-            self.is_stopped = self.rule.blocks_unread
+            self.is_stopped |= self.rule.blocks_unread
             name = name_of(part)
             self.unread_parts[name] = self.unread_parts.get(name, 0) + 1
 

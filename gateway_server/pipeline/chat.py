@@ -91,7 +91,7 @@ class ChatPipeline:
             def tries(rendering: _Rendering) -> Try[list[ChatEvent]]:
                 async def relay_once(turn: Turn) -> list[ChatEvent]:
                     listener.require_present()
-                    answer_guard = guard.answer(choices=facts.choices, is_json=_wants_json(request))
+                    answer_guard = _answer_guard(guard, request, choices=facts.choices)
                     relay = self._relay(turn, rendering, call, account, listener, guard=answer_guard)
                     return await self._pass_on(turn, rendering, relay, call, plan.policy)
 
@@ -155,7 +155,7 @@ class ChatPipeline:
             reported = answer.usage if answer.HasField("usage") else None
             attempt.usage = reported or _counted_usage(request, answer_characters(answer))
             attempt.take_served_by(answer.served_by)
-            attempt.guard = guard.answer(choices=len(answer.choices), is_json=_wants_json(request))
+            attempt.guard = _answer_guard(guard, request, choices=len(answer.choices))
             if attempt.guard is not None:
                 await attempt.guard.apply(answer)
         return answer
@@ -250,9 +250,16 @@ class _Rendering:
         )
 
 
-def _wants_json(request: CreateChatCompletionRequest) -> bool:
-    """Whether the answer has to be JSON."""
-    return request.response_format.WhichOneof("kind") in {"json_object", "json_schema"}
+def _answer_guard(
+    guard: CallGuard, request: CreateChatCompletionRequest, *, choices: int
+) -> AnswerChecks | None:
+    return guard.answer(
+        choices=choices,
+        is_json=request.response_format.WhichOneof("kind") in {"json_object", "json_schema"},
+        tool_names=frozenset(
+            tool.function.function_name or tool.free_form.tool_name for tool in request.tools
+        ),
+    )
 
 
 def _limited(request: CreateChatCompletionRequest, max_output_tokens: int) -> CreateChatCompletionRequest:

@@ -18,7 +18,7 @@ from aigateway.v1.error_reason_pb2 import ErrorReason
 from aigateway.v1.routing_pb2 import GatewayOptions, GuardrailResult
 from gateway_server.call import Principal
 from gateway_server.errors import GatewayError, feature_not_supported, invalid_request
-from gateway_server.guardrails.answer import AnswerGuard, reported_size, reported_size_of
+from gateway_server.guardrails.answer import AnswerGuard, size_beside, size_beside_of
 from gateway_server.guardrails.book import ProfileBook
 from gateway_server.guardrails.json_work import json_work, json_work_of
 from gateway_server.guardrails.request import RequestGuard
@@ -202,7 +202,7 @@ class AnswerChecks:
         # No text has more characters than bytes, and those are counted at once.
         lane = self._lane_for(answer.ByteSize() + work)
         if lane is not None:
-            lane = self._lane_for(answer_characters(answer) + reported_size(answer) + work)
+            lane = self._lane_for(answer_characters(answer) + size_beside(answer) + work)
         if lane is None:
             self._guard.apply(answer)
         else:
@@ -213,7 +213,7 @@ class AnswerChecks:
 
         Changes the events. Raises GUARDRAIL_FAILED.
         """
-        characters += reported_size_of(events)
+        characters += size_beside_of(events)
         if self._judges:
             characters += json_work_of(events, is_json=self._is_json)
         ends = any(event.HasField("part_end") or event.HasField("choice_end") for event in events)
@@ -324,8 +324,13 @@ class CallGuard:
         if self._vault is not None or any(rule.action != LOG for rule in self._output_rules):
             raise feature_not_supported("logprobs beside guardrails that change answers", model=request.model)
 
-    def answer(self, *, choices: int, is_json: bool = False) -> "AnswerChecks | None":
-        """What guards one try at an answer, which was to be JSON or not; None where nothing is to be done."""
+    def answer(
+        self, *, choices: int, is_json: bool = False, tool_names: frozenset[str] = frozenset()
+    ) -> "AnswerChecks | None":
+        """What guards one try at an answer, which was to be JSON or not; None where nothing is to be done.
+
+        ``tool_names`` are those of the caller's tools.
+        """
         if not (self._output_rules or self._vault):
             return None
         guard = AnswerGuard(
@@ -334,6 +339,7 @@ class CallGuard:
             vault=self._vault,
             choices=choices,
             is_json=is_json,
+            tool_names=tool_names,
         )
         return AnswerChecks(guard, self._answer_lanes, is_json=is_json)
 

@@ -50,9 +50,6 @@ _IN_TURNS: Final[dict[GuardrailPart.ValueType, Callable[[str], ContentPart]]] = 
     ),
     GuardrailPart.GUARDRAIL_PART_AUDIO: lambda text: ContentPart(audio=AudioPart(transcript=text)),
     GuardrailPart.GUARDRAIL_PART_PROVIDER: lambda text: ContentPart(provider=ProviderPart(block_json=text)),
-}
-#: And how in turns that no model writes.
-_IN_REQUESTS: Final[dict[GuardrailPart.ValueType, Callable[[str], ContentPart]]] = {
     GuardrailPart.GUARDRAIL_PART_DOCUMENT: lambda text: ContentPart(
         document=DocumentPart(source=MediaSource(inline_text=text))
     ),
@@ -124,7 +121,7 @@ def _request_with(request: TestGuardrailProfileRequest) -> CreateChatCompletionR
     if not part:
         is_result = request.role == Role.ROLE_TOOL
         part = GuardrailPart.GUARDRAIL_PART_TOOL_RESULT if is_result else GuardrailPart.GUARDRAIL_PART_TEXT
-    say = {**_IN_TURNS, **_IN_REQUESTS}[part]
+    say = _IN_TURNS[part]
     role = request.role or _ROLES.get(part, Role.ROLE_USER)
     return CreateChatCompletionRequest(messages=[Message(role=role, parts=[say(text)])])
 

@@ -57,7 +57,7 @@ async def test_a_profile_is_applied_shown_tried_and_deleted(run: Run, tmp_path: 
     }.items():
         told = await run("guardrails", "test", "careful", '{"to": "a@b.io"}', "--part", part, "--json")
         assert told.json["text"] == left
-    refused = await run("guardrails", "test", "careful", "x", "--part", "document", "--output")
+    refused = await run("guardrails", "test", "careful", "x", "--part", "tool-definition", "--output")
     assert "no rule reads such a part of answers" in refused.err
 
     kept = await run("guardrails", "delete", "careful")

@@ -28,6 +28,7 @@ from aigateway.v1.content_pb2 import (
     AudioPart,
     Citation,
     ContentPart,
+    DocumentPart,
     ImagePart,
     MediaSource,
     Message,
@@ -129,6 +130,25 @@ whole = st.builds(
         )
     ),
     st.lists(said, max_size=3),
+)
+documents = st.builds(
+    lambda text, encoding, mime_type, name, signature: ContentPart(
+        document=DocumentPart(
+            source=MediaSource(
+                inline_data=text.encode(encoding, "replace"), mime_type=mime_type, filename=name
+            ),
+            title=name,
+        ),
+        provider_signature=signature,
+    ),
+    said | said.map(lambda text: json.dumps({"ssn": text, MAIL: 219169994})),
+    st.sampled_from(["utf-8", "utf-16", "latin-1"]),
+    st.sampled_from(["text/csv", "application/json", "text/plain; charset=cp037", "application/pdf", ""]),
+    words,
+    st.sampled_from([b"", b"sealed", f'{{"by": "{MAIL}"}}'.encode()]),
+)
+whole |= documents | documents.map(
+    lambda part: ContentPart(tool_result=ToolResultPart(tool_call_id="c", parts=[part]))
 )
 arguments = said.map(lambda text: json.dumps({"note": text, "n": 219169994})) | said
 answers = st.lists(st.lists(grown | whole, max_size=4), min_size=1, max_size=3)
@@ -243,6 +263,14 @@ EACH_PART = {
     GuardrailPart.GUARDRAIL_PART_PROVIDER: ContentPart(
         provider=ProviderPart(provider_type="p", block_json=f'["{MAIL}"]')
     ),
+    GuardrailPart.GUARDRAIL_PART_DOCUMENT: ContentPart(
+        document=DocumentPart(
+            source=MediaSource(inline_data=f"to,{MAIL}".encode(), mime_type="text/csv", filename=MAIL),
+            title=MAIL,
+            context=MAIL,
+        )
+    ),
+    GuardrailPart.GUARDRAIL_PART_IMAGE: ContentPart(image=ImagePart(source=MediaSource(filename=MAIL))),
     GuardrailPart.GUARDRAIL_PART_TOOL_RESULT: ContentPart(
         tool_result=ToolResultPart(tool_call_id="c", parts=[GROWING["text"](f"to {MAIL}")])
     ),
@@ -265,11 +293,106 @@ def test_a_rule_reads_of_an_answer_the_parts_that_it_chooses_and_nothing_else(
     assert fold([passed for event in events for passed in guard.feed([event])]).choices == answer.choices
 
 
+def document_of(data: bytes, mime_type: str) -> ContentPart:
+    return ContentPart(document=DocumentPart(source=MediaSource(inline_data=data, mime_type=mime_type)))
+
+
+@pytest.mark.parametrize(
+    ("data", "mime_type", "left"),
+    [
+        (f"name,to\nJo,{MAIL}\n".encode(), "text/csv", b"name,to\nJo,[EMAIL_REDACTED]\n"),
+        (b'{"ssn": 219169994, "n": 1.50}', "application/json", b'{"ssn": "[SSN_REDACTED]", "n": 1.50}'),
+        (f"Caf\u00e9, {MAIL}".encode("utf-16"), "text/plain", "Caf\u00e9, [EMAIL_REDACTED]".encode("utf-16")),
+        (b"caf\xe9", "text/plain", b"caf\xe9"),
+    ],
+    ids=["csv", "json", "utf-16", "untouched"],
+)
+@pytest.mark.parametrize("in_result", [False, True])
+def test_documents_of_answers_are_masked_as_those_of_requests_are(
+    data: bytes, mime_type: str, left: bytes, *, in_result: bool
+) -> None:
+    part = document_of(data, mime_type)
+    if in_result:
+        part = ContentPart(tool_result=ToolResultPart(tool_call_id="c", parts=[part]))
+    part.provider_signature = b"signed"
+    answer, tallies = answer_of([[part]]), tallies_of(MASK)
+    AnswerGuard(tallies).apply(answer)
+    [guarded] = answer.choices[0].message.parts
+    document = guarded.tool_result.parts[0].document if in_result else guarded.document
+    assert document.source.inline_data == left
+    assert guarded.provider_signature == (b"signed" if left == data else b"")
+    assert not tallies[0].unread_parts
+
+
+def test_a_document_that_a_rule_stops_is_not_in_the_answer() -> None:
+    parts = [GROWING["text"]("Here."), document_of(f"to {MAIL}".encode(), "text/plain")]
+    answer, events = answer_of([parts]), list(events_of(answer_of([parts]), 3))
+    AnswerGuard(tallies_of(STOP)).apply(answer)
+    folded = fold(AnswerGuard(tallies_of(STOP)).feed(events))
+    assert folded.choices == answer.choices
+    assert list(answer.choices[0].message.parts) == parts[:1]
+    assert answer.choices[0].finish.reason == FinishReason.FINISH_REASON_GUARDRAIL
+
+
+def test_what_is_put_back_into_a_document_may_be_in_no_charset() -> None:
+    vault = Vault()
+    vault.put("EMAIL", "\u7528@acme.io")
+    answer = answer_of([[document_of(b"caf\xe9 [EMAIL_1]", "text/plain")]])
+    AnswerGuard(tallies_of(), vault=vault).apply(answer)
+    assert answer.choices[0].message.parts[0].document.source.inline_data == b"caf\xe9 ?@acme.io"
+
+
+@pytest.mark.parametrize("kind", ["document", "provider", "tool_call"])
+def test_a_signature_that_comes_later_says_nothing_that_is_masked(kind: str) -> None:
+    """Some formats tell it only after the part, and some make it of their own fields as JSON."""
+    for text, signature, is_kept in (
+        ("fine", b"sealed", True),
+        (MAIL, b"sealed", False),
+        ("fine", f'{{"by": "{MAIL}"}}'.encode(), False),
+        ("fine", b'{"by": "nobody"}', True),
+    ):
+        part = {
+            "document": document_of(text.encode(), "text/plain"),
+            "provider": ContentPart(provider=ProviderPart(block_json=json.dumps([text]))),
+            "tool_call": GROWING["tool_call"](json.dumps([text])),
+        }[kind]
+        answer = answer_of([[part]])
+        answer.choices[0].message.parts[0].provider_signature = signature
+        AnswerGuard(tallies_of(MASK)).apply(answer)
+        signed = delta_of(0, 0)
+        signed.part_delta.provider_signature = signature
+        end = ChatEvent(choice_end=ChoiceEnd(finish=answer.choices[0].finish))
+        events = [ChatEvent(start=StreamStart()), ChatEvent(part_start=PartStart(part=part)), signed, end]
+        [choice] = fold(AnswerGuard(tallies_of(MASK)).feed(events)).choices
+        assert choice == answer.choices[0]
+        assert choice.message.parts[0].provider_signature == (signature if is_kept else b"")
+
+
+@pytest.mark.parametrize(
+    ("call", "left"),
+    [
+        (ToolCallPart(tool_name="call-415-555-2671"), "call-415-555-2671"),
+        (ToolCallPart(tool_name=f"mail {MAIL}"), "mail [EMAIL_REDACTED]"),
+        (ToolCallPart(tool_name="219-16-9994"), "[SSN_REDACTED]"),
+        (ToolCallPart(tool_name="123-45-6789"), "123-45-6789"),
+        (ToolCallPart(tool_name="219-16-9994", provider_executed=True), "219-16-9994"),
+        (ToolCallPart(tool_name=MAIL, provider_executed=True), "[EMAIL_REDACTED]"),
+    ],
+)
+def test_a_name_that_is_no_tools_is_read(call: ToolCallPart, left: str) -> None:
+    answer = answer_of([[ContentPart(tool_call=call)]])
+    AnswerGuard(tallies_of(MASK), tool_names=frozenset({"123-45-6789"})).apply(answer)
+    assert answer.choices[0].message.parts[0].tool_call.tool_name == left
+
+
 PICTURE = ContentPart(image=ImagePart(source=MediaSource(inline_data=b"png", mime_type="image/png")))
 SOUND = ContentPart(audio=AudioPart(source=MediaSource(inline_data=b"mp3", mime_type="audio/mpeg")))
 
 
-@pytest.mark.parametrize("unread", [PICTURE, SOUND], ids=["image", "audio"])
+FILE = document_of(b"%PDF", "application/pdf")
+
+
+@pytest.mark.parametrize("unread", [PICTURE, SOUND, FILE], ids=["image", "audio", "document"])
 @pytest.mark.parametrize("blocks", [False, True], ids=["told", "blocked"])
 def test_what_a_rule_misses_in_an_answer_is_told_or_ends_it(unread: ContentPart, *, blocks: bool) -> None:
     name = unread.WhichOneof("kind") or ""
