@@ -2,14 +2,17 @@
 
 Every string is a text of its own with the name of its field before it, so that ``{"ssn": "219 16 9994"}``
 tells as much as a sentence. Names of fields are texts too, and so is what stands outside of strings, numbers
-above all. What is not replaced keeps its own escapes. What does not begin as JSON is guarded as one text.
+above all. What is not replaced keeps its own escapes. Names of one object that are the same only because of
+what was masked are told apart by a number behind them, so that no reader of the JSON loses a value. What does
+not begin as JSON is guarded as one text.
 """
 
 import json
 import re
 from collections import deque
 from collections.abc import Callable
-from typing import Final
+from hashlib import blake2b
+from typing import Final, NamedTuple
 
 from gateway_server.guardrails.text_guard import BlockedError, Part, Replaced, TextGuard, said
 
@@ -37,6 +40,40 @@ _MOST_CONTEXTS: Final = 1_000
 _LONGEST_SCALAR: Final = 64
 
 
+class _Said:
+    """A name as it is passed on, which may be long, by its digest."""
+
+    def __init__(self, text: str = "") -> None:
+        self._digest = blake2b(digest_size=16)
+        #: Whether it was masked, or may be what another one becomes: no placeholder is without a bracket.
+        self.is_changed = self.may_collide = False
+        self.add(text)
+
+    def add(self, text: str) -> None:
+        """It goes on."""
+        self._digest.update(text.encode("utf-8", "surrogatepass"))
+        self.may_collide |= "[" in text
+
+    def key(self, ending: str = "") -> bytes:
+        """What tells it from others, with an ending."""
+        digest = self._digest.copy()
+        digest.update(ending.encode())
+        return digest.digest()
+
+    def __deepcopy__(self, memo: object) -> "_Said":
+        copied = _Said()
+        copied._digest = self._digest.copy()
+        copied.is_changed, copied.may_collide = self.is_changed, self.may_collide
+        return copied
+
+
+class _Seen(NamedTuple):
+    """How many names of an object would be the same, and whether any of them by what was masked."""
+
+    number: int = 0
+    is_changed: bool = False
+
+
 class JsonGuard:
     """Guards one JSON document."""
 
@@ -59,6 +96,10 @@ class JsonGuard:
         #: The characters of the string under way that its guard has, each as it is written.
         self._written: deque[tuple[int, str]] = deque()
         self._name: list[str] = []
+        #: The name under way as it is passed on.
+        self._said_name = _Said()
+        #: Of open objects, by how many containers are open, the names that others may become or have become.
+        self._seen_names: dict[int, dict[bytes, _Seen]] = {}
         #: One of ``{`` and ``[`` for each container that is open.
         self._containers = bytearray()
         #: What stood before them, with how many were open then, where that differs from the one around it.
@@ -125,12 +166,16 @@ class JsonGuard:
             case '"':
                 short = _SHORT_STRING.match(text, place + 1)
                 if short is not None and self._passes(short[1]):
-                    done.append(short.group())
+                    done.append(short[1])
                     if self._is_name:
                         self._end_name(short[1])
+                        if "[" in short[1]:
+                            done.append(self._ending_of(_Said(short[1])))
+                    done.append('"')
                     return short.end()
                 self._string = self._open_text(self._context if not self._is_name else "")
                 self._name = []
+                self._said_name = _Said()
             case "{" | "[":
                 self._open_container(character)
                 self._is_name = character == "{"
@@ -153,6 +198,7 @@ class JsonGuard:
         self._containers += character.encode()
 
     def _close_container(self) -> None:
+        self._seen_names.pop(len(self._containers), None)
         self._containers.pop()
         depth, self._context = self._outer[-1]
         if depth == len(self._containers):
@@ -245,7 +291,30 @@ class JsonGuard:
         self._written.clear()
         if self._is_name:
             self._end_name("".join(self._name))
+            if self._said_name.may_collide or self._said_name.is_changed:
+                rest += self._ending_of(self._said_name)
         return rest
+
+    def _ending_of(self, name: _Said) -> str:
+        """What a name needs behind it to be none of its object's others.
+
+        Names that were the same from the beginning stay it.
+        """
+        seen = self._seen_names.setdefault(len(self._containers), {})
+        key = name.key()
+        number, was_changed = seen.get(key, _Seen())
+        if not number or not (was_changed or name.is_changed):
+            seen[key] = _Seen(1, name.is_changed)
+            return ""
+        while True:
+            number += 1
+            ending = f"_{number}"
+            if name.key(ending) not in seen:
+                break
+        seen[key] = _Seen(number, is_changed=True)
+        seen[name.key(ending)] = _Seen(1, is_changed=True)
+        self.is_changed = True
+        return ending
 
     def _end_name(self, name: str) -> None:
         # As a sentence would have it: names are often in snake_case or camelCase. Of a long one its beginning
@@ -257,9 +326,11 @@ class JsonGuard:
     def _rewrite(self, parts: list[Part]) -> str:
         """Parts of the string under way as they are to be written."""
         written: list[str] = []
+        if self._is_name:
+            self._said_name.add(said(parts))
         for part in parts:
             if isinstance(part, Replaced):
-                self.is_changed = True
+                self.is_changed = self._said_name.is_changed = True
                 self._take(len(part.source))
                 written.append(_escape(part.text))
             else:

@@ -669,7 +669,49 @@ def test_an_answer_that_was_to_be_json_stays_json(
     assert list(folded.choices) == list(answer.choices)
     assert findings(stream_tallies) == findings(whole_tallies)
     if all(rule in (MASK, WORD) for rule in rules):
-        json.loads(answer.choices[0].message.parts[1].text.text)
+        left = json.loads(answer.choices[0].message.parts[1].text.text)
+        assert shape(left["social_security_number"]) == shape(value)
+
+
+def shape(value: object) -> object:
+    """How many values JSON has, and where, whatever they and their names are."""
+    match value:
+        case dict():
+            return [shape(each) for each in value.values()]
+        case list():
+            return [shape(each) for each in value]
+        case _:
+            return None
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        ('{"a@x.io": 1, "b@x.io": 2, "c@x.io": 3}', '{"%": 1, "%_2": 2, "%_3": 3}'),
+        ('{"to a@x.io": 1, "to b@x.io": 2, "b@x.io": 3}', '{"to %": 1, "to %_2": 2, "%": 3}'),
+        ('{"a@x.io": {"b@x.io": 1, "c@x.io": 2}, "d@x.io": [{"e@x.io": 3}]}',
+         '{"%": {"%": 1, "%_2": 2}, "%_2": [{"%": 3}]}'),
+        ('[{"a@x.io": 1}, {"b@x.io": 2}]', '[{"%": 1}, {"%": 2}]'),
+        ('{"%": 1, "a@x.io": 2}', '{"%": 1, "%_2": 2}'),
+        ('{"a@x.io": 1, "%": 2, "%_2": 3, "%_3": 4}', '{"%": 1, "%_2": 2, "%_2_2": 3, "%_3": 4}'),
+        ('{"%_2": 1, "a@x.io": 2, "b@x.io": 3}', '{"%_2": 1, "%": 2, "%_3": 3}'),
+        ('{"a@x.io": 1, "\\u005bEMAIL_REDACTED]": 2}', '{"%": 1, "\\u005bEMAIL_REDACTED]_2": 2}'),
+        ('{"%": 1, "%": 2, "n": 3, "n": 4}', '{"%": 1, "%": 2, "n": 3, "n": 4}'),
+        ('{"a": "a@x.io", "b": "b@x.io"}', '{"a": "%", "b": "%"}'),
+    ],
+)  # fmt: skip
+def test_masked_names_of_one_object_stay_apart(text: str, left: str) -> None:
+    text, left = text.replace("%", "[EMAIL_REDACTED]"), left.replace("%", "[EMAIL_REDACTED]")
+    answer = answer_of([[GROWING["tool_call"](text)]])
+    AnswerGuard(tallies_of(MASK)).apply(answer)
+    assert answer.choices[0].message.parts[0].tool_call.arguments == left
+    for size in (1, 2, 7):
+        guard = AnswerGuard(tallies_of(MASK))
+        passed: list[ChatEvent] = []
+        for event in events_of(answer_of([[GROWING["tool_call"](text)]]), size):
+            passed += guard.feed([event])
+            guard = guard.copy()
+        assert fold(passed).choices == answer.choices
 
 
 @pytest.mark.parametrize(
