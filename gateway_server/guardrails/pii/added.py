@@ -9,11 +9,12 @@ r"""Kinds of personal data that an operator adds, from a file of recognizers as 
 
 Presidio's "no-code" format: https://microsoft.github.io/presidio/tutorial/08_no_code/. Presidio reads it; its
 patterns are run by RE2, without regard to case, in time linear in the text. As those of all kinds, values are
-looked for where digits are: they begin in the word with the first digit, and have at most 43 characters.
+looked for where digits are: they begin in the word with the first digit, and have at most 43 characters. A
+pattern of other values would find nothing and say nothing, so it is refused where that can be told.
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -23,9 +24,11 @@ import re2
 import yaml
 
 from gateway_server.guardrails.ner.model import ENTITY_TYPES
-from gateway_server.guardrails.pii import RECOGNIZERS, Found, PiiScanner, scan
+from gateway_server.guardrails.pii import RECOGNIZERS, Found, PiiScanner, scan, spans
+from gateway_server.guardrails.pii.blocks import TRIGGER
 from gateway_server.guardrails.pii.matches import LONGEST, Match, Recognizer
 from gateway_server.guardrails.pii.presidio import score_in_context, told_before
+from gateway_server.guardrails.pii.samples import samples_of
 
 if TYPE_CHECKING:
     from presidio_analyzer import PatternRecognizer
@@ -36,6 +39,12 @@ _ENTITY: Final = re.compile(r"[A-Z][A-Z_]{0,39}")
 #: What a pattern has that matches digits, as far as that is seen without running it.
 _DIGITS: Final = re.compile(r"\\[dwS]|[0-9]|\[:(?:digit|alnum|xdigit)|\[\^|(?<!\\)\.")
 _MAX_MEMORY: Final = 8 * 2**20
+#: How values stand in texts.
+_AROUND: Final = ("see {}.", "see {} now", "{}", "{}\n")
+_ALLOWED: Final = (
+    f"values begin in a word with a digit, have at most {LONGEST} characters, spaces only between digits, "
+    'and none of "|\\<>'
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,16 +110,36 @@ def _patterns_of(recognizer: "PatternRecognizer") -> tuple[str, list[_Pattern]]:
     if not all(0 < float(score) <= 1 for _, score in written):
         raise ValueError("score must be above 0, and at most 1")
     found = [_Pattern(_compiled(regex), float(score), context) for regex, score in written]
+    for pattern, (regex, _) in zip(found, written, strict=True):
+        if regex != listed:
+            _require_found(pattern, regex, str(entity_type))
     for word in recognizer.deny_list:
         scanner = PiiScanner([partial(_recognize, str(entity_type), tuple(found))])
         if [piece for piece in scan(scanner, f"see {word}.") if isinstance(piece, Found)] != [
             Found(word, str(entity_type), float(recognizer.deny_list_score))
         ]:
-            raise ValueError(
-                f"deny_list: {word} would not be found: values begin in a word with a digit, "
-                f"and have at most {LONGEST} characters"
-            )
+            raise ValueError(f"deny_list: {word} would not be found: {_ALLOWED}")
     return str(entity_type), found
+
+
+def _require_found(pattern: _Pattern, regex: str, entity_type: str) -> None:
+    """Raises ValueError where a pattern matches what is never looked at, as far as samples tell that."""
+    recognizers = [partial(_recognize, entity_type, (pattern,))]
+    for sample in samples_of(regex):
+        value = sample.strip()
+        if not TRIGGER.search(value):
+            continue  # other values have a digit
+        for around in _AROUND:
+            text, start = around.format(sample), around.index("{")
+            place = range(text.index(value, start), text.index(value, start) + len(value))
+            if _covers([match.span() for match in pattern.compiled.finditer(text)], place) and not _covers(
+                [(match.start, match.end) for match in spans(scan(PiiScanner(recognizers), text))], place
+            ):
+                raise ValueError(f"{regex}: {value} would not be found in {text!r}: {_ALLOWED}")
+
+
+def _covers(found: Iterable[tuple[int, int]], place: range) -> bool:
+    return any(start <= place.start and place.stop <= end for start, end in found)
 
 
 def _whole(word: str) -> str:
@@ -146,7 +175,10 @@ def _compiled(regex: str) -> "re2._Regexp[str]":
 def _recognize(entity_type: str, patterns: tuple[_Pattern, ...], text: str, start: int) -> Iterator[Match]:
     for pattern in patterns:
         for found in pattern.compiled.finditer(text, start):
-            if 0 < found.end() - found.start() <= LONGEST:
-                told = told_before(text, found.start(), pattern.context)
+            # White space around a value is no part of it, and may be outside of what is looked at.
+            value = found.group().strip()
+            if 0 < len(value) <= LONGEST:
+                begin = text.index(value, found.start())
+                told = told_before(text, begin, pattern.context)
                 score = score_in_context(pattern.score, told=told)
-                yield Match(found.start(), found.end(), entity_type, score)
+                yield Match(begin, begin + len(value), entity_type, score)

@@ -83,6 +83,56 @@ def test_every_cutting_finds_the_same(file: Path, pieces: list[str], size: int) 
     assert spans([*cut, *scanner.close()]) == spans(scan(PiiScanner(recognizers, min_score=0.6), text))
 
 
+@pytest.mark.parametrize(
+    ("regex", "values"),
+    [
+        (r"\d{3}\s\d{4}", ["415 5552"]),
+        (r"\d{3}[-. x]\d{4}", ["415 5552", "415-5552", "415x5552"]),
+        (r"\s?E\d{6}\s?", ["E123456"]),
+        (r"[A-Z0-9]{6}", ["ABC123", "123456"]),
+        (r"\b(?:EMP|STAFF)[-/]?\d{4,6}\b", ["EMP-1234", "staff/123456", "EMP1234"]),
+        (r"^\d{6}$", ["123456"]),
+        (r"\d{2}(?: \d{2}){2,4}", ["12 34 56"]),
+        (r"[[:alpha:]]\d{4}", ["x1234"]),
+        (r"\w+@\d{2}", ["jo@12"]),
+    ],
+)
+def test_values_of_what_is_taken_are_found(tmp_path: Path, regex: str, values: list[str]) -> None:
+    file = tmp_path / "kinds.yaml"
+    file.write_text(with_pattern(regex))
+    for value in values:
+        assert found(file, value) == [(value, "A", 1.0)]
+        if "^" not in regex:
+            assert found(file, f"the one is {value} as was told") == [(value, "A", 1.0)]
+
+
+@pytest.mark.parametrize(
+    ("regex", "sample"),
+    [
+        (r"[A-Z]{2}\s?\d{6}", "aa 000000"),
+        (r"Badge: \d{6}", "Badge: 000000"),
+        (r"E-.*\d", "E- 0"),
+        (r"E-\d\S*", 'E-0"'),
+        (r"E-\d[^,]*", 'E-0"'),
+        (r"(?:staff )?\d{6}", "staff 000000"),
+        (r"\d{6}(?: or \d{6})?", "000000 or 000000"),
+        ("\u2116[0-9]{6}", "\u2116000000"),
+        (r"\d{3}.\d{4}", '000"0000'),
+        (r"\d{50}", "0" * 50),
+        (r"<\d{4}>", "<0000>"),
+    ],
+)
+def test_a_pattern_of_values_that_would_not_be_found_is_refused(
+    tmp_path: Path, regex: str, sample: str
+) -> None:
+    file = tmp_path / "wrong.yaml"
+    file.write_text(with_pattern(regex), encoding="utf-8")
+    with pytest.raises(ValueError, match="would not be found") as refused:
+        read_added_kinds(file)
+    assert f"{sample} would not be found" in str(refused.value)
+    assert "spaces only between digits" in str(refused.value)
+
+
 def profile_with(*entity_types: str, min_score: float | None = None) -> GuardrailProfile:
     detector = PiiDetector(entity_types=entity_types, min_score=min_score)
     rule = GuardrailRule(rule_id="pii", action=GuardrailAction.GUARDRAIL_ACTION_REDACT, pii=detector)
