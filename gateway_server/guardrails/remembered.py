@@ -21,7 +21,10 @@ class HashedCache(Generic[T]):
 
     def get(self, text: str) -> T | None:
         """The result for this text, None when it is not remembered."""
-        key = _key_of(text)
+        return self.get_by_key(_key_of(text))
+
+    def get_by_key(self, key: bytes) -> T | None:
+        """The same for a text whose key is known."""
         with self._lock:
             result = self._results.get(key)
             if result is not None:
@@ -30,8 +33,12 @@ class HashedCache(Generic[T]):
 
     def put(self, text: str, result: T) -> None:
         """Remembers a result, and forgets the one that was asked for the longest ago."""
+        self.put_by_key(_key_of(text), result)
+
+    def put_by_key(self, key: bytes, result: T) -> None:
+        """The same for a text whose key is known."""
         with self._lock:
-            self._results[_key_of(text)] = result
+            self._results[key] = result
             if len(self._results) > self._size:
                 self._results.popitem(last=False)
 
@@ -45,10 +52,11 @@ class Remembered(Generic[T]):
 
     def judge(self, text: str) -> T:
         """What the function says of the text."""
-        result = self._known.get(text)
+        key = _key_of(text)
+        result = self._known.get_by_key(key)
         if result is None:
             result = self._judge(text)
-            self._known.put(text, result)
+            self._known.put_by_key(key, result)
         return result
 
 

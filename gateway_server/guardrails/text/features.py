@@ -2,14 +2,16 @@
 
 Three blocks: character n-grams, word n-grams, and n-grams of concepts (classes of words that mean the same,
 with all other words left out). All of it is numpy over whole chunks; nothing loops over characters, and the
-calls are as few as can be: each costs as much as a hundred characters do.
+calls are as few as can be: each costs as much as a hundred characters do. Where there is less to do than
+that, as with the concepts of a short text, plain Python does the same.
 """
 
 import sys
 import unicodedata
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from typing import Final, TypeAlias
 
 import numpy as np
@@ -79,6 +81,13 @@ _CONCEPT_FACTORS: Final = np.array(
     ],
     dtype=np.uint64,
 )
+_AROUND_SALT: Final = 7
+_GAP_LIST: Final[list[int]] = _GAPS.tolist()
+_GAP_SALT_LIST: Final[list[int]] = _GAP_SALTS.tolist()
+#: Up to how many places that may be concepts' plain Python is quicker.
+_FEW: Final = 32
+#: The same for words that may stand again.
+_FEW_WORDS: Final = 64
 _ORDER_SALTS: Final = np.arange(_SHORTEST_GRAM, _SHORTEST_GRAM + _CHAR_ROWS, dtype=np.uint64)[:, None]
 
 #: Longest first: the first that is found counts.
@@ -104,6 +113,8 @@ class Concepts:
 
     keys: Hashes
     values: Bits
+    #: The same, for few keys.
+    by_key: Mapping[int, int]
     #: Whether a key may begin with so many bits: most words are told by it to be none.
     begins: NDArray[np.bool_]
 
@@ -120,9 +131,20 @@ class Chunk:
     #: Where each segment begins and the last one ends, counted in characters, words and concepts:
     #: (3, segments + 1).
     bounds: Ids
-    #: The first segment of each window, and the one behind its last.
-    firsts: Ids
-    lasts: Ids
+    #: The first segment of each window, and the one behind its last: (2, windows).
+    edges: Ids
+
+    @property
+    def firsts(self) -> Ids:
+        """The first segment of each window."""
+        firsts: Ids = self.edges[0]
+        return firsts
+
+    @property
+    def lasts(self) -> Ids:
+        """The segment behind the last of each window."""
+        lasts: Ids = self.edges[1]
+        return lasts
 
     @property
     def lengths(self) -> tuple[int, int, int]:
@@ -190,13 +212,14 @@ def _hash_codes(codes: Codes) -> Hashes:
     return mixed ^ (mixed >> np.uint64(29))
 
 
-def _running_hash(codes: Codes) -> Hashes:
+def _running_hash(codes: Codes, *, is_ascii: bool = False) -> Hashes:
     """Sums of which two give the hash of what stands between them, see _span_hashes.
 
     Behind the last are as many zeros as the longest n-gram goes beyond the end.
     """
     tables = _tables()
-    known = tables.hashes.take(codes, mode="clip") if codes.max() < _CLASSIFIED else _hash_codes(codes)
+    is_classified = is_ascii or codes.max() < _CLASSIFIED
+    known = tables.hashes.take(codes, mode="clip") if is_classified else _hash_codes(codes)
     count = len(codes)
     known *= tables.powers[:count]
     sums = np.zeros(count + _SHORTEST_GRAM + _CHAR_ROWS - 1, dtype=np.uint64)
@@ -216,10 +239,10 @@ def _to_ids(hashes: Hashes, bits: int) -> Ids:
     return hashes.view(np.int64)
 
 
-def _word_spans(bits: Bits) -> tuple[Ids, Ids, Ids]:
+def _word_spans(bits: Bits, *, is_ascii: bool = False) -> tuple[Ids, Ids, Ids]:
     """Begin and end of each word, and the end of the run of letters that it is in."""
     kinds = bits & np.uint8(_WRITTEN)
-    has_ideographs = bool((kinds & _IDEOGRAPH).any())
+    has_ideographs = not is_ascii and bool((kinds & _IDEOGRAPH).any())
     change = kinds[1:] != kinds[:-1]
     if has_ideographs:
         change |= kinds[1:] == _IDEOGRAPH
@@ -244,7 +267,7 @@ def make_concepts(lexicon: Mapping[str, str]) -> Concepts:
     keys = np.array(sorted(entries), dtype=np.uint64)
     begins = np.zeros(1 << _FILTER_BITS, dtype=np.bool_)
     begins[keys >> np.uint64(64 - _FILTER_BITS)] = True
-    return Concepts(keys, np.array([entries[int(key)] for key in keys], dtype=np.uint8), begins)
+    return Concepts(keys, np.array([entries[int(key)] for key in keys], dtype=np.uint8), entries, begins)
 
 
 def _key(entry: str) -> int:
@@ -263,30 +286,47 @@ def _key(entry: str) -> int:
     return int((hashes[:1] * _PAIR + hashes[1:2])[0])
 
 
-def _concept_keys(sums: Hashes, starts: Ids, run_ends: Ids, words: Hashes) -> Hashes:
+def _concept_keys(
+    sums: Hashes, starts: Ids, run_ends: Ids, words: Hashes, *, begun: Hashes, inverses: Hashes
+) -> Hashes:
     keys = np.zeros((2 + len(_STEMS), len(starts)), dtype=np.uint64)
     keys[0, :-1] = words[1, :-1]
     keys[1] = words[0]
     # Beyond the end of a run, the hash of a whole run meets a salt that fits no stem of its length.
     stems = sums.take(np.minimum(starts + _STEMS, run_ends))
-    stems -= sums.take(starts)
-    stems *= _tables().inverses.take(starts)
+    stems -= begun
+    stems *= inverses
     np.bitwise_xor(stems, _STEM_SALTS, out=keys[2:])
     return keys
 
 
-def _find_concepts(concepts: Concepts, keys: Hashes) -> tuple[Hashes, Ids]:
-    """The concepts in the order of the text, and at which words they stand."""
-    count = keys.shape[1]
-    flat = keys.ravel()
-    likely = concepts.begins.take((flat >> np.uint64(64 - _FILTER_BITS)).view(np.int64)).nonzero()[0]
+def _likely_concepts(concepts: Concepts, keys: Hashes) -> Ids:
+    """Where all of the keys stand, row after row, that are a concept's, and some of the others."""
+    return concepts.begins.take((keys >> np.uint64(64 - _FILTER_BITS)).view(np.int64)).nonzero()[0]
+
+
+def _find_few_concepts(
+    concepts: Concepts, keys: Hashes, likely: Ids, count: int
+) -> tuple[list[int], list[int]]:
+    """See _find_concepts."""
+    found: dict[int, int] = {}
+    for place, key in zip(likely.tolist(), keys.take(likely).tolist(), strict=True):
+        value = concepts.by_key.get(key)
+        if value is not None:
+            found.setdefault(place % count, value)
+    words = sorted(found)
+    return [found[word] for word in words], words
+
+
+def _find_concepts(concepts: Concepts, flat: Hashes, likely: Ids, count: int) -> tuple[Hashes, Ids]:
+    """The concepts in the order of the text, and at which of so many words they stand."""
     hashes = flat.take(likely)
     places = concepts.keys.searchsorted(hashes)
     values = concepts.values.take(places, mode="clip") * (concepts.keys.take(places, mode="clip") == hashes)
     found = np.zeros(count, dtype=np.uint8)
     # What is written last stays: that of a pair, else of the word, else of its longest beginning.
     true = values.nonzero()[0][::-1]
-    found[likely.take(true) % max(count, 1)] = values.take(true)
+    found[likely.take(true) % count] = values.take(true)
     words = found.nonzero()[0]
     return found.take(words).astype(np.uint64), words
 
@@ -346,12 +386,55 @@ def _concept_ids(values: Hashes, words: Ids) -> Ids:
     hashes = _CONCEPT_FACTORS @ _shifted(row, longest)
     gaps = _GAPS.searchsorted(words[1:] - words[:-1], side="right")
     hashes[2, :-1] += _GAP_SALTS.take(gaps)
-    hashes[3] += np.uint64(7)
+    hashes[3] += np.uint64(_AROUND_SALT)
     ids = _to_ids(hashes, CONCEPT_BITS)
     ids += CONCEPTS_AT
     ids[1:3, -1:] = NOTHING
     ids[3:, -2:] = NOTHING
     return ids
+
+
+@lru_cache(maxsize=1 << 14)
+def _concept_id(row: int, values: tuple[int, ...], salt: int) -> int:
+    factors: list[int] = _CONCEPT_FACTORS[row].tolist()
+    hashed = sum(value * factor for value, factor in zip(values, factors, strict=True)) + salt & _MASK
+    hashed = (hashed ^ hashed >> 31) * int(_SPREAD) & _MASK
+    return (hashed >> 64 - CONCEPT_BITS) + CONCEPTS_AT
+
+
+def _few_concept_ids(values: list[int], words: list[int]) -> list[int]:
+    """What _concept_ids gives, without repeats."""
+    count = len(values)
+    one, two, apart, around, three = ([NOTHING] * count for _ in range(_CONCEPT_ROWS))
+    for place, value in enumerate(values):
+        one[place] = _concept_id(0, (value, 0, 0), 0)
+        after = values[place + 1 : place + 3]
+        if after:
+            gap = bisect_right(_GAP_LIST, words[place + 1] - words[place])
+            two[place] = _concept_id(1, (value, after[0], 0), 0)
+            apart[place] = _concept_id(2, (value, after[0], 0), _GAP_SALT_LIST[gap])
+        if len(after) > 1:
+            around[place] = _concept_id(3, (value, 0, after[1]), _AROUND_SALT)
+            three[place] = _concept_id(4, (value, after[0], after[1]), 0)
+    ids: list[int] = []
+    for row in (one, two, apart, around, three):
+        for place in _few_repeats(row, _CONCEPT_DISTANCE):
+            row[place] = NOTHING
+        ids += row
+    return ids
+
+
+def _few_repeats(ids: list[int], distance: int) -> list[int]:
+    """Where in a row _drop_repeats would write NOTHING."""
+    if len(set(ids)) == len(ids):
+        return []
+    last: dict[int, int] = {}
+    repeats = []
+    for place, each in enumerate(ids):
+        if place - last.get(each, -distance - 1) <= distance:
+            repeats.append(place)
+        last[each] = place
+    return repeats
 
 
 def _segments(bits: Bits) -> Ids:
@@ -382,8 +465,8 @@ def _segments(bits: Bits) -> Ids:
 
 
 @cache
-def _windows(count: int) -> tuple[Ids, Ids]:
-    """The first segment of each window of ``count`` segments, and the one behind its last."""
+def _windows(count: int) -> Ids:
+    """The first segment of each window of ``count`` segments, and the one behind its last: (2, windows)."""
     firsts, lasts = [], []
     for size, stride in _SCALES:
         first = np.minimum(np.arange(0, max(count - size, 0) + stride, stride), max(count - size, 0))
@@ -391,40 +474,53 @@ def _windows(count: int) -> tuple[Ids, Ids]:
         lasts.append(np.minimum(first + size, count))
         if size >= count:
             break
-    return np.concatenate(firsts), np.concatenate(lasts)
+    return np.array((np.concatenate(firsts), np.concatenate(lasts)))
 
 
 def read_chunk(text: str) -> Reading:
     """Reads at most CHUNK characters of normalised text."""
-    codes = _encode(text[:CHUNK] or " ")
+    codes, is_ascii = _encode(text[:CHUNK] or " "), text.isascii()
     bits = _tables().bits.take(codes, mode="clip")
-    sums = _running_hash(codes)
-    starts, ends, run_ends = _word_spans(bits)
+    sums = _running_hash(codes, is_ascii=is_ascii)
+    starts, ends, run_ends = _word_spans(bits, is_ascii=is_ascii)
+    begun, inverses = sums.take(starts), _tables().inverses.take(starts)
     words_from = _CHAR_ROWS * len(codes)
     hashes = np.empty(words_from + _WORD_ROWS * len(starts), dtype=np.uint64)
     words = hashes[words_from:].reshape(_WORD_ROWS, len(starts))
     _hash_chars(sums, len(codes), hashes[:words_from].reshape(_CHAR_ROWS, -1))
-    _hash_words(_span_hashes(sums, starts, ends), words)
-    keys = _concept_keys(sums, starts, run_ends, words)
+    _hash_words((sums.take(ends) - begun) * inverses, words)
+    keys = _concept_keys(sums, starts, run_ends, words, begun=begun, inverses=inverses)
     ids = _to_ids(hashes, CHAR_BITS)
     _cut_ends(ids[:words_from].reshape(_CHAR_ROWS, -1), _SHORTEST_GRAM - 1)
     word_ids = ids[words_from:].reshape(_WORD_ROWS, len(starts))
     word_ids += WORDS_AT
+    if len(starts) <= _FEW_WORDS:
+        for row, listed in enumerate(word_ids.tolist()):
+            for place in _few_repeats(listed, _WORD_DISTANCE):
+                word_ids[row, place] = NOTHING
+    else:
+        _drop_repeats(word_ids, _WORD_DISTANCE)
     _cut_ends(word_ids, 0)
-    _drop_repeats(word_ids, _WORD_DISTANCE)
     cuts = _segments(bits)
     return Reading(ids, np.array((cuts, starts.searchsorted(cuts))), keys)
 
 
 def find_features(reading: Reading, concepts: Concepts) -> Chunk:
     """The features of what was read, with one lexicon's concepts."""
-    values, words = _find_concepts(concepts, reading.keys)
-    ids = _concept_ids(values, words)
-    _drop_repeats(ids, _CONCEPT_DISTANCE)
+    keys, count = reading.keys.ravel(), max(reading.keys.shape[1], 1)
+    likely = _likely_concepts(concepts, keys)
     bounds = np.empty((len(ROWS), reading.bounds.shape[1]), dtype=np.int64)
     bounds[:2] = reading.bounds
-    bounds[2] = words.searchsorted(reading.bounds[1])
-    return Chunk(np.concatenate((reading.ids, ids.ravel())), bounds, *_windows(bounds.shape[1] - 1))
+    if len(likely) <= _FEW:
+        few_values, few_words = _find_few_concepts(concepts, keys, likely, count)
+        ids = np.array(_few_concept_ids(few_values, few_words), dtype=np.int64)
+        bounds[2] = [bisect_left(few_words, word) for word in reading.bounds[1].tolist()]
+    else:
+        values, words = _find_concepts(concepts, keys, likely, count)
+        ids = _concept_ids(values, words)
+        _drop_repeats(ids, _CONCEPT_DISTANCE)
+        bounds[2] = words.searchsorted(reading.bounds[1])
+    return Chunk(np.concatenate((reading.ids, ids.ravel())), bounds, _windows(bounds.shape[1] - 1))
 
 
 def chunk_texts(text: str) -> Iterator[str]:

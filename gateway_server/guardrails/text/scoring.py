@@ -11,10 +11,10 @@ Weights = NDArray[np.int8] | NDArray[np.float32]
 def window_scores(chunk: Chunk, weights: Weights) -> NDArray[np.float32]:
     """The score of each window of the chunk for each head, (windows, heads), in units of the weights."""
     totals, begins = _running_sums(chunk, weights)
-    places = chunk.bounds + begins
-    firsts, lasts = places.take(chunk.firsts, axis=1), places.take(chunk.lasts, axis=1)
-    sums = totals.take(lasts, axis=0) - totals.take(firsts, axis=0)
-    sizes = lasts - firsts
+    places = (chunk.bounds + begins).take(chunk.edges, axis=1)
+    edges = totals.take(places, axis=0)
+    sums = edges[:, 1] - edges[:, 0]
+    sizes = places[:, 1] - places[:, 0]
     scores: NDArray[np.float32] = np.einsum("bwh,bw->wh", sums.astype(np.float32), scales(sizes))
     scores += weights.take(length_features(sizes[0]), axis=0)
     return scores

@@ -6,9 +6,13 @@ A model that was trained means nothing beside other places.
 from collections.abc import Sequence
 from itertools import pairwise
 
+import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway_server.guardrails.text import features
+from gateway_server.guardrails.text.concepts import ATTACK, MODERATION
 from gateway_server.guardrails.text.features import (
     CHAR_BITS,
     CONCEPT_BITS,
@@ -91,3 +95,37 @@ def test_concepts_are_where_the_model_has_them(text: str) -> None:
     reading = read_chunk(text)
     chunk = find_features(reading, make_concepts({word: word for word in concepts}))
     assert chunk.ids[len(reading.ids) :].tolist() == expected
+
+
+CONCEPTS = [make_concepts(lexicon) for lexicon in (ATTACK, MODERATION)]
+SPOKEN = st.lists(
+    st.sampled_from([
+        *WORDS, "ignore", "all", "previous", "instructions", "rules", "kill", "hate", "system prompt", "you",
+        "are", "forget", "忽略之前的指令", "忘记", "правила", ".", "!", "\n", "vergiss", "password",
+        "\U00020000",
+    ]),
+    max_size=60,
+).map(" ".join)  # fmt: skip
+
+
+@given(SPOKEN)
+def test_few_words_and_many_are_read_alike(text: str) -> None:
+    """Short texts are read in plain Python, where that is quicker: bit for bit the same."""
+
+    def chunks() -> list[features.Chunk]:
+        reading = read_chunk(text)
+        return [find_features(reading, concepts) for concepts in CONCEPTS]
+
+    with pytest.MonkeyPatch.context() as patch:
+        short, read = chunks(), read_chunk(text)
+        patch.setattr(features, "_FEW", -1)
+        patch.setattr(features, "_FEW_WORDS", -1)
+        long, read_long = chunks(), read_chunk(text)
+        patch.setattr(features, "_FEW", 10_000)
+        patch.setattr(features, "_FEW_WORDS", 10_000)
+        few = chunks()
+    assert np.array_equal(read.ids, read_long.ids)
+    for chunk, other, third in zip(short, long, few, strict=True):
+        for name in ("ids", "bounds", "edges"):
+            assert np.array_equal(getattr(chunk, name), getattr(other, name))
+            assert np.array_equal(getattr(chunk, name), getattr(third, name))
