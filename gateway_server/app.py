@@ -23,7 +23,7 @@ from gateway_server.bootstrap import Bootstrap
 from gateway_server.clock import SystemClock
 from gateway_server.errors import GatewayError
 from gateway_server.guardrails.book import ProfileBook
-from gateway_server.guardrails.detectors import EntityModel, TextModels
+from gateway_server.guardrails.detectors import EntityModel, Moderator, TextModels
 from gateway_server.guardrails.ner.pool import EntityPool
 from gateway_server.guardrails.pii.added import AddedKind, read_added_kinds
 from gateway_server.guardrails.score_cache import CachedModels
@@ -43,6 +43,7 @@ from gateway_server.pipeline.embeddings import EmbeddingsPipeline
 from gateway_server.pipeline.explain import Explainer, list_target_states
 from gateway_server.pipeline.guarding import Guardrails
 from gateway_server.pipeline.limit_usage import LimitUsageReader
+from gateway_server.pipeline.moderating import ProviderModerator
 from gateway_server.pipeline.present_budgets import PresentBudgets
 from gateway_server.pipeline.try_out import try_guardrails
 from gateway_server.pipeline.upstream import Upstream, UpstreamLimits
@@ -301,7 +302,14 @@ async def _start(
     entity_model = EntityPool(settings.ner_model, processes=settings.ner_processes)
     stack.push_async_callback(asyncio.to_thread, entity_model.close)
     added_kinds = await _added_kinds(settings.pii_recognizers_file)
-    guardrails = Guardrails(await _profiles(base, feed, entity_model, added_kinds))
+    moderator = ProviderModerator(
+        router,
+        upstream,
+        metrics,
+        get_provider=ProviderRepository(base.store, base.clock).get,
+        open_endpoint=_open_endpoint(base.store, base.clock, base.credentials),
+    )
+    guardrails = Guardrails(await _profiles(base, feed, entity_model, added_kinds, moderator))
     stack.callback(guardrails.close)
     media_fetcher = await _media_fetcher(settings, media_network)
     chat = ChatPipeline(
@@ -423,12 +431,20 @@ async def _added_kinds(file: Path | None) -> Mapping[str, AddedKind]:
 
 
 async def _profiles(
-    base: _Base, feed: ChangeFeed, entity_model: EntityModel, added_kinds: Mapping[str, AddedKind]
+    base: _Base,
+    feed: ChangeFeed,
+    entity_model: EntityModel,
+    added_kinds: Mapping[str, AddedKind],
+    moderator: Moderator,
 ) -> ProfileBook:
     """The guardrail profiles, followed as they change."""
     models: Callable[[], TextModels] = cache(lambda: CachedModels(load_models()))
     book = ProfileBook(
-        GuardrailProfileRepository(base.store, base.clock).list_all, models, entity_model, added_kinds
+        GuardrailProfileRepository(base.store, base.clock).list_all,
+        models,
+        entity_model,
+        added_kinds,
+        moderator,
     )
     await book.refresh()
     feed.subscribe(book.on_changes)

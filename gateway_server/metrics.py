@@ -146,6 +146,12 @@ class Metrics:
             registry=self.registry,
         )
         guardrail = ("guardrail_profile", "rule")
+        self._moderation_requests = Counter(
+            "aigateway_guardrail_moderation_requests",
+            "Requests for verdicts on texts to providers, by what came of them.",
+            ("provider", "outcome"),
+            registry=self.registry,
+        )
         self._guardrail_results = Counter(
             "aigateway_guardrail_results",
             "Calls in which a rule logged, masked, blocked, or could not run or read everything.",
@@ -190,6 +196,10 @@ class Metrics:
     def count_cooldown(self, target: str, reason: str) -> None:
         """A target, ``provider/model``, is left alone from now on."""
         self._cooldowns.labels(target, reason).inc()
+
+    def count_moderation_request(self, provider: str, outcome: str) -> None:
+        """A provider was asked to judge texts: ``ok``, ``cancelled``, or the reason of a failure."""
+        self._moderation_requests.labels(provider, outcome).inc()
 
     def count_guardrail_results(self, results: Iterable[GuardrailResult]) -> None:
         """What the rules of one call did."""

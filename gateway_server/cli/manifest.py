@@ -38,10 +38,11 @@ class Kind:
 
 #: In the order in which they are made; they are deleted in the opposite one.
 KINDS: Final = (
-    Kind("guardrail_profiles", guardrail_profile_pb2.GuardrailProfile, names.guardrail_profile_name),
     Kind("providers", provider_pb2.Provider, names.provider_name),
     Kind("models", model_pb2.Model, names.model_name),
     Kind("routes", route_pb2.Route, names.route_name),
+    # After the providers, which they may ask, and before those who have one.
+    Kind("guardrail_profiles", guardrail_profile_pb2.GuardrailProfile, names.guardrail_profile_name),
     # After the routes: a tenant may have one as its default.
     Kind("tenants", tenant_pb2.Tenant, names.tenant_name),
     Kind("api_keys", api_key_pb2.ApiKey, names.api_key_name),

@@ -8,7 +8,7 @@ from typing import Final
 
 from aigateway.v1.guardrail_profile_pb2 import GuardrailProfile
 from gateway_server.errors import GatewayError
-from gateway_server.guardrails.detectors import EntityModel, TextModels
+from gateway_server.guardrails.detectors import EntityModel, Moderator, ProviderModeration, TextModels
 from gateway_server.guardrails.pii.added import AddedKind
 from gateway_server.guardrails.rules import (
     Profile,
@@ -34,12 +34,16 @@ class ProfileBook:
         models: Callable[[], TextModels],
         entity_model: EntityModel | None = None,
         added_kinds: Mapping[str, AddedKind] = MappingProxyType({}),
+        moderator: Moderator | None = None,
     ) -> None:
-        """Without a model of entities, no profile can ask for persons and places."""
+        """Without a model of entities, no profile can ask for persons and places; without ``moderator``,
+        none can ask a provider.
+        """
         self._load = load
         self._models = models
         self._entity_model = entity_model
         self._added_kinds = added_kinds
+        self._moderator = moderator
         self._profiles: Mapping[str, Profile] = {}
         self._etags: dict[str, str] = {}
         #: Why others cannot be used.
@@ -62,7 +66,12 @@ class ProfileBook:
         """The profile made ready. Raises INVALID_REQUEST that names the field which cannot work."""
         # In a thread: many patterns take a while, and so do parts that are read when first asked for.
         return await asyncio.to_thread(
-            compile_profile, profile, self._models, self._entity_model, self._added_kinds
+            compile_profile,
+            profile,
+            self._models,
+            self._entity_model,
+            self._added_kinds,
+            self._moderator,
         )
 
     async def validate(self, profile: GuardrailProfile) -> None:
@@ -72,6 +81,11 @@ class ProfileBook:
         require_parts(profile)
         compiled = await self.compile(profile)
         await asyncio.to_thread(require_models, compiled)
+        for side, rules in (("input_rules", compiled.input_rules), ("output_rules", compiled.output_rules)):
+            for index, rule in enumerate(rules):
+                if isinstance(rule.detector, ProviderModeration):
+                    field = f"guardrail_profile.{side}[{index}].moderation.provider"
+                    await rule.detector.moderator.require(rule.detector.provider, field)
 
     async def refresh(self) -> None:
         """Reads all profiles again; those that have not changed are kept. Raises STORE_UNAVAILABLE."""

@@ -11,7 +11,12 @@ from typing import Final, Protocol
 import re2
 
 from aigateway.v1.content_pb2 import Role
-from aigateway.v1.guardrail_profile_pb2 import GuardrailRule, PatternDetector, PiiDetector
+from aigateway.v1.guardrail_profile_pb2 import (
+    GuardrailRule,
+    ModerationDetector,
+    PatternDetector,
+    PiiDetector,
+)
 from gateway_server.errors import invalid_request
 from gateway_server.guardrails.machines import (
     REACH,
@@ -37,6 +42,8 @@ from gateway_server.guardrails.pii import (
 from gateway_server.guardrails.pii.added import AddedKind
 from gateway_server.guardrails.pii.presidio import find_recognizer, highest_score
 from gateway_server.guardrails.text.models import CATEGORIES
+from gateway_server.providers.base import ModerationVerdict
+from gateway_server.resource_names import parse_provider
 
 Roles = frozenset[Role.ValueType]
 
@@ -113,6 +120,23 @@ class EntityModel(Protocol):
 
     def find(self, texts: Sequence[str], timeout: float) -> Sequence[ner.Entities]:
         """What each text names. Raises TimeoutError after ``timeout`` seconds, ModelError."""
+        ...
+
+
+class Moderator(Protocol):
+    """What asks providers whether texts are harmful."""
+
+    async def moderate(
+        self, texts: Sequence[str], *, provider: str, provider_model: str, timeout: float
+    ) -> Sequence[ModerationVerdict]:
+        """What the provider's model says of each text.
+
+        Raises TimeoutError after ``timeout`` seconds, GatewayError that quotes no text.
+        """
+        ...
+
+    async def require(self, provider: str, field: str) -> None:
+        """Raises INVALID_REQUEST that names ``field`` for a provider that is not there or judges no texts."""
         ...
 
 
@@ -229,6 +253,32 @@ class Moderation:
         return Score(max(scores[kind] for kind in self.min_scores), kinds)
 
 
+@dataclass(frozen=True, slots=True)
+class ProviderModeration:
+    """Judges whether texts are harmful by asking a provider, which takes a while."""
+
+    moderator: Moderator
+    provider: str
+    provider_model: str
+    #: Empty: what the provider flags.
+    min_scores: Mapping[str, float]
+    default_roles: Roles = OUTSIDE_ROLES
+
+    async def scores(self, texts: Sequence[str], timeout: float) -> Mapping[str, Score]:
+        """By text; raises as Moderator.moderate does."""
+        verdicts = await self.moderator.moderate(
+            texts, provider=self.provider, provider_model=self.provider_model, timeout=timeout
+        )
+        return {text: self._score(verdict) for text, verdict in zip(texts, verdicts, strict=True)}
+
+    def _score(self, verdict: ModerationVerdict) -> Score:
+        scores = verdict.scores
+        if not self.min_scores:
+            return Score(max(scores.values()), tuple(sorted(verdict.flagged)))
+        kinds = tuple(kind for kind, least in self.min_scores.items() if scores[kind] >= least)
+        return Score(max(scores[kind] for kind in self.min_scores), kinds)
+
+
 @dataclass(slots=True)
 class PatternBudget:
     """What is left for the patterns of one side of a profile."""
@@ -251,7 +301,7 @@ class PatternBudget:
 #: Finds values within a text.
 SpanDetector = Personal | Patterns
 #: Judges a text as a whole.
-TextDetector = Attack | Moderation
+TextDetector = Attack | Moderation | ProviderModeration
 Detector = SpanDetector | TextDetector
 
 
@@ -264,6 +314,7 @@ def compile_detector(
     timeout: float,
     entity_model: EntityModel | None,
     added_kinds: Mapping[str, AddedKind],
+    moderator: Moderator | None,
 ) -> Detector:
     """Makes a rule's detector, which may take ``timeout`` seconds for a look.
 
@@ -284,16 +335,30 @@ def compile_detector(
             least = jailbreak.min_score if jailbreak.HasField("min_score") else DEFAULT_MIN_SCORE
             return Attack(models(), kind, least)
         case "moderation":
-            min_scores = dict(rule.moderation.min_scores)
-            for category in min_scores:
-                if category not in CATEGORIES:
-                    known = ", ".join(CATEGORIES)
-                    raise invalid_request(
-                        f"{field}.moderation.min_scores", f"{category}: must be one of {known}"
-                    )
-            return Moderation(models(), min_scores or dict.fromkeys(CATEGORIES, DEFAULT_MIN_SCORE))
+            return _moderation(rule.moderation, f"{field}.moderation", models, moderator)
         case _:
             raise invalid_request(field, "has no detector")
+
+
+def _moderation(
+    detector: ModerationDetector, field: str, models: Callable[[], TextModels], moderator: Moderator | None
+) -> Moderation | ProviderModeration:
+    min_scores = dict(detector.min_scores)
+    for category in min_scores:
+        if category not in CATEGORIES:
+            raise invalid_request(
+                f"{field}.min_scores", f"{category}: must be one of {', '.join(CATEGORIES)}"
+            )
+    if not detector.provider:
+        if detector.provider_model:
+            raise invalid_request(f"{field}.provider_model", "is of no use without a provider")
+        return Moderation(models(), min_scores or dict.fromkeys(CATEGORIES, DEFAULT_MIN_SCORE))
+    parse_provider(detector.provider, f"{field}.provider")
+    if not detector.provider_model:
+        raise invalid_request(f"{field}.provider_model", "is required with a provider")
+    if moderator is None:
+        raise invalid_request(f"{field}.provider", "no provider can be asked here")
+    return ProviderModeration(moderator, detector.provider, detector.provider_model, min_scores)
 
 
 def _personal(

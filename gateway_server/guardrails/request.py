@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterable
 from typing import Final
 
-from gateway_server.guardrails.detectors import Attack, Moderation, Personal
+from gateway_server.guardrails.detectors import Patterns, Personal, TextDetector
 from gateway_server.guardrails.json_guard import JsonGuard
 from gateway_server.guardrails.request_texts import Request, Slot, slots_of
 from gateway_server.guardrails.rules import (
@@ -53,7 +53,7 @@ class RequestGuard:
                 continue
             tally.has_looked = True
             detector = tally.rule.detector
-            if isinstance(detector, Attack | Moderation):
+            if not isinstance(detector, Personal | Patterns):
                 self._judge(tally, detector, slots)
                 continue
             rewritten = [self._rewrite(tally, slot) for slot in slots]
@@ -97,7 +97,7 @@ class RequestGuard:
         slot.write(text)
         return True
 
-    def _judge(self, tally: Tally, detector: Attack | Moderation, slots: list[Slot]) -> None:
+    def _judge(self, tally: Tally, detector: TextDetector, slots: list[Slot]) -> None:
         """Judges what a model reads together as one text."""
         groups: dict[tuple[int, bool], list[str]] = {}
         for slot in slots:
@@ -112,14 +112,12 @@ class RequestGuard:
                 ):
                     return
 
-    def _judge_text(
-        self, tally: Tally, detector: Attack | Moderation, text: str, *, is_retrieved: bool
-    ) -> bool:
+    def _judge_text(self, tally: Tally, detector: TextDetector, text: str, *, is_retrieved: bool) -> bool:
         """Whether the check could run. Raises GUARDRAIL_BLOCKED, GUARDRAIL_FAILED."""
         started_at = time.perf_counter()
         try:
             self._require_time()
-            judged = detector.score(text, is_retrieved=is_retrieved)
+            judged = tally.judge(detector, text, is_retrieved=is_retrieved)
             tally.spend(started_at)
         except CheckTimeoutError:
             tally.fail("timeout")

@@ -18,10 +18,14 @@ from gateway_server.guardrails.detectors import (
     Detector,
     EntityModel,
     Moderation,
+    Moderator,
     PatternBudget,
     Patterns,
     Personal,
+    ProviderModeration,
     Roles,
+    Score,
+    TextDetector,
     TextModels,
     compile_detector,
 )
@@ -33,6 +37,8 @@ _LOG: Final = logging.getLogger(__name__)
 
 #: Seconds that the check of one rule may take on one call, unless the rule says otherwise.
 DEFAULT_TIMEOUT: Final = 5.0
+
+_NOTHING_YET: Final = Score(0.0, ())
 
 BLOCK: Final = GuardrailAction.GUARDRAIL_ACTION_BLOCK
 REDACT: Final = GuardrailAction.GUARDRAIL_ACTION_REDACT
@@ -78,7 +84,12 @@ class Rule:
     @property
     def judges(self) -> bool:
         """Whether it judges texts as wholes, however short they are."""
-        return isinstance(self.detector, Attack | Moderation)
+        return isinstance(self.detector, Attack | Moderation | ProviderModeration)
+
+    @property
+    def asks(self) -> bool:
+        """Whether it asks a provider: its looks are done again once that has answered. See ``Tally.ask``."""
+        return isinstance(self.detector, ProviderModeration)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +109,7 @@ def compile_profile(
     models: Callable[[], TextModels],
     entity_model: EntityModel | None = None,
     added_kinds: Mapping[str, AddedKind] = MappingProxyType({}),
+    moderator: Moderator | None = None,
 ) -> Profile:
     """Raises INVALID_REQUEST that names the field which cannot work.
 
@@ -111,7 +123,12 @@ def compile_profile(
         )
     input_stage, output_stage = GuardrailStage.GUARDRAIL_STAGE_INPUT, GuardrailStage.GUARDRAIL_STAGE_OUTPUT
     compile_rules = partial(
-        _compile_rules, profile, models=models, entity_model=entity_model, added_kinds=added_kinds
+        _compile_rules,
+        profile,
+        models=models,
+        entity_model=entity_model,
+        added_kinds=added_kinds,
+        moderator=moderator,
     )
     compiled = Profile(
         name=profile.name,
@@ -170,6 +187,7 @@ def _compile_rules(
     models: Callable[[], TextModels],
     entity_model: EntityModel | None,
     added_kinds: Mapping[str, AddedKind],
+    moderator: Moderator | None,
 ) -> tuple[Rule, ...]:
     side = "input_rules" if stage == GuardrailStage.GUARDRAIL_STAGE_INPUT else "output_rules"
     # One for each side, since updates may write one without the other.
@@ -181,7 +199,14 @@ def _compile_rules(
             raise invalid_request(f"{path}.rule_id", f"{rule.rule_id} is there twice")
         timeout = rule.timeout.ToNanoseconds() / 1e9 if rule.HasField("timeout") else DEFAULT_TIMEOUT
         detector = compile_detector(
-            rule, path, models, budget, timeout=timeout, entity_model=entity_model, added_kinds=added_kinds
+            rule,
+            path,
+            models,
+            budget,
+            timeout=timeout,
+            entity_model=entity_model,
+            added_kinds=added_kinds,
+            moderator=moderator,
         )
         if rule.action == REDACT and not isinstance(detector, Personal | Patterns):
             raise invalid_request(f"{path}.action", "only pii and pattern find what can be masked")
@@ -221,11 +246,52 @@ class Tally:
     failure: str = ""
     #: Whether it stopped the call, though that is not its action: for what it could not read, or not mask.
     is_stopped: bool = False
+    #: Of a rule that asks a provider: what that has said of texts, and those that it is to be asked about.
+    verdicts: dict[str, Score] = field(default_factory=dict)
+    wanted: list[str] = field(default_factory=list)
 
     @property
     def passed(self) -> bool:
         """Whether it found nothing where it has looked, and could look at everything."""
-        return not (self.findings or self.unread_parts or self.failure)
+        return not (self.findings or self.unread_parts or self.failure or self.wanted)
+
+    def again(self) -> "Tally":
+        """The books for the same look from its beginning, with what has been learnt: failures and verdicts."""
+        seconds = self.seconds if self.rule.asks else 0.0
+        return Tally(
+            self.rule,
+            seconds=seconds,
+            has_looked=bool(self.failure),
+            failure=self.failure,
+            verdicts=self.verdicts,
+        )
+
+    def judge(self, detector: TextDetector, text: str, *, is_retrieved: bool) -> Score:
+        """What the rule's detector says of a text; nothing yet where a provider is to be asked: ``wanted``."""
+        if not isinstance(detector, ProviderModeration):
+            return detector.score(text, is_retrieved=is_retrieved)
+        score = self.verdicts.get(text)
+        if score is None:
+            self.wanted.append(text)
+            return _NOTHING_YET
+        return score
+
+    async def ask(self, texts: Sequence[str]) -> None:
+        """Has a provider judge texts, within what is left of the rule's time. A failure is noted."""
+        detector = self.rule.detector
+        if not isinstance(detector, ProviderModeration):
+            raise TypeError(f"{type(detector).__name__} asks nobody")
+        self.has_looked = True
+        started_at = time.perf_counter()
+        left = self.rule.timeout - self.seconds
+        try:
+            self.verdicts.update(await detector.scores(list(dict.fromkeys(texts)), left))
+        except TimeoutError:
+            self.failure = "timeout"
+        except Exception as error:  # noqa: BLE001 -- whatever a detector does, the rule's policy decides
+            self._fail_by(error)
+        finally:
+            self.seconds += time.perf_counter() - started_at
 
     def note(self, kinds: Sequence[str], score: float | None = None) -> None:
         """Something was found, or judged."""
@@ -263,8 +329,13 @@ class Tally:
 
     def fail_by(self, error: Exception) -> None:
         """The check failed by ``error``, whose message is not told: it might hold the text."""
-        _LOG.error("rule %s of %s failed: %s", self.rule.rule_id, self.rule.profile, type(error).__name__)
-        self.fail("error")
+        self._fail_by(error)
+        self.require()
+
+    def _fail_by(self, error: Exception) -> None:
+        told = error.reason_name if isinstance(error, GatewayError) else type(error).__name__
+        _LOG.error("rule %s of %s failed: %s", self.rule.rule_id, self.rule.profile, told)
+        self.failure = "error"
 
     def add(self, other: "Tally") -> None:
         """Counts what the same rule did to other texts of the call."""
@@ -289,7 +360,7 @@ class Tally:
             result.findings.update(self.findings)
         if self.is_stopped:
             result.action = BLOCK
-        if self.failure:
+        if self.failure or self.wanted:
             result.action = GuardrailAction.GUARDRAIL_ACTION_ERROR
         result.latency.seconds, result.latency.nanos = divmod(round(self.seconds * 1e9), 10**9)
         if self.score is not None:

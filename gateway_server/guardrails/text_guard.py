@@ -232,7 +232,7 @@ class _SentenceStage(_RuleStage):
         steps: list[_Step] = []
         for sentence in sentences:
             if sentence.strip():
-                judged = self._detector.score(self._before + sentence, is_retrieved=False)
+                judged = self.tally.judge(self._detector, self._before + sentence, is_retrieved=False)
                 self._before = sentence
                 if judged.kinds and self.tally.rule.action == BLOCK:
                     raise _StopError(Noted(self.tally, judged.kinds, judged.score), steps)

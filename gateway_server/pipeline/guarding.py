@@ -203,7 +203,7 @@ class AnswerChecks:
         lane = self._lane_for(answer.ByteSize() + work)
         if lane is not None:
             lane = self._lane_for(answer_characters(answer) + size_beside(answer) + work)
-        if lane is None:
+        if lane is None and not self._asks:
             self._guard.apply(answer)
         else:
             answer.CopyFrom(await self._run(apply, lane))
@@ -219,16 +219,22 @@ class AnswerChecks:
         ends = any(event.HasField("part_end") or event.HasField("choice_end") for event in events)
         if ends:
             characters += self._waiting_work
-        if (lane := self._lane_for(characters, ends=ends)) is None:
+        lane = self._lane_for(characters, ends=ends)
+        if lane is None and not self._asks:
             return self._guard.feed(events)
         return await self._run(lambda guard: guard.feed(deepcopy(events)), lane)
 
     async def cut(self) -> list[ChatEvent]:
         """The rest of the texts of a stream that has broken off: see AnswerGuard.cut."""
         characters = self._waiting_work
-        if (lane := self._lane_for(characters, ends=True)) is None:
+        lane = self._lane_for(characters, ends=True)
+        if lane is None and not self._asks:
             return self._guard.cut()
         return await self._run(AnswerGuard.cut, lane)
+
+    @property
+    def _asks(self) -> bool:
+        return any(tally.rule.asks and not tally.failure for tally in self.tallies)
 
     @property
     def _judges(self) -> bool:
@@ -246,15 +252,22 @@ class AnswerChecks:
         rules = (tally.rule for tally in self.tallies if not tally.failure)
         return self._lanes.of(rules, characters, ends=ends)
 
-    async def _run(self, work: Callable[[AnswerGuard], T], lane: _Lane) -> T:
-        """What ``work`` gives with the guard, in a thread; without a rule that hangs, where that may be."""
+    async def _run(self, work: Callable[[AnswerGuard], T], lane: _Lane | None) -> T:
+        """What ``work`` gives with the guard, in a thread of ``lane``, or here; it may be done more than once.
+
+        Without a rule that hangs, where that may be, and with what providers say that rules ask.
+        """
         while True:
             try:
-                return await self._run_in_thread(work, lane)
+                return await self._run_once(work, lane)
             except _HangsError as hangs:
                 self._guard.give_up(hangs.index)
+            except _AsksError as asks:
+                for tally, wanted in zip(self.tallies, asks.wanted, strict=True):
+                    if wanted:
+                        await tally.ask(wanted)
 
-    async def _run_in_thread(self, work: Callable[[AnswerGuard], T], lane: _Lane) -> T:
+    async def _run_once(self, work: Callable[[AnswerGuard], T], lane: _Lane | None) -> T:
         # A thread that hangs cannot be stopped, so all that it works on is its own.
         guard = self._guard
 
@@ -265,13 +278,17 @@ class AnswerChecks:
 
         limit = sum(max(tally.rule.timeout - tally.seconds, 0) for tally in self.tallies if not tally.failure)
         try:
-            done = await lane.run(check, limit + _GRACE_SECONDS)
+            done = check() if lane is None else await lane.run(check, limit + _GRACE_SECONDS)
         except TimeoutError:
             raise _HangsError(guard.rule_at_work) from None
         except GatewayError:
+            _require_nothing_to_ask(guard.tallies)
             self._guard = guard
             raise
         else:
+            _require_nothing_to_ask(guard.tallies)
+            for tally in guard.tallies:
+                tally.verdicts.clear()
             self._guard = guard
             return done
         finally:
@@ -304,17 +321,20 @@ class CallGuard:
             texts = slots_of(request)
         length = sum(len(slot.text) for slot in texts)
         lane = self._request_lanes.of(self._input_rules, length)
-        if lane is None:
-            self._inputs.append([Tally(rule) for rule in self._input_rules])
+        self._inputs.append([Tally(rule) for rule in self._input_rules])
+        if lane is None and not any(rule.asks for rule in self._input_rules):
             RequestGuard(self._inputs[-1], self._vault).apply(request, texts)
             return request
-        self._inputs.append([])
-        hanging: set[int] = set()
         while True:
             try:
-                return await self._check_in_thread(request, lane, hanging)
+                return await self._check_once(request, lane)
             except _HangsError as hangs:
-                hanging.add(hangs.index)  # and once more without that rule, where that may be
+                # And once more without that rule, where that may be.
+                self._inputs[-1][hangs.index].failure = "timeout"
+            except _AsksError as asks:
+                for tally, wanted in zip(self._inputs[-1], asks.wanted, strict=True):
+                    if wanted:
+                        await tally.ask(wanted)
 
     def require_logprobs(self, request: CreateChatCompletionRequest) -> None:
         """Raises FEATURE_NOT_SUPPORTED for log probabilities: they tell what is taken out of an answer."""
@@ -363,26 +383,27 @@ class CallGuard:
                 tally.add(more)
         return together
 
-    async def _check_in_thread(self, request: R, lane: _Lane, hanging: set[int]) -> R:
+    async def _check_once(self, request: R, lane: _Lane | None) -> R:
         # A thread that hangs cannot be stopped, so all that it works on is its own.
         guarded = type(request)()
         guarded.CopyFrom(request)
         vault = None if self._vault is None else self._vault.copy()
-        tallies = self._inputs[-1] = [
-            Tally(rule, failure="timeout" if index in hanging else "")
-            for index, rule in enumerate(self._input_rules)
-        ]
-        for tally in tallies:
-            tally.has_looked = bool(tally.failure)
-            tally.require()
+        tallies = self._inputs[-1] = [tally.again() for tally in self._inputs[-1]]
         guard = RequestGuard(tallies, vault)
         limit = sum(tally.rule.timeout for tally in tallies if not tally.failure) + _GRACE_SECONDS
         try:
-            await lane.run(lambda: guard.apply(guarded), limit)
+            if lane is None:
+                guard.apply(guarded)
+            else:
+                await lane.run(lambda: guard.apply(guarded), limit)
         except TimeoutError:
             raise _HangsError(tallies.index(guard.current or tallies[0])) from None
+        except GatewayError:
+            _require_nothing_to_ask(tallies)
+            raise
         finally:
             guard.is_given_up = True
+        _require_nothing_to_ask(tallies)
         self._vault = vault
         return guarded
 
@@ -393,3 +414,17 @@ class _HangsError(Exception):
     def __init__(self, index: int) -> None:
         super().__init__(index)
         self.index = index
+
+
+class _AsksError(Exception):
+    """Rules want to ask providers about texts, a list for each rule, before what they do counts."""
+
+    def __init__(self, wanted: list[list[str]]) -> None:
+        super().__init__()
+        self.wanted = wanted
+
+
+def _require_nothing_to_ask(tallies: Sequence[Tally]) -> None:
+    """Raises _AsksError."""
+    if any(tally.wanted for tally in tallies):
+        raise _AsksError([tally.wanted for tally in tallies]) from None

@@ -36,15 +36,19 @@ class Upstream:
 
         Whoever calls closes the response. Raises TransportError.
         """
-        limits = self._limits
         remaining = max(call.remaining(), 0.0)
+        return await self.send_within(request, remaining if within is None else min(within, remaining))
+
+    async def send_within(self, request: HttpCall, seconds: float) -> HttpResponse:
+        """As ``send``, for what is no attempt of a call."""
+        limits = self._limits
         return await self._transport.send(
             request,
             timeouts=Timeouts(
                 connect=limits.connect,
                 first_byte=limits.first_byte,
                 idle=limits.idle,
-                total=remaining if within is None else min(within, remaining),
+                total=seconds,
             ),
             max_response_bytes=limits.max_response_bytes,
         )

@@ -202,6 +202,35 @@ class CountTokensFormat(MediaFormat, Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class ModerationVerdict:
+    """What a provider says of a text: how harmful from 0 to 1, and what it flags, by the gateway's categories.
+
+    ``scores`` has all of them.
+    """
+
+    scores: Mapping[str, float]
+    flagged: frozenset[str]
+
+
+class ModerationFormat(Protocol):
+    """How one family of providers judges texts: pure functions, no I/O."""
+
+    def render_moderation(self, texts: Sequence[str], target: Target) -> bytes:
+        """The body to send."""
+        ...
+
+    def parse_moderation(self, body: bytes, texts: int, target: Target) -> list[ModerationVerdict]:
+        """What is said of each of so many texts, in order; raises UPSTREAM_PROTOCOL_ERROR."""
+        ...
+
+    def parse_error(
+        self, status: int, headers: Mapping[str, str], body: bytes, target: Target
+    ) -> GatewayError:
+        """As in ChatFormat."""
+        ...
+
+
 class Endpoint(Protocol):
     """A configured provider: where it is, how it is signed, and which formats it speaks."""
 
@@ -248,6 +277,20 @@ class CountTokensEndpoint(Endpoint, Protocol):
 
     def count_call(self, target: Target, body: bytes, *, options: ProviderOptions = NO_OPTIONS) -> HttpCall:
         """The request for a count; ``options`` as for ``chat_call``."""
+        ...
+
+
+@runtime_checkable
+class ModerationEndpoint(Endpoint, Protocol):
+    """An endpoint whose provider may judge texts."""
+
+    @property
+    def moderation_format(self) -> ModerationFormat | None:
+        """Its format for that, if it does."""
+        ...
+
+    def moderation_call(self, target: Target, body: bytes) -> HttpCall:
+        """The request for verdicts on texts."""
         ...
 
 

@@ -127,6 +127,10 @@ class Catalog:
             each.name.partition("/")[2]: each.etag for each in providers
         }
         endpoints = _endpoints(providers, build_endpoint)
+        #: Of the providers that are switched on, by name, with their types.
+        self.endpoints: Mapping[str, tuple[Endpoint, str]] = {
+            name: (endpoint, provider.provider_type) for name, (endpoint, provider) in endpoints.items()
+        }
         choices: dict[str, Choice] = {}
         self._by_name: dict[str, Destination] = {}
         by_name: dict[str, list[Choice]] = {}

@@ -157,8 +157,8 @@ async def test_a_secret_that_was_made_is_shown_also_when_a_later_step_fails(run:
     ("text", "message"),
     [
         ("a: [", "not YAML"),
-        ("just text", "must hold lists named guardrail_profiles, providers, models, routes, tenants"),
-        ("tenents: []", "tenents: not one of guardrail_profiles, providers"),
+        ("just text", "must hold lists named providers, models, routes, guardrail_profiles, tenants"),
+        ("tenents: []", "tenents: not one of providers, models"),
         ("tenants: {}", "tenants must be a list"),
         ("tenants: [blue]", r"tenants\[0\] must be a resource with a name"),
         ("tenants: [{display_name: x}]", r"tenants\[0\] must be a resource with a name"),

@@ -7,6 +7,7 @@ from gateway_server.providers.config import ConfigReader, read_base_url
 from gateway_server.providers.endpoints.openai_compatible import OpenAICompatibleEndpoint
 from gateway_server.providers.wire.openai_chat import Dialect, OpenAIChatFormat
 from gateway_server.providers.wire.openai_embeddings import OpenAIEmbeddingsFormat
+from gateway_server.providers.wire.openai_moderations import OpenAIModerationFormat
 
 PROVIDER_TYPE = "openai_compatible"
 
@@ -40,6 +41,7 @@ def build(base_url: str, credential: Credential, config: ProviderConfig) -> Open
     return OpenAICompatibleEndpoint(
         chat_format=OpenAIChatFormat(dialect),
         embeddings_format=OpenAIEmbeddingsFormat(PROVIDER_TYPE),
+        moderation_format=OpenAIModerationFormat(),
         base_url=read_base_url(base_url),
         credential=credential,
     )

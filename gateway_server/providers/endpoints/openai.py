@@ -5,6 +5,7 @@ from gateway_server.providers.config import ConfigReader, read_base_url
 from gateway_server.providers.endpoints.openai_compatible import OpenAICompatibleEndpoint
 from gateway_server.providers.wire.openai_chat import Dialect, OpenAIChatFormat
 from gateway_server.providers.wire.openai_embeddings import OpenAIEmbeddingsFormat
+from gateway_server.providers.wire.openai_moderations import OpenAIModerationFormat
 
 PROVIDER_TYPE = "openai"
 
@@ -24,6 +25,7 @@ def build(base_url: str, credential: Credential, config: ProviderConfig) -> Open
     return OpenAICompatibleEndpoint(
         chat_format=OpenAIChatFormat(dialect),
         embeddings_format=OpenAIEmbeddingsFormat(PROVIDER_TYPE),
+        moderation_format=OpenAIModerationFormat(),
         base_url=read_base_url(base_url, default="https://api.openai.com/v1"),
         credential=credential,
         extra_headers=tuple(header for header in headers if header[1]),

@@ -17,6 +17,7 @@ from gateway_server.providers.wire.json_values import (
 )
 from gateway_server.providers.wire.openai_chat import OpenAIChatFormat
 from gateway_server.providers.wire.openai_embeddings import OpenAIEmbeddingsFormat
+from gateway_server.providers.wire.openai_moderations import OpenAIModerationFormat
 
 Header = tuple[bytes, bytes]
 
@@ -39,16 +40,18 @@ def read_model_list(body: bytes) -> list[str]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenAICompatibleEndpoint:
-    """Paths below a base URL and a bearer token; implements Endpoint."""
+    """Paths below a base URL and a bearer token; implements Endpoint, ModerationEndpoint."""
 
     chat_format: OpenAIChatFormat
     embeddings_format: OpenAIEmbeddingsFormat
     base_url: httpx.URL
     credential: Credential = field(repr=False)
+    moderation_format: OpenAIModerationFormat | None = None
     credential_required: bool = True
     extra_headers: tuple[Header, ...] = ()
     _chat_url: httpx.URL = field(init=False, repr=False)
     _embeddings_url: httpx.URL = field(init=False, repr=False)
+    _moderations_url: httpx.URL = field(init=False, repr=False)
     _models_url: httpx.URL = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -56,6 +59,7 @@ class OpenAICompatibleEndpoint:
         for name, path in (
             ("_chat_url", b"/chat/completions"),
             ("_embeddings_url", b"/embeddings"),
+            ("_moderations_url", b"/moderations"),
             ("_models_url", b"/models"),
         ):
             url = self.base_url.copy_with(raw_path=self.base_url.raw_path + path)
@@ -71,6 +75,10 @@ class OpenAICompatibleEndpoint:
     def embeddings_call(self, target: Target, body: bytes) -> HttpCall:
         """As in Endpoint."""
         return HttpCall(self._embeddings_url, self._headers(JSON_HEADERS, target.provider), body)
+
+    def moderation_call(self, target: Target, body: bytes) -> HttpCall:
+        """As in ModerationEndpoint."""
+        return HttpCall(self._moderations_url, self._headers(JSON_HEADERS, target.provider), body)
 
     def check_call(self) -> HttpCall:
         """As in Endpoint: the list of models."""

@@ -406,6 +406,18 @@ class ModerationDetector(_message.Message):
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
     MIN_SCORES_FIELD_NUMBER: _builtins.int
+    PROVIDER_FIELD_NUMBER: _builtins.int
+    PROVIDER_MODEL_FIELD_NUMBER: _builtins.int
+    provider: _builtins.str
+    """The provider whose moderation model judges, which the texts are sent to.
+    It is of the type "openai" or "openai_compatible". With it, empty
+    min_scores mean what the model itself flags.
+    Format: providers/{provider}. Empty means the gateway's own model.
+    """
+    provider_model: _builtins.str
+    """The provider's name of the model, for example "omni-moderation-latest".
+    Required with a provider, empty without.
+    """
     @_builtins.property
     def min_scores(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
         """How sure to be, by category: "hate", "harassment", "sexual", "violence",
@@ -416,10 +428,12 @@ class ModerationDetector(_message.Message):
         self,
         *,
         min_scores: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
+        provider: _builtins.str = ...,
+        provider_model: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["min_scores", b"min_scores"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["min_scores", b"min_scores", "provider", b"provider", "provider_model", b"provider_model"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
