@@ -256,7 +256,7 @@ class Tally:
         return not (self.findings or self.unread_parts or self.failure or self.wanted)
 
     def again(self) -> "Tally":
-        """The books for the same look from its beginning, with what has been learnt: failures and verdicts."""
+        """The books for the same look from its beginning, with the failures and verdicts that there are."""
         seconds = self.seconds if self.rule.asks else 0.0
         return Tally(
             self.rule,
@@ -267,7 +267,7 @@ class Tally:
         )
 
     def judge(self, detector: TextDetector, text: str, *, is_retrieved: bool) -> Score:
-        """What the rule's detector says of a text; nothing yet where a provider is to be asked: ``wanted``."""
+        """What the rule's detector says of a text; nothing yet where a provider is to be asked first."""
         if not isinstance(detector, ProviderModeration):
             return detector.score(text, is_retrieved=is_retrieved)
         score = self.verdicts.get(text)

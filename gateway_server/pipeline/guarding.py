@@ -253,9 +253,9 @@ class AnswerChecks:
         return self._lanes.of(rules, characters, ends=ends)
 
     async def _run(self, work: Callable[[AnswerGuard], T], lane: _Lane | None) -> T:
-        """What ``work`` gives with the guard, in a thread of ``lane``, or here; it may be done more than once.
+        """What ``work`` gives with the guard, in a thread of ``lane``, or here where there is none.
 
-        Without a rule that hangs, where that may be, and with what providers say that rules ask.
+        It is done again without a rule that hangs, where that may be, and with what a provider says.
         """
         while True:
             try:

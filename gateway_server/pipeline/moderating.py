@@ -40,7 +40,7 @@ class ProviderModerator:
         get_provider: Callable[[str], Awaitable[Provider]],
         open_endpoint: OpenEndpoint,
     ) -> None:
-        """``get_provider`` gives the provider with an id as the store has it, or raises RESOURCE_NOT_FOUND."""
+        """``get_provider`` gives the provider with an id as it is stored, or raises RESOURCE_NOT_FOUND."""
         self._router = router
         self._upstream = upstream
         self._metrics = metrics

@@ -204,9 +204,9 @@ class CountTokensFormat(MediaFormat, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ModerationVerdict:
-    """What a provider says of a text: how harmful from 0 to 1, and what it flags, by the gateway's categories.
+    """What a provider says of a text, by the gateway's categories.
 
-    ``scores`` has all of them.
+    ``scores`` tells for each how harmful the text is, from 0 to 1.
     """
 
     scores: Mapping[str, float]

@@ -43,10 +43,7 @@ class OpenAIModerationFormat:
             answer = parse_object(body)
             if answer.get("error") is not None:
                 raise openai_errors.parse_error_in_answer(answer["error"], target.provider)
-            results = get_list(answer, "results", "answer")
-            if len(results) != texts:
-                raise MalformedAnswerError(f"{len(results)} results for {texts} texts")
-            return [_read_result(result, f"results[{index}]") for index, result in enumerate(results)]
+            return _read_results(get_list(answer, "results", "answer"), texts)
         except MalformedAnswerError as error:
             raise protocol_error(target.provider, error.cause) from error
 
@@ -55,6 +52,12 @@ class OpenAIModerationFormat:
     ) -> GatewayError:
         """As in ModerationFormat."""
         return openai_errors.parse_error(status, headers, body, target.provider)
+
+
+def _read_results(results: list[object], texts: int) -> list[ModerationVerdict]:
+    if len(results) != texts:
+        raise MalformedAnswerError(f"{len(results)} results for {texts} texts")
+    return [_read_result(result, f"results[{index}]") for index, result in enumerate(results)]
 
 
 def _read_result(value: object, where: str) -> ModerationVerdict:
