@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import Run
+from tests.support.moderation import KEY, judge
+from tests.support.upstream import running_upstream
 
 PROFILE = """
 guardrail_profiles:
@@ -66,6 +68,48 @@ async def test_a_profile_is_applied_shown_tried_and_deleted(run: Run, tmp_path: 
     assert (await run("tenants", "delete", "careful")).code == 0
     assert (await run("guardrails", "delete", "careful")).code == 0
     assert (await run("guardrails", "get", "careful")).code == 4
+
+
+async def test_a_provider_and_a_profile_that_asks_it_are_applied_together(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TEST_MODERATION_API_KEY", KEY)
+    async with running_upstream() as upstream:
+        upstream.script = judge
+        file = tmp_path / "gateway.yaml"
+        file.write_text(f"""
+providers:
+- name: judge
+  provider_type: openai
+  base_url: {upstream.base_url}
+  credential_ref: env:TEST_MODERATION_API_KEY
+guardrail_profiles:
+- name: judged
+  input_rules:
+  - rule_id: harm
+    action: GUARDRAIL_ACTION_BLOCK
+    timeout: 20s
+    moderation:
+      provider: providers/judge
+      provider_model: omni-moderation-latest
+      min_scores: {{violence: 0.25}}
+""")
+        applied = await run("apply", "-f", str(file))
+        assert applied.code == 0, applied.err
+        assert "2 to create" in applied.err
+        assert (await run("guardrails", "get", "judged", "--json")).json["input_rules"][0]["moderation"] == {
+            "provider": "providers/judge",
+            "provider_model": "omni-moderation-latest",
+            "min_scores": {"violence": 0.25},
+        }
+        passed = await run("guardrails", "test", "judged", "All is well.")
+        assert (passed.code, passed.out[-13:]) == (0, "All is well.\n")
+        stopped = await run("guardrails", "test", "judged", "MILD things")
+        assert stopped.code == 6
+        assert "violence=1" in stopped.out + stopped.err
+        assert [each.json["input"] for each in upstream.exchanges] == [["All is well."], ["MILD things"]]
+    assert (await run("guardrails", "delete", "judged")).code == 0
+    assert (await run("providers", "delete", "judge")).code == 0
 
 
 @pytest.mark.parametrize("processes", ["1", "2"])

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from gateway_server.errors import GatewayError
-from gateway_server.providers.base import Endpoint, HttpCall
+from gateway_server.providers.base import Endpoint, HttpCall, ModerationEndpoint
 from gateway_server.providers.demo import DEMO_MODELS
 from gateway_server.providers.registry import build_endpoint, provider_types
 from tests.support.wire import BASE_URLS, make_target
@@ -49,8 +49,12 @@ def test_calls_to_openai() -> None:
     chat = endpoint.chat_call(target, b"{}", stream=False)
     stream = endpoint.chat_call(target, b"{}", stream=True)
     embeddings = endpoint.embeddings_call(target, b"{}")
+    assert isinstance(endpoint, ModerationEndpoint)
+    moderation = endpoint.moderation_call(target, b"{}")
     check = endpoint.check_call()
 
+    assert str(moderation.url) == "https://api.openai.com/v1/moderations"
+    assert headers_of(moderation) == {**common, "accept": "application/json"}
     assert (chat.method, str(chat.url), chat.body) == (
         "POST",
         "https://api.openai.com/v1/chat/completions",
