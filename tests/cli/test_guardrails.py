@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.cli.conftest import Run
 from tests.support.moderation import KEY, judge
@@ -97,7 +98,8 @@ guardrail_profiles:
         applied = await run("apply", "-f", str(file))
         assert applied.code == 0, applied.err
         assert "2 to create" in applied.err
-        assert (await run("guardrails", "get", "judged", "--json")).json["input_rules"][0]["moderation"] == {
+        shown = yaml.safe_load((await run("guardrails", "get", "judged")).out)
+        assert shown["input_rules"][0]["moderation"] == {
             "provider": "providers/judge",
             "provider_model": "omni-moderation-latest",
             "min_scores": {"violence": 0.25},

@@ -805,6 +805,21 @@ def cut(draw: st.DrawFn, text: str) -> list[str]:
     return [text[start : start + size] for start in range(0, len(text), size)]
 
 
+@st.composite
+def answers_of(
+    draw: st.DrawFn, texts: st.SearchStrategy[str], values: dict[str, Any]
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """An answer with a text and a tool call that has ``values``, and the same as a stream of small pieces."""
+    text, note = draw(texts), draw(texts)
+    arguments = json.dumps({"note": note, **values}, ensure_ascii=draw(st.booleans()))
+    call = {"id": "c", "type": "function", "function": {"name": "f", "arguments": arguments}}
+    message = {"role": "assistant", "content": text or None, "tool_calls": [call]}
+    chunks = [chunk({"content": piece}) for piece in cut(draw, text)]
+    chunks += call_chunks(cut(draw, arguments))
+    choice = {"index": 0, "message": message, "finish_reason": "stop"}
+    return {**completion(), "choices": [choice]}, [*chunks, chunk(finish_reason="stop"), usage_chunk()]
+
+
 async def compare(
     client: AsyncClient, upstream: Upstream, case: tuple[dict[str, Any], list[dict[str, Any]]]
 ) -> ChatCompletion:

@@ -29,9 +29,8 @@ from tests.gateway.callers import Caller, CallUnderWay
 from tests.gateway.test_guardrails import (
     BOTH,
     LAW,
-    call_chunks,
+    answers_of,
     compare,
-    cut,
     echoing,
     key_with,
     new_id,
@@ -464,22 +463,11 @@ async def test_requests_and_their_failures_are_counted(guarded: Gateway, moderat
     assert counter % "upstream_unavailable" in text
 
 
-@st.composite
-def answers(draw: st.DrawFn) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """An answer with text and a tool call, and the same as a stream of small pieces."""
-    texts = st.lists(
-        st.sampled_from(["VIOLENCE", "MILD", ". ", "\n", "? ", "word ", "\\n", '"', "{", "x" * 250])
-        | st.text(st.characters(exclude_categories=["Cs"]), max_size=5),
-        max_size=10,
-    ).map("".join)
-    text, note = draw(texts), draw(texts)
-    arguments = json.dumps({"note": note, "MILD": [1, "word"]}, ensure_ascii=draw(st.booleans()))
-    call = {"id": "c", "type": "function", "function": {"name": "f", "arguments": arguments}}
-    message = {"role": "assistant", "content": text or None, "tool_calls": [call]}
-    chunks = [chunk({"content": piece}) for piece in cut(draw, text)]
-    chunks += call_chunks(cut(draw, arguments))
-    choice = {"index": 0, "message": message, "finish_reason": "stop"}
-    return {**completion(), "choices": [choice]}, [*chunks, chunk(finish_reason="stop"), usage_chunk()]
+texts = st.lists(
+    st.sampled_from(["VIOLENCE", "MILD", ". ", "\n", "? ", "word ", "\\n", '"', "{", "x" * 250])
+    | st.text(st.characters(exclude_categories=["Cs"]), max_size=5),
+    max_size=10,
+).map("".join)
 
 
 @pytest.fixture(scope="module")
@@ -495,7 +483,7 @@ async def logging_only(guarded: Gateway) -> AsyncIterator[AsyncClient]:
         yield client
 
 
-@given(case=answers(), most_inline=st.sampled_from([0, 4_096]))
+@given(case=answers_of(texts, {"MILD": [1, "word"]}), most_inline=st.sampled_from([0, 4_096]))
 @LAW
 async def test_a_stream_folds_into_the_unary_answer(
     blocking: AsyncClient,

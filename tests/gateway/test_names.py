@@ -23,9 +23,8 @@ from tests.gateway.callers import Caller, CallUnderWay
 from tests.gateway.test_guardrails import (
     BOTH,
     LAW,
-    call_chunks,
+    answers_of,
     compare,
-    cut,
     echoing,
     key_with,
     text_of,
@@ -34,7 +33,7 @@ from tests.gateway.test_guardrails import (
 )
 from tests.support.gateway import Gateway, running_gateway
 from tests.support.text_models import WordModels
-from tests.support.upstream import Exchange, Upstream, chunk, completion, talking, text_chunk, usage_chunk
+from tests.support.upstream import Exchange, Upstream, chunk, talking, text_chunk, usage_chunk
 from tests.support.wire import to_sse
 
 LOG, REDACT, BLOCK = (
@@ -231,19 +230,6 @@ texts = st.lists(
 ).map("".join)
 
 
-@st.composite
-def answers(draw: st.DrawFn) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """An answer with text and a tool call, and the same as a stream of small pieces."""
-    text, note = draw(texts), draw(texts)
-    arguments = json.dumps({"note": note, "Ada Lovelace": [1, "Berlin"]}, ensure_ascii=draw(st.booleans()))
-    call = {"id": "c", "type": "function", "function": {"name": "f", "arguments": arguments}}
-    message = {"role": "assistant", "content": text or None, "tool_calls": [call]}
-    chunks = [chunk({"content": piece}) for piece in cut(draw, text)]
-    chunks += call_chunks(cut(draw, arguments))
-    choice = {"index": 0, "message": message, "finish_reason": "stop"}
-    return {**completion(), "choices": [choice]}, [*chunks, chunk(finish_reason="stop"), usage_chunk()]
-
-
 @pytest.fixture(scope="module")
 async def masking(guarded: Gateway) -> AsyncIterator[AsyncClient]:
     profile = GuardrailProfile(input_rules=[names()], output_rules=[names()], reversible_redaction=True)
@@ -258,7 +244,7 @@ async def blocking(guarded: Gateway) -> AsyncIterator[AsyncClient]:
         yield client
 
 
-@given(case=answers())
+@given(case=answers_of(texts, {"Ada Lovelace": [1, "Berlin"]}))
 @LAW
 async def test_a_stream_with_names_folds_into_the_unary_answer(
     masking: AsyncClient,
