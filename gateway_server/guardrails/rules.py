@@ -333,7 +333,9 @@ class Tally:
         self.require()
 
     def _fail_by(self, error: Exception) -> None:
-        told = error.reason_name if isinstance(error, GatewayError) else type(error).__name__
+        told = type(error).__name__
+        if isinstance(error, GatewayError):
+            told = f"{error.reason_name} {error.metadata.get('http_status', '')}".rstrip()
         _LOG.error("rule %s of %s failed: %s", self.rule.rule_id, self.rule.profile, told)
         self.failure = "error"
 

@@ -263,9 +263,7 @@ class AnswerChecks:
             except _HangsError as hangs:
                 self._guard.give_up(hangs.index)
             except _AsksError as asks:
-                for tally, wanted in zip(self.tallies, asks.wanted, strict=True):
-                    if wanted:
-                        await tally.ask(wanted)
+                await asks.put_to(self.tallies)
 
     async def _run_once(self, work: Callable[[AnswerGuard], T], lane: _Lane | None) -> T:
         # A thread that hangs cannot be stopped, so all that it works on is its own.
@@ -320,9 +318,12 @@ class CallGuard:
         else:
             texts = slots_of(request)
         length = sum(len(slot.text) for slot in texts)
+        asks = any(rule.asks for rule in self._input_rules)
+        if asks:
+            length = max(length, request.ByteSize())  # for it is copied, and its texts are looked for again
         lane = self._request_lanes.of(self._input_rules, length)
         self._inputs.append([Tally(rule) for rule in self._input_rules])
-        if lane is None and not any(rule.asks for rule in self._input_rules):
+        if lane is None and not asks:
             RequestGuard(self._inputs[-1], self._vault).apply(request, texts)
             return request
         while True:
@@ -332,9 +333,7 @@ class CallGuard:
                 # And once more without that rule, where that may be.
                 self._inputs[-1][hangs.index].failure = "timeout"
             except _AsksError as asks:
-                for tally, wanted in zip(self._inputs[-1], asks.wanted, strict=True):
-                    if wanted:
-                        await tally.ask(wanted)
+                await asks.put_to(self._inputs[-1])
 
     def require_logprobs(self, request: CreateChatCompletionRequest) -> None:
         """Raises FEATURE_NOT_SUPPORTED for log probabilities: they tell what is taken out of an answer."""
@@ -421,7 +420,13 @@ class _AsksError(Exception):
 
     def __init__(self, wanted: list[list[str]]) -> None:
         super().__init__()
-        self.wanted = wanted
+        self._wanted = wanted
+
+    async def put_to(self, tallies: Sequence[Tally]) -> None:
+        """Asks for the rules of these books, which then know."""
+        for tally, wanted in zip(tallies, self._wanted, strict=True):
+            if wanted:
+                await tally.ask(wanted)
 
 
 def _require_nothing_to_ask(tallies: Sequence[Tally]) -> None:

@@ -55,9 +55,9 @@ class ProviderModerator:
         moderating = _moderating(endpoint)
         if moderating is None:
             raise GatewayError(
-                ErrorReason.ERROR_REASON_UPSTREAM_UNAVAILABLE,
+                ErrorReason.ERROR_REASON_RESOURCE_NOT_FOUND,
                 f"{provider} is not there, switched off, or of a type that judges no texts",
-                metadata={"provider": provider, "cause": "not_there"},
+                metadata={"name": provider},
             )
         target = Target(provider.partition("/")[2], provider_type, provider_model, Model())
         ends_at = time.monotonic() + timeout

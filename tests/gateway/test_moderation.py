@@ -308,6 +308,9 @@ async def test_a_provider_that_fails_is_a_failed_check_and_never_a_pass(
         for secret in (KEY, "VIOLENCE"):
             assert secret not in repr(outcome.failure)
     ours = "\n".join(each.getMessage() for each in caplog.records if each.name.startswith("gateway_server"))
+    if fault == "quotes":
+        assert "rule harm of" in ours
+        assert "failed: UPSTREAM_UNAVAILABLE 500" in ours
     assert KEY not in ours
     assert "VIOLENCE" not in ours
     await moderation.settled()
