@@ -174,11 +174,20 @@ async def test_sums_are_by_what_is_asked_for(gateway: Gateway) -> None:
 @pytest.mark.parametrize(
     ("fields", "field"),
     [
-        ({"group_by_labels": ["team", "a\0b"]}, "group_by_labels"),
+        ({"group_by_labels": ["team", "a\0b"]}, "group_by_labels[1]"),
+        ({"group_by_labels": ["team", 'a"b']}, "group_by_labels[1]"),
+        ({"group_by_labels": [""]}, "group_by_labels[0]"),
+        ({"group_by_labels": ["x" * 65]}, "group_by_labels[0]"),
+        ({"group_by_labels": ["team", "team"]}, "group_by_labels"),
+        ({"group_by_labels": [f"l{number}" for number in range(17)]}, "group_by_labels"),
+        ({"group_by": [UsageDimension.USAGE_DIMENSION_MODEL] * 2}, "group_by"),
+        ({"group_by": [UsageDimension.USAGE_DIMENSION_UNSPECIFIED]}, "group_by[0]"),
+        ({"group_by": [99]}, "group_by[0]"),
         ({"filter": 'model = "a\0b"'}, "filter"),
+        ({"filter": f'model = "{"x" * 2048}"'}, "filter"),
     ],
 )
-async def test_sums_by_what_no_database_holds_are_refused(
+async def test_sums_by_what_no_call_has_are_refused(
     gateway: Gateway, fields: dict[str, Any], field: str
 ) -> None:
     query = QueryUsageRequest(

@@ -401,7 +401,7 @@ class QueryUsageRequest(_message.Message):
 
     @_builtins.property
     def group_by_labels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Labels to group by."""
+        """Labels to group by, as many as a call can have."""
 
     def __init__(
         self,
