@@ -10,9 +10,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from protovalidate import collect_violations
 from sqlalchemy import select
 
 from aigateway.v1.usage_pb2 import Cost, TokenUsage
+from aigateway.v1.usage_service_pb2 import QueryUsageRequest
 from gateway_server.errors import GatewayError
 from gateway_server.ids import new_id
 from gateway_server.storage.engine import Store
@@ -224,3 +226,29 @@ async def test_filters_by_numbers_are_answered_from_single_calls(store: Store) -
         and call.latency <= 5_000_000
     ]
     assert [each.counters["request_count"] for each in found] == [len(expected)]
+
+
+@pytest.mark.parametrize("character", ["\U0001f4b8", "\x01"], ids=["four bytes", "six bytes as JSON"])
+async def test_a_token_of_the_longest_group_is_taken_back(store: Store, character: str) -> None:
+    labels = {f"label-{place}": 256 * character for place in range(16)}
+    longest = {
+        "model": 256 * character,
+        "provider_model": 512 * character,
+        "end_user_id": 256 * character,
+        "environment": 64 * character,
+    }
+    draw = random.Random(1)
+    whole = replace(drawn_call(draw), start_time=START, tenant_id="acme", labels=labels, **longest)
+    calls = [replace(whole, request_id=new_id(), method=method) for method in ("C", "D", "E")]
+    await add_calls(store, calls)
+    group_by = ("model", "provider_model", "end_user_id", "environment", "method")
+    within = UsageQuery("acme", START, END)
+    query = SumQuery(within, group_by=group_by, labels=tuple(labels), largest="cost_nanos")
+    repository, request, found = UsageSumRepository(store, SetClock()), QueryUsageRequest(), 0
+    for _ in calls:
+        page = await repository.query(query, PageRequest(1, request.page_token))
+        found += len(page.sums)
+        request.page_token = page.next_page_token
+        refused = {str(each.proto.field.elements[0].field_name) for each in collect_violations(request)}
+        assert "page_token" not in refused
+    assert (found, request.page_token) == (3, "")

@@ -379,7 +379,9 @@ class QueryUsageRequest(_message.Message):
     page_size: _builtins.int
     """As in ListUsageRecordsRequest."""
     page_token: _builtins.str
-    """As in ListUsageRecordsRequest."""
+    """From an earlier answer. Holds the last group of that answer, so that it is
+    long where values of labels are.
+    """
     order_by: _builtins.str
     """Empty: oldest first. Else the largest first, by one of: request_count desc,
     error_count desc, usage.total_tokens desc, cost.total_nanos desc.
