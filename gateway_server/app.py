@@ -33,6 +33,7 @@ from gateway_server.limits.admission import Admission
 from gateway_server.limits.budget_book import BudgetBook
 from gateway_server.limits.limiter import RateLimiter
 from gateway_server.limits.redis_limits import RedisLimits
+from gateway_server.limits.report_turns import ReportTurns
 from gateway_server.logs import set_up_logs
 from gateway_server.metrics import Metrics
 from gateway_server.pipeline.account import Accounts, record_refusal
@@ -342,6 +343,7 @@ async def _start(
                 TenantRepository(base.store, base.clock),
                 ledger,
                 sums=UsageSumRepository(base.store, base.clock),
+                turns=ReportTurns(),
                 limit_usage=LimitUsageReader(
                     tenants=TenantRepository(base.store, base.clock),
                     api_keys=ApiKeyRepository(base.store, base.clock),

@@ -16,6 +16,7 @@ from aigateway.v1.usage_service_pb2 import (
 )
 from gateway_server.call import CallContext
 from gateway_server.errors import GatewayError, invalid_request
+from gateway_server.limits.report_turns import ReportTurns
 from gateway_server.resource_names import parse_api_key, parse_tenant_or_any, tenant_name
 from gateway_server.rpc.times import read_time
 from gateway_server.rpc.usage_sums import read_sum_query, render_sums
@@ -46,7 +47,9 @@ class UsageServicer:
         *,
         sums: UsageSumRepository,
         limit_usage: ReadLimitUsage,
+        turns: ReportTurns,
     ) -> None:
+        self._turns = turns
         self._sums = sums
         self._usage = usage
         self._tenants = tenants
@@ -67,7 +70,8 @@ class UsageServicer:
             raise invalid_request("end_time", "must be after start_time")
         if not request.page_token:
             await self._catch_up()
-        page = await self._usage.list_page(query, PageRequest(request.page_size, request.page_token))
+        async with self._turns.turn(call.principal.tenant_id):
+            page = await self._usage.list_page(query, PageRequest(request.page_size, request.page_token))
         return ListUsageRecordsResponse(usage_records=page.items, next_page_token=page.next_page_token)
 
     async def QueryUsage(self, request: QueryUsageRequest, call: CallContext) -> QueryUsageResponse:
@@ -75,7 +79,8 @@ class UsageServicer:
         query = read_sum_query(request, await self._tenant_of(request.parent, call))
         if not request.page_token:
             await self._catch_up()
-        page = await self._sums.query(query, PageRequest(request.page_size, request.page_token))
+        async with self._turns.turn(call.principal.tenant_id):
+            page = await self._sums.query(query, PageRequest(request.page_size, request.page_token))
         return render_sums(page, query, request)
 
     async def GetLimitUsage(self, request: GetLimitUsageRequest, call: CallContext) -> GetLimitUsageResponse:

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, nullcontext
 from pathlib import Path
-from typing import Final, Literal, TypeVar
+from typing import Any, Final, Literal, TypeVar
 
 import orjson
 from sqlalchemy import URL, event, make_url, select
@@ -37,6 +37,11 @@ _DRIVERS: Final = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+async
 _RETRY_AFTER_SECONDS: Final = 1.0
 #: PostgreSQL lacks a privilege, a table, a column or a schema. SQLite has one error for these and worse.
 _STATES_OF_ANOTHER_DATABASE: Final = frozenset({"42501", "42P01", "42703", "3F000"})
+#: Statements that went on for too long: PostgreSQL's code and SQLite's.
+_CUT_SHORT: Final = frozenset({"57014", "SQLITE_INTERRUPT"})
+#: How long a report may take.
+REPORT_SECONDS: Final = 20.0
+
 #: Under this a connection keeps which of the files at its path it is connected to.
 _FILE: Final = "aigw_file"
 
@@ -69,6 +74,30 @@ class Store:
         with translated():
             async with self._engine.connect() as connection, connection.begin():
                 yield connection
+
+    @asynccontextmanager
+    async def report(self, seconds: float = REPORT_SECONDS) -> AsyncIterator[AsyncConnection]:
+        """A transaction that reads much. Raises DEADLINE_EXCEEDED when it takes too long.
+
+        With SQLite all its statements have so many seconds, with PostgreSQL each of them.
+        """
+        async with self.read() as connection, self._time_limit(connection, seconds):
+            try:
+                yield connection
+            except DBAPIError as error:
+                if _code_of(error) in _CUT_SHORT:
+                    raise _took_too_long(seconds) from error
+                raise
+
+    @asynccontextmanager
+    async def _time_limit(self, connection: AsyncConnection, seconds: float) -> AsyncIterator[None]:
+        if self._file is None:
+            await connection.exec_driver_sql(f"SET LOCAL statement_timeout = {round(seconds * 1000)}")
+            yield
+            return
+        driver: Any = (await connection.get_raw_connection()).driver_connection
+        async with sqlite.time_limit(driver, seconds):
+            yield
 
     @asynccontextmanager
     async def write(self) -> AsyncIterator[AsyncConnection]:
@@ -216,19 +245,32 @@ def store_unavailable() -> GatewayError:
     )
 
 
+def _took_too_long(seconds: float) -> GatewayError:
+    return GatewayError(
+        ErrorReason.ERROR_REASON_DEADLINE_EXCEEDED,
+        f"the report took longer than {seconds:g} s: ask for less time, or with another filter",
+        metadata={"timeout_ms": str(round(seconds * 1000))},
+    )
+
+
 def violated_constraint(error: IntegrityError) -> Literal["unique", "foreign_key", "other"]:
     """What kind of constraint an insert or delete violated."""
-    origin = error.orig
-    code = str(
-        getattr(origin, "sqlite_errorname", None)
-        or getattr(origin, "sqlstate", None)
-        or getattr(getattr(origin, "__cause__", None), "sqlite_errorname", "")
-    )
+    code = _code_of(error)
     if code in {"SQLITE_CONSTRAINT_UNIQUE", "SQLITE_CONSTRAINT_PRIMARYKEY", "23505"}:
         return "unique"
     if code in {"SQLITE_CONSTRAINT_FOREIGNKEY", "SQLITE_CONSTRAINT_TRIGGER", "23503", "23001"}:
         return "foreign_key"
     return "other"
+
+
+def _code_of(error: DBAPIError) -> str:
+    """SQLite's name or PostgreSQL's code of an error; empty where there is none."""
+    origin = error.orig
+    return str(
+        getattr(origin, "sqlite_errorname", None)
+        or getattr(origin, "sqlstate", None)
+        or getattr(getattr(origin, "__cause__", None), "sqlite_errorname", "")
+    )
 
 
 class translated:  # noqa: N801 -- used as a with-statement, like contextlib's

@@ -1,12 +1,15 @@
 """How this gateway uses SQLite: a file that writes ahead, transactions that take their lock at once."""
 
+import asyncio
 import os
 import sqlite3
 import time
-from contextlib import closing
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, closing, suppress
 from pathlib import Path
 from typing import Final
 
+import aiosqlite
 import orjson
 from sqlalchemy import URL, Engine, create_engine, event
 from sqlalchemy.engine import Connection
@@ -21,6 +24,8 @@ _POOL_SIZE: Final = 5
 _POOL_TIMEOUT_SECONDS: Final = 10
 #: How long a writer waits for one in another process.
 _BUSY_TIMEOUT_MS: Final = 5_000
+#: How many of its machine's instructions SQLite carries out between looks at the clock: about 1 ms.
+_INSTRUCTIONS: Final = 50_000
 #: How long a process waits for another that is migrating the same database.
 _MIGRATION_TIMEOUT_SECONDS: Final = 60
 
@@ -70,6 +75,30 @@ def open_migration_engine(url: URL) -> Engine:
         cursor.close()
 
     return engine
+
+
+@asynccontextmanager
+async def time_limit(connection: aiosqlite.Connection, seconds: float) -> AsyncIterator[None]:
+    """Statements in the block are interrupted once it has lasted so long, or its task is cancelled.
+
+    A cancelled task waits for its statement, which nobody else could end.
+    """
+    give_up_at = time.monotonic() + seconds
+    task = asyncio.current_task()
+
+    def give_up() -> bool:
+        return time.monotonic() > give_up_at or (task is not None and task.cancelling() > 0)
+
+    await connection.set_progress_handler(give_up, _INSTRUCTIONS)
+    try:
+        yield
+    finally:
+        with suppress(ValueError):  # the pool has closed it, as it does when a task is cancelled
+            await connection.set_progress_handler(_never, 0)
+
+
+def _never() -> bool:
+    return False
 
 
 def prepare_file(path: Path) -> None:

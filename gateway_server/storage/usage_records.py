@@ -214,7 +214,7 @@ class UsageRepository:
         self._store = store
 
     async def list_page(self, query: UsageQuery, page: PageRequest = FIRST_PAGE) -> Page[UsageRecord]:
-        """One page of calls, the last begun first."""
+        """One page of calls, the last begun first. Raises DEADLINE_EXCEEDED if it takes too long."""
         key = (repr(query),)
         cursor = decode_page_token(page.page_token, key, (int, str))
         limit = page.limit
@@ -227,7 +227,7 @@ class UsageRepository:
         )
         if cursor is not None:
             statement = statement.where(place < tuple_(*cursor))
-        async with self._store.read() as connection:
+        async with self._store.report() as connection:
             rows = (await connection.execute(statement)).all()
             shown = rows[:limit]
             attempts = await _attempts_of(connection, shown)

@@ -57,8 +57,6 @@ _MAX_SKETCHES: Final = 200_000
 #: So many steps of one tenant are sought one by one.
 _MAX_SEEKS: Final = 1_000
 _SECOND: Final = 1_000_000
-#: So many questions are answered at once: others wait, as connections are needed elsewhere too.
-_AT_ONCE: Final = 2
 
 _LENGTHS: Final[Mapping[Step, int]] = {
     "minute": MICROS_OF_A_MINUTE,
@@ -135,15 +133,17 @@ class UsageSumRepository:
     def __init__(self, store: Store, clock: Clock) -> None:
         self._store = store
         self._clock = clock
-        self._room = asyncio.Semaphore(_AT_ONCE)
 
     async def query(self, query: SumQuery, page: PageRequest) -> SumPage:
-        """One page of sums, the oldest or the largest first. Raises INVALID_REQUEST if it takes too much."""
+        """One page of sums, the oldest or the largest first.
+
+        Raises INVALID_REQUEST if it takes too much, and DEADLINE_EXCEEDED if it takes too long.
+        """
         limit = page.limit
         key = (repr(query),)
         after = decode_page_token(page.page_token, key, _cursor_shape(query))
         pieces = _pieces(query, now=micros_of_seconds(self._clock.now()))
-        async with self._room, self._store.read() as connection:
+        async with self._store.report() as connection:
             _require_kept(pieces, await connection.run_sync(kept_since_day))
             rows = (await connection.execute(_page_of(query, pieces, after, limit + 1))).all()
             shown = rows[:limit]

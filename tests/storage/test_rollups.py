@@ -231,7 +231,7 @@ async def test_filters_by_numbers_are_answered_from_single_calls(store: Store) -
 @pytest.mark.parametrize("character", ["\U0001f4b8", "\x01"], ids=["four bytes", "six bytes as JSON"])
 async def test_a_token_of_the_longest_group_is_taken_back(store: Store, character: str) -> None:
     labels = {f"label-{place}": 256 * character for place in range(16)}
-    longest = {
+    longest: dict[str, Any] = {
         "model": 256 * character,
         "provider_model": 512 * character,
         "end_user_id": 256 * character,
@@ -249,6 +249,5 @@ async def test_a_token_of_the_longest_group_is_taken_back(store: Store, characte
         page = await repository.query(query, PageRequest(1, request.page_token))
         found += len(page.sums)
         request.page_token = page.next_page_token
-        refused = {str(each.proto.field.elements[0].field_name) for each in collect_violations(request)}
-        assert "page_token" not in refused
+        assert "page_token" not in str([each.proto.field for each in collect_violations(request)])
     assert (found, request.page_token) == (3, "")

@@ -28,6 +28,7 @@ from gateway_server.guardrails.book import ProfileBook
 from gateway_server.limits.admission import Admission
 from gateway_server.limits.budget_book import BudgetBook
 from gateway_server.limits.limiter import RateLimiter
+from gateway_server.limits.report_turns import ReportTurns
 from gateway_server.metrics import Metrics
 from gateway_server.pipeline.guarding import Guardrails
 from gateway_server.pipeline.limit_usage import LimitUsageReader
@@ -162,6 +163,7 @@ async def gateway(tmp_path: Path) -> AsyncIterator[Gateway]:
                     tenants,
                     ledger,
                     sums=UsageSumRepository(store, clock),
+                    turns=ReportTurns(),
                     limit_usage=LimitUsageReader(
                         tenants=tenants,
                         api_keys=keys,

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import grpc
@@ -13,8 +14,11 @@ from aigateway.v1.usage_service_pb2 import (
     QueryUsageRequest,
     TimeStep,
     UsageDimension,
+    UsageRecord,
 )
-from gateway_server.storage.usage_records import CallRecord
+from gateway_server.storage.paging import Page, PageRequest
+from gateway_server.storage.usage_records import CallRecord, UsageQuery, UsageRepository
+from gateway_server.storage.usage_sums import SumPage, SumQuery, UsageSumRepository
 from tests.rpc.admin.conftest import Gateway
 
 START = 1_760_000_000
@@ -212,3 +216,39 @@ async def test_what_single_calls_would_have_to_answer_has_bounds(gateway: Gatewa
     del query.group_by[:]
     query.step = TimeStep.TIME_STEP_MINUTE
     assert "1 day" in (await gateway.fails(gateway.usage.QueryUsage, query)).message
+
+
+async def test_the_reports_of_one_tenant_leave_room_for_others(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, go_on = list[str | None](), asyncio.Event()
+    list_page, query_sums = UsageRepository.list_page, UsageSumRepository.query
+
+    async def held_list(self: UsageRepository, query: UsageQuery, page: PageRequest) -> Page[UsageRecord]:
+        begun.append(query.tenant_id)
+        if query.tenant_id == "acme":
+            await go_on.wait()
+        return await list_page(self, query, page)
+
+    async def held_query(self: UsageSumRepository, query: SumQuery, page: PageRequest) -> SumPage:
+        begun.append(query.calls.tenant_id)
+        await go_on.wait()
+        return await query_sums(self, query, page)
+
+    monkeypatch.setattr(UsageRepository, "list_page", held_list)
+    monkeypatch.setattr(UsageSumRepository, "query", held_query)
+    start, end = Timestamp(seconds=START), Timestamp(seconds=START + 86_400)
+    rpcs = gateway.usage
+    async with asyncio.TaskGroup() as calls:
+        for _ in range(15):
+            calls.create_task(
+                ids(gateway, ListUsageRecordsRequest(parent="tenants/acme"), gateway.user_secret)
+            )
+            query = QueryUsageRequest(parent="tenants/acme", start_time=start, end_time=end)
+            calls.create_task(gateway.call(rpcs.QueryUsage, query, gateway.user_secret))
+        while len(begun) < 2:
+            await asyncio.sleep(0.01)
+        assert await ids(gateway, ListUsageRecordsRequest(parent="tenants/operators")) == []
+        assert begun == ["acme", "acme", "operators"]
+        go_on.set()
+    assert begun.count("acme") == 30

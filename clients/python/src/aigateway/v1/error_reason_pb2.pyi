@@ -110,11 +110,13 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """
     ERROR_REASON_DEADLINE_EXCEEDED: _ErrorReason.ValueType  # 22
     """DEADLINE_EXCEEDED, caller. The call's own deadline, or
-    gateway_options.timeout, passed. metadata: timeout_ms.
+    gateway_options.timeout, passed; or a report about usage took longer than
+    one may, and needs less time or another filter. metadata: timeout_ms.
     """
     ERROR_REASON_OVERLOADED: _ErrorReason.ValueType  # 23
     """RESOURCE_EXHAUSTED, operator, with RetryInfo. The process has as many
-    calls under way as it takes. metadata: limit.
+    calls under way as it takes, or as many reports about usage, of one tenant
+    or of all. metadata: limit.
     """
     ERROR_REASON_SHUTTING_DOWN: _ErrorReason.ValueType  # 24
     """UNAVAILABLE, operator, with RetryInfo. The process is shutting down.
@@ -261,11 +263,13 @@ state does not allow it. metadata: name, blocker.
 """
 ERROR_REASON_DEADLINE_EXCEEDED: ErrorReason.ValueType  # 22
 """DEADLINE_EXCEEDED, caller. The call's own deadline, or
-gateway_options.timeout, passed. metadata: timeout_ms.
+gateway_options.timeout, passed; or a report about usage took longer than
+one may, and needs less time or another filter. metadata: timeout_ms.
 """
 ERROR_REASON_OVERLOADED: ErrorReason.ValueType  # 23
 """RESOURCE_EXHAUSTED, operator, with RetryInfo. The process has as many
-calls under way as it takes. metadata: limit.
+calls under way as it takes, or as many reports about usage, of one tenant
+or of all. metadata: limit.
 """
 ERROR_REASON_SHUTTING_DOWN: ErrorReason.ValueType  # 24
 """UNAVAILABLE, operator, with RetryInfo. The process is shutting down.
