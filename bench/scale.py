@@ -130,6 +130,7 @@ async def _measure_questions(store: Store, filling: Filling) -> Rows:
     )
     first = await records.list_page(UsageQuery(None), page)
     failed = parse_filter("status_code != 0")
+    nothing = parse_filter('model = "nobody-calls-it"')
     deep = UsageQuery("t7", end_time=filling.end_time - DAYS // 2 * DAY)
     questions: list[tuple[str, Callable[[], Awaitable[object]]]] = [
         ("reading that nothing has changed", store.check),
@@ -158,6 +159,10 @@ async def _measure_questions(store: Store, filling: Filling) -> Rows:
         (
             "ListUsageRecords: the newest 50 of all tenants that failed",
             lambda: records.list_page(UsageQuery(None, conditions=failed), page),
+        ),
+        (
+            "ListUsageRecords: a page of all tenants by a filter that matches nothing",
+            lambda: records.list_page(UsageQuery(None, conditions=nothing), page),
         ),
     ]
     return [(name, await _time(ask)) for name, ask in questions]

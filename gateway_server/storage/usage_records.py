@@ -17,7 +17,7 @@ from gateway_server.resource_names import api_key_name, parse_api_key, provider_
 from gateway_server.storage.budget_windows import WindowKey
 from gateway_server.storage.engine import Store
 from gateway_server.storage.inserts import insert_once
-from gateway_server.storage.paging import Page, PageRequest, decode_page_token, encode_page_token
+from gateway_server.storage.paging import Cursor, Page, PageRequest, decode_page_token, encode_page_token
 from gateway_server.storage.spendings import Spending
 from gateway_server.storage.tables import usage_attempts, usage_records
 from gateway_server.storage.times import (
@@ -28,6 +28,8 @@ from gateway_server.storage.times import (
 )
 
 FIRST_PAGE: Final = PageRequest()
+#: So many calls are read for one page, however few of them a filter lets through.
+_MAX_READ: Final = 5_000
 
 _PROVIDER_PREFIX: Final = "providers/"
 
@@ -214,30 +216,42 @@ class UsageRepository:
         self._store = store
 
     async def list_page(self, query: UsageQuery, page: PageRequest = FIRST_PAGE) -> Page[UsageRecord]:
-        """One page of calls, the last begun first. Raises DEADLINE_EXCEEDED if it takes too long."""
+        """One page of calls, the last begun first. Raises DEADLINE_EXCEEDED if it takes too long.
+
+        Where conditions hold seldom, a page ends early, if need be empty, with a token of where to go on.
+        """
         key = (repr(query),)
         cursor = decode_page_token(page.page_token, key, (int, str))
         limit = page.limit
-        place = tuple_(usage_records.c.start_time, usage_records.c.request_id)
-        statement = (
-            select(usage_records)
-            .where(*_where(query))
-            .order_by(usage_records.c.start_time.desc(), usage_records.c.request_id.desc())
-            .limit(limit + 1)  # one more than fits tells whether there is another page
-        )
+        place = (usage_records.c.start_time, usage_records.c.request_id)
+        where = _interval_of(query)
         if cursor is not None:
-            statement = statement.where(place < tuple_(*cursor))
+            where.append(tuple_(*place) < tuple_(*cursor))
+        order = [column.desc() for column in place]
         async with self._store.report() as connection:
+            last: Cursor | None = None
+            if query.conditions:
+                scan = select(*place).where(*where).order_by(*order).offset(_MAX_READ - 1).limit(1)
+                found = (await connection.execute(scan)).first()
+                if found is not None:
+                    last = tuple(found)
+                    where.append(tuple_(*place) >= tuple_(*last))
+            statement = (
+                select(usage_records)
+                .where(*where, *_conditions_of(query))
+                .order_by(*order)
+                .limit(limit + 1)  # one more than fits tells whether there is another page
+            )
             rows = (await connection.execute(statement)).all()
             shown = rows[:limit]
             attempts = await _attempts_of(connection, shown)
-        token = ""
         if len(rows) > limit:
-            token = encode_page_token((shown[-1].start_time, shown[-1].request_id), key)
+            last = (shown[-1].start_time, shown[-1].request_id)
+        token = encode_page_token(last, key) if last is not None else ""
         return Page(tuple(_message_of(row, attempts.get(row.request_id, ())) for row in shown), token)
 
 
-def _where(query: UsageQuery) -> list[ColumnElement[bool]]:
+def _interval_of(query: UsageQuery) -> list[ColumnElement[bool]]:
     columns = usage_records.c
     found: list[ColumnElement[bool]] = []
     if query.tenant_id is not None:
@@ -246,7 +260,12 @@ def _where(query: UsageQuery) -> list[ColumnElement[bool]]:
         found.append(columns.start_time >= query.start_time)
     if query.end_time is not None:
         found.append(columns.start_time < query.end_time)
-    return [*found, *(holds(each, dict(usage_records.c.items())) for each in query.conditions)]
+    return found
+
+
+def _conditions_of(query: UsageQuery) -> list[ColumnElement[bool]]:
+    columns = dict(usage_records.c.items())
+    return [holds(each, columns) for each in query.conditions]
 
 
 def holds(each: Filter, columns: Columns) -> ColumnElement[bool]:

@@ -313,12 +313,60 @@ async def test_a_page_is_read_from_an_index_and_never_sorted(store: Store, tenan
     assert "TEMP B-TREE" not in plan
 
 
+async def pages_of(usage: UsageRepository, query: UsageQuery, size: int) -> list[list[str]]:
+    found, token = [], ""
+    while True:
+        page = await usage.list_page(query, PageRequest(size, token))
+        found.append(names(page))
+        token = page.next_page_token
+        if not token:
+            return found
+
+
+@pytest.mark.parametrize("tenant_id", ["acme", None])
+async def test_a_filter_that_matches_seldom_reads_few_calls_for_a_page(
+    store: Store, tenant_id: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway_server.storage.usage_records._MAX_READ", 4)
+    usage = UsageRepository(store)
+    models = dict.fromkeys((3, 4, 10), "seldom")
+    await add_calls(
+        store, [call(f"r{n:02}", start_time=START + n // 2, model=models.get(n, "m")) for n in range(11)]
+    )
+    await add_calls(store, [call("theirs", tenant_id="other", start_time=START - 1, model="m")])
+
+    async def pages(model: str, size: int) -> list[list[str]]:
+        return await pages_of(usage, UsageQuery(tenant_id, conditions=(Condition("model", model),)), size)
+
+    assert [page for page in await pages("seldom", 50) if page] == [["r10"], ["r04", "r03"]]
+    assert [page for page in await pages("seldom", 1) if page] == [["r10"], ["r04"], ["r03"]]
+    nothing = await pages("nobody", 50)
+    assert len(nothing) >= 3
+    assert not any(nothing)
+    others = [f"r{n:02}" for n in reversed(range(10)) if n not in models]
+    assert [name for page in await pages("m", 3) for name in page] == [
+        *others,
+        *(["theirs"] if tenant_id is None else []),
+    ]
+
+
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(starts=st.lists(st.integers(0, 3), max_size=15), size=st.integers(1, 6), inserts=st.booleans())
+@given(
+    starts=st.lists(st.integers(0, 3), max_size=15),
+    size=st.integers(1, 6),
+    most_read=st.none() | st.integers(1, 4),
+    inserts=st.booleans(),
+)
 def test_pages_together_are_the_whole_ledger(
-    starts: list[int], size: int, inserts: bool, tmp_path_factory: pytest.TempPathFactory
+    starts: list[int],
+    size: int,
+    most_read: int | None,
+    inserts: bool,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     """Many calls begin in the same microsecond, and new ones arrive between the pages."""
+
+    some = () if most_read is None else (Condition("model", "nobody", equal=False),)
 
     async def check() -> None:
         async with fresh_store("sqlite", tmp_path_factory.mktemp("usage")) as store:
@@ -328,8 +376,8 @@ def test_pages_together_are_the_whole_ledger(
             expected = [f"r{n:02}" for _, n in sorted(((s, n) for n, s in enumerate(starts)), reverse=True)]
             seen: list[str] = []
             token = ""
-            for step in range(len(starts) + 1):
-                page = await usage.list_page(UsageQuery("acme"), PageRequest(size, token))
+            for step in range(2 * len(starts) + 1):
+                page = await usage.list_page(UsageQuery("acme", conditions=some), PageRequest(size, token))
                 seen.extend(names(page))
                 token = page.next_page_token
                 if not token:
@@ -338,4 +386,6 @@ def test_pages_together_are_the_whole_ledger(
                     await add_calls(store, [call(f"new{step}", start_time=START + 1000 + step)])
             assert seen == expected
 
-    asyncio.run(check())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("gateway_server.storage.usage_records._MAX_READ", most_read or 1)
+        asyncio.run(check())

@@ -295,7 +295,9 @@ class ListUsageRecordsRequest(_message.Message):
     model = "balanced" AND (status_code != 0 OR latency > 2s)
     """
     page_size: _builtins.int
-    """At most this many. 0 means 50; above 1000 counts as 1000."""
+    """At most this many. 0 means 50; above 1000 counts as 1000. A page may hold
+    fewer, or none, before the last, where few records match the filter.
+    """
     page_token: _builtins.str
     """From an earlier answer."""
     @_builtins.property
@@ -336,7 +338,7 @@ class ListUsageRecordsResponse(_message.Message):
     """For the next page. Empty on the last."""
     @_builtins.property
     def usage_records(self) -> _containers.RepeatedCompositeFieldContainer[Global___UsageRecord]:
-        """The records."""
+        """The records. May be none though next_page_token is set."""
 
     def __init__(
         self,
