@@ -48,7 +48,8 @@ def apply(
 
     The file has lists named guardrail_profiles, tenants, api_keys, providers, models and routes. An item is
     a resource as `get` shows it: a field that it does not name is left as it is, one that is null is
-    emptied. The secret of a key that is made is printed, once. --prune leaves alone the key in use and its
+    emptied. The secret of a key that is made is printed, once. --prune asks before it deletes; where there
+    is no terminal it needs --yes. It leaves alone the key in use and its
     tenant, and the routes and guardrail profiles that every gateway has from its first start; `delete`
     deletes those that a gateway can do without.
     """
@@ -66,7 +67,9 @@ def apply(
             print(printable("\n".join(render_step(step))))
         print(_summary(steps, dry_run=dry_run), file=sys.stderr)
     deletions = [step for step in changes if step.action is Action.DELETE]
-    if deletions and not dry_run and not yes and sys.stdin.isatty():
+    if deletions and not dry_run and not yes:
+        if not sys.stdin.isatty():
+            fail(f"{len(deletions)} resources would be deleted and nobody can be asked: say so with --yes")
         typer.confirm(f"Delete {len(deletions)} resources?", abort=True, err=True)
     secrets: dict[str, str] = {}
     try:

@@ -20,9 +20,17 @@ Column = tuple[str, Callable[[M], str]]
 _CONTROLS: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
+# What turns the direction of text round, so that it reads as what it is not.
+_DIRECTIONS: Final = re.compile(r"[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+
+
 def printable(text: str) -> str:
-    """The text without what could steer a terminal: models and other callers wrote it."""
-    return _CONTROLS.sub("\N{REPLACEMENT CHARACTER}", text)
+    """The text without what could steer a terminal: models and other callers wrote it.
+
+    What would turn its direction round is shown by its number.
+    """
+    text = _CONTROLS.sub("\N{REPLACEMENT CHARACTER}", text)
+    return _DIRECTIONS.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def show(session: "Session", message: "Message") -> None:

@@ -3,6 +3,7 @@
 import json
 import sys
 import time
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
@@ -74,24 +75,37 @@ def today(
 
 
 def _watch(draw: "Callable[[], RenderableType]") -> None:
-    """Draws again and again; without an answer, what was drawn last stays below a line that says so."""
-    from rich.console import Group
+    """Draws again and again; without an answer, what was drawn last stays below a line that says so.
+
+    Where there is no terminal, each drawing follows the one before.
+    """
+    from rich.console import Console, Group
     from rich.live import Live
     from rich.text import Text
 
     from aigateway.errors import DeadlineExceededError, UnavailableError
 
-    drawn, drawn_at = draw(), datetime.now(UTC)
-    with Live(drawn, auto_refresh=False) as live:
+    console = Console()
+    with Live(console=console, auto_refresh=False) if console.is_terminal else nullcontext() as live:
+
+        def show(drawing: "RenderableType") -> None:
+            if live is not None:
+                live.update(drawing, refresh=True)
+            else:
+                console.print(drawing)
+                sys.stdout.flush()
+
+        drawn, drawn_at = draw(), datetime.now(UTC)
+        show(drawn)
         while True:
             time.sleep(_WATCH_SECONDS)
             try:
                 drawn, drawn_at = draw(), datetime.now(UTC)
             except (UnavailableError, DeadlineExceededError) as error:
                 told = printable(f"As of {drawn_at:%H:%M:%S} (UTC); trying again: {error}")
-                live.update(Group(Text(told, style="yellow"), drawn), refresh=True)
+                show(Group(Text(told, style="yellow"), drawn))
             else:
-                live.update(drawn, refresh=True)
+                show(drawn)
 
 
 @app.command("export")
@@ -106,7 +120,11 @@ def export_records(
     until: _Until = None,
     filter_text: _Filter = "",
 ) -> None:
-    """Writes calls to a file, newest first: one flat row each, with money in billionths of a US dollar."""
+    """Writes calls to a file, newest first: one flat row each, with money in billionths of a US dollar.
+
+    The file is there once it is whole. In CSV, texts that a spreadsheet would take for formulas have an
+    apostrophe before them.
+    """
     records = session.client.usage.list_records(
         _parent(session, tenant),
         start_time=parse_time(since) if since else None,

@@ -2,6 +2,8 @@
 
 import csv
 import json
+import os
+import shutil
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -15,6 +17,8 @@ if TYPE_CHECKING:
     from aigateway.types import UsageRecord
 
 _ROWS_AT_ONCE: Final = 10_000
+#: What makes a spreadsheet take a text for a formula, by the OWASP's page on CSV injection.
+_FORMULAS: Final = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 
 class ExportFormat(StrEnum):
@@ -62,22 +66,33 @@ COLUMNS: Final[dict[str, type]] = {
 
 
 def export(records: "Iterable[UsageRecord]", file: Path | None, file_format: ExportFormat) -> int:
-    """Writes the records, in little memory however many there are; how many they were."""
+    """Writes the records, in little memory however many there are; how many they were.
+
+    ``file`` is there, or replaced, once it is whole.
+    """
     rows = (_row_of(record) for record in records)
     if file_format is ExportFormat.PARQUET:
         if file is None:
             fail("a Parquet file cannot be printed: name one with --output")
-        return _write_parquet(rows, file)
+        with _replacing(file) as part:
+            return _write_parquet(rows, part)
     with _opened(file) as out:
         if file_format is ExportFormat.CSV:
             writer = csv.DictWriter(out, COLUMNS)
             writer.writeheader()
-            return sum(writer.writerow(row) is not None for row in rows)
+            return sum(writer.writerow(_without_formulas(row)) is not None for row in rows)
         count = 0
         for row in rows:
             out.write(json.dumps(row, ensure_ascii=False) + "\n")
             count += 1
         return count
+
+
+def _without_formulas(row: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name: f"'{value}" if isinstance(value, str) and value.startswith(_FORMULAS) else value
+        for name, value in row.items()
+    }
 
 
 def _row_of(record: "UsageRecord") -> dict[str, Any]:
@@ -126,8 +141,25 @@ def _opened(file: Path | None) -> Iterator[TextIO | IO[str]]:
     if file is None:
         yield sys.stdout
         return
-    with file.open("w", encoding="utf-8", newline="") as out:
+    with _replacing(file) as part, part.open("w", encoding="utf-8", newline="") as out:
         yield out
+
+
+@contextmanager
+def _replacing(file: Path) -> Iterator[Path]:
+    """Where to write what takes the place of a file once it is whole: beside it, or straight to a device."""
+    file = file.resolve()
+    if file.exists() and not file.is_file():
+        yield file
+        return
+    part = file.with_name(f".{file.name}.{os.getpid()}.part")
+    try:
+        yield part
+        if file.exists():
+            shutil.copymode(file, part)
+        part.replace(file)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def _write_parquet(rows: Iterator[dict[str, Any]], file: Path) -> int:

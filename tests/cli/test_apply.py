@@ -109,7 +109,11 @@ async def test_prune_deletes_what_is_not_named_but_never_the_key_in_use(run: Run
     shown = await run("apply", "-f", "-", "--prune", "--dry-run", stdin=kept)
     lines = shown.out.splitlines()
     assert lines.index("- tenants/gone/apiKeys/k") < lines.index("- tenants/gone")
-    pruned = await run("apply", "-f", "-", "--prune", stdin=kept)
+    unasked = await run("apply", "-f", "-", "--prune", stdin=kept)
+    assert unasked.code == 2
+    assert "--yes" in unasked.err
+    assert (await run("keys", "get", "gone/k")).code == 0
+    pruned = await run("apply", "-f", "-", "--prune", "--yes", stdin=kept)
 
     assert pruned.code == 0
     names = [one["name"] for one in (await run("tenants", "list", "--json")).json]
@@ -134,7 +138,7 @@ async def test_a_file_makes_what_others_in_it_need_and_prune_keeps_what_every_ga
         profiles = (await run("guardrails", "list", "--json")).json
         routes = (await run("routes", "list", "--json")).json
         made = await run("apply", "-f", "-", stdin=text)
-        pruned = await run("apply", "-f", "-", "--prune", stdin=nothing)
+        pruned = await run("apply", "-f", "-", "--prune", "--yes", stdin=nothing)
         again = await run("apply", "-f", "-", "--prune", stdin=nothing)
 
     assert {one["name"] for one in (*profiles, *routes)} == FROM_THE_FIRST_START

@@ -169,6 +169,19 @@ async def test_a_watcher_of_usage_outlives_a_restart_of_the_gateway(
                 assert await process.wait() == 130
 
 
+async def test_a_watcher_without_a_terminal_is_told_each_drawing(tmp_path: Path) -> None:
+    async with AsyncExitStack() as stack:
+        gateway = await stack.enter_async_context(running_gateway(tmp_path / "state", demo=True))
+        process = await stack.enter_async_context(started("usage", "--watch", env=connection(gateway)))
+        assert process.stdout is not None
+        async with asyncio.timeout(30):
+            for _ in range(2):
+                while b"no calls yet" not in await process.stdout.readline():
+                    pass
+            process.send_signal(signal.SIGINT)
+            assert await process.wait() == 130
+
+
 async def test_the_first_start_makes_one_call_from_key_to_usage_record(tmp_path: Path) -> None:
     env = {"AIGW_STATE_DIR": str(tmp_path / "state"), "AIGW_METRICS_LISTEN": ""}
     args = ["serve", "--first-call", "--listen", "127.0.0.1:0"]
