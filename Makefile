@@ -7,6 +7,10 @@ SHELL := /bin/bash
 UV = $(eval UV := $$(shell tools/uv.sh))$(UV)
 RUN = $(UV) run --frozen
 PYTEST = $(RUN) pytest
+# Processes that share the tests, or 0 for none but pytest's own, which --pdb wants. Each begins with a part of the
+# suites as they stand, since tests of one folder share gateways and judges.
+WORKERS = auto
+IN_PARALLEL = -n $(WORKERS) --dist worksteal
 
 .PHONY: help
 help: ## Show this list
@@ -22,7 +26,7 @@ run: ## Start the gateway and stream a first answer through it; Ctrl-C stops it
 
 .PHONY: test
 test: setup test-services ## Run all tests but the slow ones and those that need vLLM; ARGS="..." goes to pytest
-	$(PYTEST) -m "not slow and not vllm" $(ARGS)
+	$(PYTEST) $(IN_PARALLEL) -m "not slow and not vllm" $(ARGS)
 
 .PHONY: test-slow
 test-slow: setup ## Run the slow tests
@@ -34,7 +38,7 @@ test-vllm: setup ## Run the tests against a real vLLM on the CPU (downloads abou
 
 .PHONY: test-uvloop
 test-uvloop: setup ## Run the tests with uvloop below asyncio, as in production
-	TEST_UVLOOP=1 $(PYTEST) -m "not slow and not vllm" $(ARGS)
+	TEST_UVLOOP=1 $(PYTEST) $(IN_PARALLEL) -m "not slow and not vllm" $(ARGS)
 
 .PHONY: test-matrix
 test-matrix: ## Run the unit and SDK tests on every supported Python and on the oldest and newest gRPC

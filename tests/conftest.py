@@ -13,7 +13,7 @@ import pytest
 from blockbuster import BlockBuster
 from hypothesis import settings
 
-from tests.support import entity_models, loopback
+from tests.support import entity_models, loopback, told
 from tests.support.absent import ABSENT_PREFIX
 from tests.support.services import SERVICES
 from tests.support.shared import SHARED_HINT, find_shared_dir
@@ -85,6 +85,13 @@ def rule_model(tmp_path_factory: pytest.TempPathFactory) -> str:
     return entity_models.write_rules(tmp_path_factory.mktemp("spacy") / "rules")
 
 
+def pytest_xdist_auto_num_workers() -> int | None:
+    """One process for each CPU that may be used: with more, tests that watch times wait for each other."""
+    if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ or not hasattr(os, "sched_getaffinity"):
+        return None  # xdist finds out
+    return len(os.sched_getaffinity(0))
+
+
 def pytest_report_header() -> str:
     """Tells the versions that these tests really met: see tools/test_matrix.sh."""
     return f"grpcio {version('grpcio')}, protobuf {version('protobuf')}"
@@ -99,8 +106,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("shared")
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_makereport(item: pytest.Item) -> None:
+    """Sends what a test told along with its report."""
+    item.user_properties.extend(told.take())
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Names the suites that could not run here and why, so that a green run hides nothing."""
+    """Shows what tests told, and names the suites that could not run here and why."""
+    reports = [report for reports in terminalreporter.stats.values() for report in reports]
+    for section, told_lines in told.sections(reports).items():
+        terminalreporter.section(section)
+        for line in told_lines:
+            terminalreporter.line(line)
     counts: Counter[str] = Counter()
     for report in terminalreporter.stats.get("skipped", []):
         reason = report.longrepr[2].removeprefix("Skipped: ") if isinstance(report.longrepr, tuple) else ""

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.gateway import measured
 from tests.support.gateway import Gateway, running_gateway
 from tests.support.upstream import Upstream, running_upstream
 
@@ -49,10 +48,3 @@ async def gateway(
 def state_dir(tmp_path: Path) -> Path:
     """The folder of a gateway of the test's own."""
     return tmp_path / "state"
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    if lines := measured.lines():
-        terminalreporter.section("measured")
-        for line in lines:
-            terminalreporter.line(line)

@@ -13,9 +13,9 @@ from aigateway.v1.routing_pb2 import GatewayOptions
 from aigateway.v1.usage_pb2 import UsageState
 from aigateway.v1.usage_service_pb2 import UsageRecord
 from tests.gateway.callers import Caller, Outcome
-from tests.gateway.measured import tell_seconds
 from tests.support.gateway import Gateway, chat_request, new_user, running_gateway
 from tests.support.statuses import read_failure
+from tests.support.told import tell_seconds
 from tests.support.upstream import FIRST, Exchange, Upstream, talking, text_chunk
 
 PARTIAL = UsageState.USAGE_STATE_PARTIAL

@@ -19,7 +19,6 @@ from aigateway import AsyncClient
 from aigateway.v1.usage_pb2 import UsageState
 from aigateway.v1.usage_service_pb2 import UsageRecord
 from tests.gateway.callers import CallUnderWay
-from tests.gateway.measured import tell_seconds
 from tests.support.gateway import (
     ADMIN_KEY,
     Gateway,
@@ -30,6 +29,7 @@ from tests.support.gateway import (
     reading_ledger,
     running_gateway,
 )
+from tests.support.told import tell_seconds
 from tests.support.upstream import (
     FIRST,
     MODEL,

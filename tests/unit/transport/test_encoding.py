@@ -1,5 +1,6 @@
 import gzip
 import zlib
+from functools import partial
 from itertools import pairwise
 
 import pytest
@@ -13,6 +14,10 @@ from tests.unit.transport.provider import Peer, answering, providing
 
 LIMIT = 8 * 2**20
 TEXT = b"".join(b'data: {"n": %d, "text": "some words"}\n\n' % n for n in range(300))
+
+
+#: Without the time, which would give the tests other names in each process of a run.
+pack_gzip = partial(gzip.compress, mtime=0)
 
 
 def deflate_raw(data: bytes) -> bytes:
@@ -39,15 +44,15 @@ async def read(transport: Transport, answer: bytes, *, whole: bool = True, limit
 @pytest.mark.parametrize(
     ("encoding", "body", "text"),
     [
-        ("gzip", gzip.compress(TEXT), TEXT),
-        ("x-gzip", gzip.compress(TEXT), TEXT),
-        (" GZIP ", gzip.compress(TEXT), TEXT),
+        ("gzip", pack_gzip(TEXT), TEXT),
+        ("x-gzip", pack_gzip(TEXT), TEXT),
+        (" GZIP ", pack_gzip(TEXT), TEXT),
         ("deflate", zlib.compress(TEXT), TEXT),
         ("deflate", deflate_raw(TEXT), TEXT),
         ("identity", TEXT, TEXT),
-        ("gzip", gzip.compress(b""), b""),
+        ("gzip", pack_gzip(b""), b""),
         ("gzip", b"", b""),
-        ("gzip", gzip.compress(b"one ") + gzip.compress(b"two"), b"one two"),
+        ("gzip", pack_gzip(b"one ") + pack_gzip(b"two"), b"one two"),
     ],
 )
 async def test_compressed_body_is_unpacked(
