@@ -7,6 +7,7 @@ import pytest
 from gateway_server.providers.transport import Transport
 from tests.support.replay_upstream import ReplayUpstream, replay_upstream
 from tests.support.shared import find_shared_dir
+from tests.support.transports import without_authorities
 
 # The summary of the run says so aloud: see tests/conftest.py.
 collect_ignore_glob = [] if find_shared_dir() else ["test_*.py"]
@@ -22,6 +23,7 @@ async def upstream() -> AsyncIterator[ReplayUpstream]:
 @pytest.fixture
 async def transport() -> AsyncIterator[Transport]:
     """The gateway's way to providers."""
-    carrier = Transport()
+    with without_authorities():
+        carrier = Transport()
     yield carrier
     await carrier.aclose()

@@ -1,6 +1,5 @@
 """The recorded answers of the OpenAI family over a real socket: endpoint, transport and format together."""
 
-from collections.abc import AsyncIterator
 from random import Random
 
 import orjson
@@ -20,7 +19,6 @@ from tests.support.replay_upstream import (
     at_random,
     byte_by_byte,
     cut_after,
-    replay_upstream,
     whole,
 )
 from tests.support.wire import chat_format, fold_stream, make_target
@@ -30,19 +28,6 @@ CHAT = [(provider, case) for provider, case in cases_of("chat") if case.name not
 ANSWERED = [(provider, case) for provider, case in CHAT if case.status == 200]
 FAILED = [(provider, case) for provider, case in CHAT if case.status != 200]
 EMBEDDINGS = cases_of("embeddings")
-
-
-@pytest.fixture(scope="module")
-async def upstream() -> AsyncIterator[ReplayUpstream]:
-    async with replay_upstream() as running:
-        yield running
-
-
-@pytest.fixture
-async def transport() -> AsyncIterator[Transport]:
-    carrier = Transport()
-    yield carrier
-    await carrier.aclose()
 
 
 class Gateway:

@@ -26,6 +26,8 @@ from gateway_server.settings import Settings
 from gateway_server.storage.engine import open_store
 from gateway_server.storage.paging import PageRequest
 from gateway_server.storage.usage_records import Condition, UsageQuery, UsageRepository
+from tests.support.stores import copy_migrated_sqlite
+from tests.support.transports import without_authorities
 from tests.support.upstream import MODEL
 
 ADMIN_KEY: Final = "sk-gw-" + "A" * 43
@@ -134,7 +136,8 @@ async def running_gateway(
     """A gateway in this process, stopped at the end; ``settings`` as in gateway_settings.
 
     Its default profile is emptied: guardrails hold a word back, and most tests want each as it comes.
-    ``media_network`` is where it fetches media from, if it does.
+    ``media_network`` is where it fetches media from, if it does. It knows no public authority. Its tables are
+    made for it, unless it makes its admin key as at a first start.
     """
     stop = asyncio.Event()
     started: asyncio.Future[Started] = asyncio.get_running_loop().create_future()
@@ -143,9 +146,13 @@ async def running_gateway(
         started.set_result(told)
 
     loaded = await asyncio.to_thread(Settings.load, gateway_settings(state_dir, **settings))
-    ended = asyncio.create_task(run(loaded, stop, ready=ready, media_network=media_network), name="gateway")
-    first: set[asyncio.Future[Any]] = {ended, started}
-    await asyncio.wait(first, return_when=asyncio.FIRST_COMPLETED)
+    if loaded.admin_key.get_secret_value() and not loaded.database_url:
+        await copy_migrated_sqlite(state_dir / "ai-gateway.db")
+    with without_authorities():
+        running = run(loaded, stop, ready=ready, media_network=media_network)
+        ended = asyncio.create_task(running, name="gateway")
+        first: set[asyncio.Future[Any]] = {ended, started}
+        await asyncio.wait(first, return_when=asyncio.FIRST_COMPLETED)
     if ended.done():
         await ended  # raises what kept it from starting
     told = started.result()

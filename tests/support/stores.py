@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
+import shutil
+import tempfile
 import uuid
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -19,6 +23,7 @@ from tests.support.services import SERVICES, Service
 BACKENDS: Final[Sequence[str]] = ("sqlite", "postgresql")
 
 _TEMPLATE: Final = "migrated"
+_SQLITE_FILE: Final = "gateway.db"
 
 
 @asynccontextmanager
@@ -26,7 +31,7 @@ async def fresh_database(backend: str, folder: Path) -> AsyncIterator[str]:
     """The URL of an empty database, without tables."""
     match backend:
         case "sqlite":
-            yield f"sqlite:///{folder / 'gateway.db'}"
+            yield f"sqlite:///{folder / _SQLITE_FILE}"
         case "postgresql":
             async with _postgresql_database(None) as url:
                 yield url
@@ -43,7 +48,7 @@ async def migrated_database(backend: str, folder: Path) -> AsyncIterator[str]:
             yield url
         return
     async with fresh_database(backend, folder) as url:
-        await upgrade(url)
+        await copy_migrated_sqlite(folder / _SQLITE_FILE)
         yield url
 
 
@@ -74,8 +79,33 @@ def postgresql_url(service: Service, database: str = "postgres") -> str:
     return f"postgresql+asyncpg://postgres@127.0.0.1:{service.port}/{database}"
 
 
+async def copy_migrated_sqlite(file: Path) -> None:
+    """Puts a database with all tables and no rows into a file, unless that is there already.
+
+    It is made once: running all migrations for each test would take longer than most tests.
+    """
+    if not (template := _template_folder() / _SQLITE_FILE).exists():
+        await upgrade(f"sqlite:///{template}")
+        for rest in ("-wal", "-shm"):
+            assert not template.with_name(template.name + rest).exists(), "not all is in the file"
+    await asyncio.to_thread(_copy_to_new, template, file)
+
+
+def _copy_to_new(template: Path, file: Path) -> None:
+    if not file.exists():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(template, file)
+
+
+@cache
+def _template_folder() -> Path:
+    folder = tempfile.TemporaryDirectory(prefix="aigw-template-")
+    atexit.register(folder.cleanup)
+    return Path(folder.name)
+
+
 async def _make_template() -> None:
-    """Once: running all migrations for each test would take longer than most tests."""
+    """Once, as for SQLite."""
     service = await asyncio.to_thread(SERVICES.postgresql)
     if not await _run_sql(service, f"SELECT 1 FROM pg_database WHERE datname = '{_TEMPLATE}'"):
         await _run_sql(service, f"CREATE DATABASE {_TEMPLATE}")

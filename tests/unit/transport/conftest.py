@@ -1,15 +1,14 @@
 """Every test of the transport runs on asyncio's loop and on uvloop."""
 
-import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from functools import partial
 from typing import Any
 
-import httpx
 import pytest
 
 from gateway_server.providers.transport import ProxySettings, Timeouts, Transport
+from tests.support.transports import without_authorities
 
 NO_PROXIES = ProxySettings({})
 #: Long enough never to be reached; tests shorten the one that they are about.
@@ -21,28 +20,18 @@ def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
     return "asyncio", {"use_uvloop": request.param}
 
 
-def _create_ssl_context() -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    # The default of a whole context from Python 3.13 on.
-    context.verify_flags |= ssl.VERIFY_X509_STRICT
-    return context
-
-
 @pytest.fixture
-async def new_transport(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Callable[..., Transport]]:
-    """Makes transports that see no proxy; they are closed in the end, and must then hold no slot.
+async def new_transport() -> AsyncIterator[Callable[..., Transport]]:
+    """Makes transports that see no proxy; they are closed in the end, and must then hold no slot."""
+    with without_authorities():
+        async with AsyncExitStack() as stack:
 
-    They verify as any other, but know no public authority: reading those takes 40 ms for each test.
-    """
-    monkeypatch.setattr(httpx, "create_ssl_context", _create_ssl_context)
-    async with AsyncExitStack() as stack:
+            def make(**options: Any) -> Transport:
+                transport = Transport(**{"proxies": NO_PROXIES, **options})
+                stack.push_async_callback(_close, transport)
+                return transport
 
-        def make(**options: Any) -> Transport:
-            transport = Transport(**{"proxies": NO_PROXIES, **options})
-            stack.push_async_callback(_close, transport)
-            return transport
-
-        yield make
+            yield make
 
 
 async def _close(transport: Transport) -> None:
