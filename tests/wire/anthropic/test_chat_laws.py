@@ -15,7 +15,7 @@ from aigateway.v1.chat_service_pb2 import CreateChatCompletionRequest
 from aigateway.v1.content_pb2 import Role
 from gateway_server.errors import GatewayError
 from tests.support.anthropic_events import events_of, to_events
-from tests.support.laws import clip, json_values, mutate, readable, requests
+from tests.support.laws import clip, examples, json_values, mutate, readable, requests
 from tests.support.wire import (
     chat_format,
     fold_stream,
@@ -127,7 +127,7 @@ answers = st.fixed_dictionaries(
 seeds = st.integers(0, 2**32)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(answer=answers, seed=seeds)
 def test_a_stream_folds_to_what_the_whole_body_gives(answer: dict[str, Any], seed: int) -> None:
     random = Random(seed)
@@ -139,7 +139,7 @@ def test_a_stream_folds_to_what_the_whole_body_gives(answer: dict[str, Any], see
     assert fold_stream(random_pieces(body, random), TARGET) == whole
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(answer=answers)
 def test_an_answer_goes_back_as_it_came(answer: dict[str, Any]) -> None:
     """Refusals apart, which go back as what they say."""
@@ -157,7 +157,7 @@ def test_an_answer_goes_back_as_it_came(answer: dict[str, Any]) -> None:
     assert content == answer["content"]
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(400), deadline=None)
 @given(answer=answers, seed=seeds, junk=json_values)
 def test_no_answer_crashes_the_parser(answer: dict[str, Any], seed: int, junk: Any) -> None:
     body = orjson.dumps(mutate(answer, Random(seed), clip(junk)))
@@ -172,7 +172,7 @@ def test_no_answer_crashes_the_parser(answer: dict[str, Any], seed: int, junk: A
     assert named == "providers/my-anthropic"
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(400), deadline=None)
 @given(answer=answers, seed=seeds, junk=json_values)
 def test_no_stream_crashes_the_parser(answer: dict[str, Any], seed: int, junk: Any) -> None:
     random = Random(seed)
@@ -189,7 +189,7 @@ def test_no_stream_crashes_the_parser(answer: dict[str, Any], seed: int, junk: A
     assert run([body]) == run(list(random_pieces(body, random)))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(junk=json_values | st.binary(max_size=60))
 def test_no_bytes_crash_the_parser(junk: Any) -> None:
     body = junk if isinstance(junk, bytes) else orjson.dumps(clip(junk))
@@ -209,7 +209,7 @@ def run(pieces: list[bytes]) -> tuple[bytes, str]:
     return completion.SerializeToString(deterministic=True), ""
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(400), deadline=None)
 @given(request=requests(), model=st.sampled_from(["claude-test", "claude-opus-4-8", "claude-sonnet-4-5"]))
 def test_no_request_crashes_the_renderer(request: CreateChatCompletionRequest, model: str) -> None:
     try:

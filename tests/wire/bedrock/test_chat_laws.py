@@ -13,7 +13,7 @@ from aigateway.fold import fold_events
 from aigateway.v1.chat_service_pb2 import CreateChatCompletionRequest
 from gateway_server.errors import GatewayError
 from tests.support.event_stream import encode_message, event, to_event_stream
-from tests.support.laws import clip, json_values, mutate, readable, requests
+from tests.support.laws import clip, examples, json_values, mutate, readable, requests
 from tests.support.wire import chat_format, fold_stream, make_target, random_pieces, read_until_failure
 
 CLAUDE = make_target("bedrock", "anthropic.claude-sonnet-4-5-v1:0")
@@ -104,7 +104,7 @@ def _announce(block: dict[str, Any], random: Random) -> tuple[list[Any], list[An
             return [block], []
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(answer=answers(), seed=seeds)
 def test_a_stream_folds_to_what_the_whole_body_gives(answer: dict[str, Any], seed: int) -> None:
     random = Random(seed)
@@ -116,7 +116,7 @@ def test_a_stream_folds_to_what_the_whole_body_gives(answer: dict[str, Any], see
     assert fold_stream(random_pieces(body, random), CLAUDE) == whole
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(answer=answers(), seed=seeds, junk=json_values)
 def test_no_answer_crashes_the_parser(answer: dict[str, Any], seed: int, junk: Any) -> None:
     body = orjson.dumps(mutate(answer, Random(seed), clip(junk)))
@@ -140,7 +140,7 @@ def run(pieces: list[bytes]) -> tuple[bytes, str]:
     return completion.SerializeToString(deterministic=True), ""
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(answer=answers(), seed=seeds, junk=json_values)
 def test_no_event_crashes_the_parser(answer: dict[str, Any], seed: int, junk: Any) -> None:
     random = Random(seed)
@@ -154,7 +154,7 @@ def test_no_event_crashes_the_parser(answer: dict[str, Any], seed: int, junk: An
     assert run([body]) == run(list(random_pieces(body, random)))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(answer=answers(), seed=seeds, junk=st.binary(max_size=12))
 def test_no_bytes_crash_the_parser(answer: dict[str, Any], seed: int, junk: bytes) -> None:
     random = Random(seed)
@@ -168,7 +168,7 @@ def test_no_bytes_crash_the_parser(answer: dict[str, Any], seed: int, junk: byte
         chat_format("bedrock").parse_chat(junk, CLAUDE)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(
     headers=st.dictionaries(st.text(max_size=6), st.text(max_size=6), max_size=3),
     payload=st.binary(max_size=20),
@@ -182,7 +182,7 @@ def test_no_message_crashes_the_parser(headers: dict[str, str], payload: bytes) 
 MODELS = ["us.anthropic.claude-opus-4-8-v1:0", "amazon.nova-2-lite-v1:0", "meta.llama3-1-8b-instruct-v1:0"]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(request=requests(), model=st.sampled_from(MODELS))
 def test_no_request_crashes_the_renderer(request: CreateChatCompletionRequest, model: str) -> None:
     try:

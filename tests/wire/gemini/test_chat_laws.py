@@ -14,7 +14,7 @@ from aigateway.v1.chat_service_pb2 import CreateChatCompletionRequest
 from aigateway.v1.content_pb2 import Role
 from aigateway.v1.embeddings_service_pb2 import CreateEmbeddingsRequest
 from gateway_server.errors import GatewayError
-from tests.support.laws import clip, json_values, mutate, readable, requests
+from tests.support.laws import clip, examples, json_values, mutate, readable, requests
 from tests.support.wire import (
     chat_format,
     fold_stream,
@@ -149,7 +149,7 @@ def cut(each: dict[str, Any], random: Random) -> list[dict[str, Any]]:
     return pieces
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(answer=answers(), seed=seeds)
 def test_a_stream_folds_to_what_the_whole_body_gives(answer: dict[str, Any], seed: int) -> None:
     random = Random(seed)
@@ -161,7 +161,7 @@ def test_a_stream_folds_to_what_the_whole_body_gives(answer: dict[str, Any], see
     assert fold_stream(random_pieces(body, random), TARGET) == whole
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(answer=answers())
 def test_an_answer_goes_back_as_it_came(answer: dict[str, Any]) -> None:
     """But for what the gateway adds where a signature is wanted."""
@@ -184,7 +184,7 @@ def without_stand_in(each: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in each.items() if not (stand_in and key == "thoughtSignature")}
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(answer=answers(), seed=seeds, junk=json_values)
 def test_no_answer_crashes_the_parser(answer: dict[str, Any], seed: int, junk: Any) -> None:
     body = orjson.dumps(mutate(answer, Random(seed), clip(junk)))
@@ -209,7 +209,7 @@ def run(pieces: list[bytes]) -> tuple[bytes, str]:
     return completion.SerializeToString(deterministic=True), ""
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(answer=answers(), seed=seeds, junk=json_values)
 def test_no_stream_crashes_the_parser(answer: dict[str, Any], seed: int, junk: Any) -> None:
     random = Random(seed)
@@ -221,7 +221,7 @@ def test_no_stream_crashes_the_parser(answer: dict[str, Any], seed: int, junk: A
     assert run([body]) == run(list(random_pieces(body, random)))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(junk=json_values | st.binary(max_size=60))
 def test_no_bytes_crash_any_parser(junk: Any) -> None:
     body = junk if isinstance(junk, bytes) else orjson.dumps(clip(junk))
@@ -239,7 +239,7 @@ def test_no_bytes_crash_any_parser(junk: Any) -> None:
         embeddings_format.parse_embeddings(body, request, TARGET)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(request=requests(), model=st.sampled_from(["gemini-2.5-flash", "gemini-3-flash-preview", "gemma-3"]))
 def test_no_request_crashes_the_renderer(request: CreateChatCompletionRequest, model: str) -> None:
     try:

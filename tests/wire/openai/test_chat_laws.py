@@ -14,7 +14,7 @@ from aigateway.fold import fold_events
 from aigateway.v1.chat_service_pb2 import CreateChatCompletionRequest
 from aigateway.v1.content_pb2 import Role
 from gateway_server.errors import GatewayError
-from tests.support.laws import clip, json_values, mutate, readable, requests
+from tests.support.laws import clip, examples, json_values, mutate, readable, requests
 from tests.support.wire import (
     chat_format,
     fold_stream,
@@ -158,7 +158,7 @@ def cut(text: str | None, random: Random) -> Iterator[str]:
         position += length
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(answer=answers(), seed=seeds)
 def test_a_stream_folds_to_what_the_whole_body_gives(answer: dict[str, Any], seed: int) -> None:
     random = Random(seed)
@@ -170,7 +170,7 @@ def test_a_stream_folds_to_what_the_whole_body_gives(answer: dict[str, Any], see
     assert fold_stream(random_pieces(body, random)) == whole
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(400), deadline=None)
 @given(answer=answers(), seed=seeds, junk=json_values)
 def test_no_answer_crashes_the_parser(answer: dict[str, Any], seed: int, junk: Any) -> None:
     body = orjson.dumps(mutate(answer, Random(seed), clip(junk)))
@@ -185,7 +185,7 @@ def test_no_answer_crashes_the_parser(answer: dict[str, Any], seed: int, junk: A
     assert named == "providers/my-openai"
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(400), deadline=None)
 @given(answer=answers(), seed=seeds, junk=json_values)
 def test_no_stream_crashes_the_parser(answer: dict[str, Any], seed: int, junk: Any) -> None:
     random = Random(seed)
@@ -200,7 +200,7 @@ def test_no_stream_crashes_the_parser(answer: dict[str, Any], seed: int, junk: A
     assert run([body]) == run(pieces)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(junk=json_values | st.binary(max_size=60))
 def test_no_bytes_crash_the_parser(junk: Any) -> None:
     body = junk if isinstance(junk, bytes) else orjson.dumps(clip(junk))
@@ -220,7 +220,7 @@ def run(pieces: list[bytes]) -> tuple[bytes, str]:
     return completion.SerializeToString(deterministic=True), ""
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(request=requests(), provider_type=st.sampled_from(["openai", "vllm"]))
 def test_no_request_crashes_the_renderer(request: CreateChatCompletionRequest, provider_type: str) -> None:
     try:
