@@ -160,6 +160,8 @@ OF_STREAMS: Final = {
 
 PLACES: Final = ("first", "middle", "last")
 _numbers = itertools.count()
+#: Names of models and routes that the gateway of the module has.
+_made: list[str] = []
 
 
 @pytest.fixture(scope="module")
@@ -180,6 +182,16 @@ async def routed(
         await add_provider(gateway, "nobody", f"http://127.0.0.1:{free_port()}/v1")
         await add_provider(gateway, "deaf", f"http://127.0.0.1:{deaf_port}/v1")
         yield gateway
+
+
+@pytest.fixture(autouse=True)
+async def forget_routes(routed: Gateway) -> AsyncIterator[None]:
+    """Keeps the catalog small, which is loaded anew whenever it changes."""
+    yield
+    admin = routed.client.admin
+    while _made:
+        name = _made.pop()
+        await (admin.routes if name.startswith("routes/") else admin.models).delete(name)
 
 
 @pytest.fixture(scope="module")
@@ -239,6 +251,7 @@ async def make_route(
     await gateway.client.admin.routes.create(
         Route(targets=targets, retry_policy=policy), route_id=f"route-{number}"
     )
+    _made.extend([*(target.model for target in targets), f"routes/route-{number}"])
     return f"route-{number}", providers
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -233,6 +233,7 @@ class Judges:
     llmock: LLMock
     route: str = ""
     order: list[str] = field(default_factory=list)
+    _models: list[str] = field(default_factory=list)
 
     async def put(self, *order: str) -> None:
         """Makes a route of targets that nothing is known of, in this order."""
@@ -246,9 +247,18 @@ class Judges:
                 f"providers/{PROVIDERS[name]}", model, model_id=f"routed-{number}"
             )
             targets.append(RouteTarget(model=made.name))
+            self._models.append(made.name)
         self.route = f"judged-{number}"
         self.order = [*order]
         await admin.routes.create(Route(targets=targets, retry_policy=POLICY), route_id=self.route)
+
+    async def forget(self) -> None:
+        """Deletes the route and its targets: the catalog is loaded anew at each change, and stays small."""
+        admin = self.gateway.client.admin
+        if self.route:
+            await admin.routes.delete(f"routes/{self.route}")
+        for model in self._models:
+            await admin.models.delete(model)
 
     async def do(self, name: str, does: dict[str, Any], *, times: int | None = None) -> None:
         """Makes a judge do this to the next calls, or to all."""
@@ -273,8 +283,10 @@ class Judges:
 
 
 @pytest.fixture
-async def judges(gateway: Gateway, aimock: Aimock, llmock: LLMock) -> Judges:
-    return Judges(gateway, aimock, llmock)
+async def judges(gateway: Gateway, aimock: Aimock, llmock: LLMock) -> AsyncIterator[Judges]:
+    made = Judges(gateway, aimock, llmock)
+    yield made
+    await made.forget()
 
 
 #: Provider, reason and HTTP status of each attempt.
