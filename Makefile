@@ -7,10 +7,10 @@ SHELL := /bin/bash
 UV = $(eval UV := $$(shell tools/uv.sh))$(UV)
 RUN = $(UV) run --frozen
 PYTEST = $(RUN) pytest
-# Processes that share the tests, or 0 for none but pytest's own, which --pdb wants. Each begins with a part of the
-# suites as they stand, since tests of one folder share gateways and judges.
+# Processes that share the tests, or 0 for none but pytest's own, which --pdb wants. Each takes whole files, as they
+# stand: tests of one file, and mostly of one folder, share gateways and judges.
 WORKERS = auto
-IN_PARALLEL = -n $(WORKERS) --dist worksteal
+IN_PARALLEL = -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 .PHONY: help
 help: ## Show this list
