@@ -65,7 +65,7 @@ class ReportTurns:
         except BaseException as error:
             if place.done() and not place.cancelled():
                 self._leave(tenant_id)  # its turn came as it went
-            else:
+            elif place in line:
                 line.remove(place)
                 if not line:
                     del self._lines[tenant_id]
@@ -89,8 +89,9 @@ class ReportTurns:
             place = line.popleft()
             if line:
                 self._lines[tenant_id] = line  # behind all others
-            self._running[tenant_id] += 1
-            place.set_result(None)
+            if not place.done():  # else whoever waited is about to go
+                self._running[tenant_id] += 1
+                place.set_result(None)
 
     def _overloaded(self) -> GatewayError:
         return GatewayError(

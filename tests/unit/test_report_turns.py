@@ -95,3 +95,19 @@ async def test_who_leaves_the_line_takes_no_turn_along(as_its_turn_comes: bool) 
     assert leaving.cancelled()
     async with asyncio.timeout(5), turns.turn("c"):
         pass
+
+
+async def test_whoever_goes_while_a_turn_gets_free_takes_none_along() -> None:
+    readers = Readers(ReportTurns(at_once=1, per_tenant=1, patience=60))
+    first, second = (asyncio.create_task(readers.read("a")) for _ in range(2))
+    await settled()
+    readers.ends["a"].pop().set()
+    await asyncio.sleep(0)  # the first is about to leave
+    second.cancel()
+    await asyncio.gather(first, second, return_exceptions=True)
+    assert first.exception() is None
+    third = asyncio.create_task(readers.read("a"))
+    await settled()
+    assert +readers.running == {"a": 1}
+    await readers.end("a")
+    await third
