@@ -213,7 +213,7 @@ class BudgetBook:
             recalls = await self._repository.read_recalls(self._gateway_id)
             self._note_recalls(recalls)
             self._end_idle()
-            await self._leasing.give_back(lambda: recalls.keys() - self._windows.keys())
+            await self._leasing.give_back(lambda: [key for key in recalls if key not in self._windows])
         await self._raise_alerts()
 
     def _note_recalls(self, recalls: Mapping[WindowKey, int]) -> None:
