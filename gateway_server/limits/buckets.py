@@ -73,7 +73,7 @@ class Buckets:
 
         ``lease`` is the call's id, whose places are free again at ``lease_end`` whatever becomes of it.
         """
-        self._forget_idle(now)
+        self._forget_idle(now, len(checks) + 1)
         buckets = [self._bucket(check.key) for check in checks]
         refusals = []
         for check, bucket in zip(checks, buckets, strict=True):
@@ -105,6 +105,7 @@ class Buckets:
             if bucket is None:
                 if correction <= 0 or check.kind == CONCURRENT:
                     continue
+                self._forget_idle(now, 2)
                 bucket = self._bucket(check.key)
             if check.kind == CONCURRENT:
                 bucket.leases.pop(lease, None)
@@ -130,16 +131,19 @@ class Buckets:
             self._buckets.move_to_end(key)
         return bucket
 
-    def _forget_idle(self, now: int) -> None:
-        """Looks at the two that were not used for longest: calls make at most a few, so memory stays flat."""
-        for _ in range(2):
-            if not self._buckets:
-                return
-            key, bucket = next(iter(self._buckets.items()))
-            if bucket.is_idle(now):
-                del self._buckets[key]
+    def _forget_idle(self, now: int, count: int) -> None:
+        """Looks at ``count`` that were not used or looked at for longest.
+
+        One more than are made next, so that what is idle goes faster than it comes. None is skipped for one
+        before it that is busy: a debt, or the place of a long call, may last for hours.
+        """
+        buckets = self._buckets
+        for _ in range(min(count, len(buckets))):
+            key = next(iter(buckets))
+            if buckets[key].is_idle(now):
+                del buckets[key]
             else:
-                self._buckets.move_to_end(key)
+                buckets.move_to_end(key)
 
 
 def _has_place(bucket: _Bucket, limit: int, now: int) -> bool:

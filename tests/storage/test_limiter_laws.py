@@ -163,6 +163,25 @@ def test_what_is_idle_is_forgotten() -> None:
     assert len(buckets) < 1_000
 
 
+def test_what_is_idle_is_forgotten_as_fast_as_calls_with_many_limits_make_it() -> None:
+    buckets = Buckets()
+    for number in range(10_000):
+        kinds = (REQUESTS, TOKENS, CONCURRENT)
+        checks = [check_of(f"tenants/t{number}", "", kind, 60, 1) for kind in kinds]
+        now = number * 1_000_000  # whatever is of a second ago is idle
+        buckets.take(checks, "x", now=now, lease_end=now + 60_000_000)
+        buckets.settle(checks, "x", [0, 0, 0], now=now)
+        assert len(buckets) < 20
+
+
+def test_settling_forgets_what_is_idle_too() -> None:
+    buckets = Buckets()
+    for number in range(10_000):
+        check = check_of(f"tenants/t{number}", "", TOKENS, 60, 0)
+        buckets.settle([check], "x", [1], now=number * 1_000_000)
+        assert len(buckets) < 20
+
+
 @pytest.fixture
 def server() -> Service:
     return SERVICES.redis()
