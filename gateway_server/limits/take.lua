@@ -13,11 +13,17 @@ local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000000 + tonumber(time[2])
 
 -- A bucket's level, and the limit that it goes by. An empty one goes by the limit of whoever comes first.
+-- Where the clock was set back, the bucket drains from now on, not only once the clock has come so far again.
 local function drained(key, limit)
   local state = redis.call('HMGET', key, 'l', 't', 'm')
   if not state[1] then return 0, limit end
   local kept = tonumber(state[3]) or limit
-  local level = tonumber(state[1]) - math.max(now - tonumber(state[2]), 0) * kept
+  local at = tonumber(state[2])
+  if at > now then
+    redis.call('HSET', key, 't', string.format('%.0f', now))
+    at = now
+  end
+  local level = tonumber(state[1]) - (now - at) * kept
   if level <= 0 then return 0, limit end
   return level, kept
 end

@@ -248,6 +248,28 @@ async def test_in_redis_a_lower_limit_leaves_a_bucket_that_is_full_and_a_debt_st
     assert 2.07 < await wait(10) < 2.1  # refusals change nothing
 
 
+@pytest.mark.parametrize("step", ["take", "look", "used"])
+async def test_in_redis_a_clock_that_was_set_back_makes_nobody_wait_longer(
+    limits: RedisLimits, group: str, step: str
+) -> None:
+    [full] = checks_of("t", 6_000, {"t": 6_000})
+    assert (await limits.take(group, [full], "a", lease_seconds=60)).refusals == []
+    key = f"aigw:{{{group}}}:{full.key}"
+    [[seconds, _], [level]] = await limits._script.exchange([("TIME",), ("HMGET", key, "l")])
+    ahead = (int(seconds) + 3600) * 1_000_000
+    await limits._script.exchange([("HSET", key, "l", level, "t", ahead)])
+    [some] = checks_of("t", 30, {"t": 6_000})
+    match step:
+        case "take":
+            assert (await limits.take(group, [some], "b", lease_seconds=60)).refusals
+        case "look":
+            assert await limits.look(group, [some])
+        case _:
+            assert await limits.used(group, [some]) == [6_000]
+    await asyncio.sleep(0.35)  # 35 of them are free again
+    assert (await limits.take(group, [some], "c", lease_seconds=60)).refusals == []
+
+
 async def test_in_redis_a_lease_ends_by_itself(limits: RedisLimits, group: str) -> None:
     [place] = checks_of("c", 0)
     for lease in ("a", "b"):
