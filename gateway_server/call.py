@@ -110,7 +110,11 @@ class Principal:
 
 @dataclass(slots=True)
 class CallContext:
-    """One call. ``_at`` marks seconds on the monotonic clock; ``start_time`` is Unix time."""
+    """One call. ``_at`` marks seconds on the monotonic clock; ``start_time`` is Unix time.
+
+    ``limits_left`` is what the caller may know of its rate limits, by the word that clients know a kind by:
+    what is left of the tightest that the call was admitted to, and that limit.
+    """
 
     request_id: str
     method: str
@@ -121,7 +125,7 @@ class CallContext:
     deadline_at: float
     #: When the budgets of ``principal`` were last known to be the present ones.
     budgets_at: float = field(init=False)
-    trailing_metadata: list[tuple[str, str]] = field(default_factory=list)
+    limits_left: dict[str, tuple[int, int]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.budgets_at = self.started_at

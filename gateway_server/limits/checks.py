@@ -1,6 +1,6 @@
 """What a call has to pass: its limits one by one, what it takes of each, and how a refusal is told."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final, NamedTuple
@@ -130,15 +130,20 @@ def refused(refusal: Refusal, *, degraded: bool) -> GatewayError:
     )
 
 
-def describe_remaining(checks: Sequence[Check], remaining: Sequence[int]) -> list[tuple[str, str]]:
-    """Trailing metadata with what is left of the tightest limit of each kind, by names that clients know."""
-    tightest: dict[str, tuple[int, int]] = {}
+def note_remaining(
+    left: dict[str, tuple[int, int]], checks: Sequence[Check], remaining: Sequence[int]
+) -> None:
+    """Puts what is left of these limits, and the limit, in ``left`` where it is the tightest of its kind."""
     for check, rest in zip(checks, remaining, strict=True):
         name = _TOLD.get(check.kind)
-        if name and (name not in tightest or (rest, check.limit) < tightest[name]):
-            tightest[name] = rest, check.limit
+        if name and (name not in left or (rest, check.limit) < left[name]):
+            left[name] = rest, check.limit
+
+
+def describe_remaining(left: Mapping[str, tuple[int, int]]) -> list[tuple[str, str]]:
+    """Trailing metadata with what ``note_remaining`` noted, by names that clients know."""
     found = []
-    for name, (rest, limit) in tightest.items():
+    for name, (rest, limit) in left.items():
         reset = -(-(limit - rest) * MINUTE // limit) / 1_000_000 if limit else 0
         found += [
             (f"x-ratelimit-limit-{name}", str(limit)),

@@ -24,7 +24,7 @@ from gateway_server.limits.checks import (
     Refusal,
     Taken,
     checks_of,
-    describe_remaining,
+    note_remaining,
     refused,
     worst,
 )
@@ -266,7 +266,7 @@ def _parts_of(
 
 def _tell(call: CallContext, part: _Part, remaining: Sequence[int]) -> None:
     if part.claim.is_told:
-        call.trailing_metadata += describe_remaining(part.checks, remaining)
+        note_remaining(call.limits_left, part.checks, remaining)
 
 
 async def _look(shared: SharedLimits, parts: Sequence[_Part]) -> list[Refusal]:

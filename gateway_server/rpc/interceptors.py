@@ -6,7 +6,7 @@ They are composed once per method when the server is built, not per call: a chai
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final, Never, Protocol, TypeVar, cast
 
 import grpc
@@ -20,6 +20,7 @@ from gateway_server.clock import Clock
 from gateway_server.errors import GatewayError, deadline_exceeded
 from gateway_server.ids import new_id
 from gateway_server.limits.admission import Admission
+from gateway_server.limits.checks import describe_remaining
 from gateway_server.metrics import Metrics, RpcObserver
 from gateway_server.rpc.methods import Method
 from gateway_server.rpc.requests import parse_request
@@ -111,6 +112,7 @@ class Interceptors:
         request_id = new_id()
         started_at = self._clock.monotonic()
         code = "OK"
+        call: CallContext | None = None
         observer.start()
         try:
             with self._admission:
@@ -135,8 +137,8 @@ class Interceptors:
                         result = await answer(request, call)
                 except TimeoutError:
                     raise deadline_exceeded(timeout) from None
-                if call.trailing_metadata:  # costs a tenth of a call: only when there is something to say
-                    context.set_trailing_metadata(tuple(call.trailing_metadata))
+                if call.limits_left:  # costs a tenth of a call: only when there is something to say
+                    context.set_trailing_metadata(tuple(describe_remaining(call.limits_left)))
                 return result
         except asyncio.CancelledError:
             code = "CANCELLED"
@@ -146,7 +148,7 @@ class Interceptors:
             code = status.code.name
             if context.done():
                 raise asyncio.CancelledError from None  # the caller is gone; nobody is left to tell
-            await self._abort(context, status)
+            await self._abort(context, status, call.limits_left if call is not None else {})
         finally:
             observer.finish(code, self._clock.monotonic() - started_at)
 
@@ -161,13 +163,17 @@ class Interceptors:
                 metadata={"timeout_ms": str(round(self._stall_timeout * 1000))},
             ) from None
 
-    async def _abort(self, context: GrpcContext, status: CallStatus) -> Never:
-        """Ends the call with a status. It goes behind what was written before, and who does not read that
-        is not waited for any longer: the handler ends, gRPC keeps the status for as long as the caller stays.
+    async def _abort(
+        self, context: GrpcContext, status: CallStatus, limits_left: Mapping[str, tuple[int, int]]
+    ) -> Never:
+        """Ends the call with a status, and with what is left of its limits. It goes behind what was written
+        before, and who does not read that is not waited for any longer: the handler ends, gRPC keeps the
+        status for as long as the caller stays.
         """
         try:
             async with asyncio.timeout(self._stall_timeout):
-                await context.abort(status.code, status.message, status.trailing_metadata)
+                trailing = (*status.trailing_metadata, *describe_remaining(limits_left))
+                await context.abort(status.code, status.message, trailing)
         except TimeoutError:
             raise asyncio.CancelledError from None
 

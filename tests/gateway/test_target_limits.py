@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 
 from aigateway import AsyncClient
@@ -19,7 +20,7 @@ from aigateway.v1.chat_service_pb2 import ChatCompletion
 from aigateway.v1.model_pb2 import Model, Price
 from aigateway.v1.provider_pb2 import Provider
 from aigateway.v1.route_pb2 import Route, RouteTarget
-from aigateway.v1.tenant_pb2 import Budget, RateLimits, Tenant
+from aigateway.v1.tenant_pb2 import Budget, ModelRateLimits, RateLimits, Tenant
 from aigateway.v1.usage_service_pb2 import LimitUsage
 from tests.gateway.callers import CallUnderWay
 from tests.gateway.test_fault_matrix import refuse
@@ -132,6 +133,45 @@ async def test_what_others_use_is_told_to_no_tenant(world: World) -> None:
         assert told == expected
     for client in (world.tenants[red], world.gateway.client):
         assert {each.owner for each in await world.limits_of(red, client)} == {f"tenants/{red}"}
+
+
+@pytest.mark.parametrize("streams", [False, True])
+@pytest.mark.parametrize("fails", [False, True])
+async def test_what_is_left_is_told_once_whichever_targets_were_tried_and_however_it_ends(
+    world: World, upstream: Upstream, streams: bool, fails: bool
+) -> None:
+    red, _ = world.tenants
+    tenant = Tenant(
+        name=f"tenants/{red}",
+        rate_limits=RateLimits(requests_per_minute=600, tokens_per_minute=100_000),
+        model_rate_limits=[
+            ModelRateLimits(model=f"{world.second}/m", rate_limits=RateLimits(requests_per_minute=5))
+        ],
+    )
+    await world.gateway.client.admin.tenants.update(tenant, update_mask=["rate_limits", "model_rate_limits"])
+
+    async def fail_first(exchange: Exchange) -> None:
+        await (refuse(500) if fails or exchange.json["model"] == world.first else answer_well)(exchange)
+
+    upstream.script = fail_first
+    chat = world.tenants[red].stubs.chat
+    method = chat.StreamChatCompletion if streams else chat.CreateChatCompletion
+    call: Any = method(chat_request(model="both"), metadata=world.tenants[red].metadata)
+    with suppress(grpc.aio.AioRpcError):
+        if streams:
+            assert [chunk async for chunk in call]
+        else:
+            await call
+    assert await call.code() == (grpc.StatusCode.UNAVAILABLE if fails else grpc.StatusCode.OK)
+    told = [pair for pair in await call.trailing_metadata() if pair[0].startswith("x-ratelimit-")]
+    assert sorted(key for key, _ in told) == [
+        f"x-ratelimit-{what}-{kind}"
+        for what in ("limit", "remaining", "reset")
+        for kind in ("requests", "tokens")
+    ]
+    left = dict(told)
+    assert (left["x-ratelimit-limit-requests"], left["x-ratelimit-remaining-requests"]) == ("5", "4")
+    assert left["x-ratelimit-limit-tokens"] == "100000"
 
 
 async def test_a_call_that_a_full_target_refuses_goes_on_to_another(world: World, upstream: Upstream) -> None:
