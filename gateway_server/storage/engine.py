@@ -35,6 +35,10 @@ _LOG: Final = logging.getLogger(__name__)
 
 _DRIVERS: Final = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg"}
 _RETRY_AFTER_SECONDS: Final = 1.0
+#: How long a connection to PostgreSQL, a statement, and the wait for a free connection may take.
+_TIMEOUT_SECONDS: Final = 5.0
+#: How long the wait for a free connection may take where statements may take long.
+_POOL_TIMEOUT_SECONDS: Final = 30.0
 #: PostgreSQL lacks a privilege, a table, a column or a schema. SQLite has one error for these and worse.
 _STATES_OF_ANOTHER_DATABASE: Final = frozenset({"42501", "42P01", "42703", "3F000"})
 #: Statements that went on for too long: PostgreSQL's code and SQLite's.
@@ -59,20 +63,32 @@ class Store:
     through as SQLAlchemy's ``IntegrityError``.
     """
 
-    def __init__(self, engine: AsyncEngine, sqlite_file: "_SqliteFile | None") -> None:
+    def __init__(
+        self, engine: AsyncEngine, sqlite_file: "_SqliteFile | None", unhurried: AsyncEngine | None = None
+    ) -> None:
+        """``unhurried`` is for statements that may take long, where the others are cut."""
         self._engine = engine
         self._file = sqlite_file
+        self._unhurried = None if unhurried is None else Store(unhurried, None)
 
     @property
     def dialect(self) -> str:
         """``sqlite`` or ``postgresql``."""
         return self._engine.dialect.name
 
+    @property
+    def unhurried(self) -> "Store":
+        """The same database for reports and upkeep, whose statements may take as long as they need.
+
+        Those of the store itself are given up after seconds where the database does not answer.
+        """
+        return self._unhurried or self
+
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncConnection]:
         """A transaction that only reads."""
         with translated():
-            async with self._engine.connect() as connection, connection.begin():
+            async with self._engine.connect() as connection, _transaction(connection):
                 yield connection
 
     @asynccontextmanager
@@ -108,7 +124,7 @@ class Store:
             line = self._file.writers if self._file is not None else nullcontext()
             async with line, self._engine.connect() as plain:
                 connection = await plain.execution_options(**{sqlite.WRITES: True})
-                async with connection.begin():
+                async with _transaction(connection):
                     yield connection
 
     async def write_batch(self, work: Callable[[Connection], T]) -> T:
@@ -136,6 +152,24 @@ class Store:
         await self._engine.dispose()
         if self._file is not None:
             await self._file.close()
+        if self._unhurried is not None:
+            await self._unhurried.close()
+
+
+@asynccontextmanager
+async def _transaction(connection: AsyncConnection) -> AsyncIterator[None]:
+    async with _closing_what_hangs(connection), connection.begin(), _closing_what_hangs(connection):
+        yield
+
+
+@asynccontextmanager
+async def _closing_what_hangs(connection: AsyncConnection) -> AsyncIterator[None]:
+    """Closes a connection whose statement was given up, before a rollback or the pool waits on it too."""
+    try:
+        yield
+    except TimeoutError:
+        await connection.invalidate()
+        raise
 
 
 class _SqliteFile:
@@ -201,7 +235,7 @@ def open_store(database_url: str) -> Store:
     if url.get_backend_name() == "sqlite":
         engine = create_engine(url)
         return Store(engine, _SqliteFile(url, engine))
-    return Store(create_engine(url), None)
+    return Store(create_engine(url, timeout=_TIMEOUT_SECONDS), None, create_engine(url))
 
 
 def require_database(database_url: str) -> None:
@@ -226,12 +260,20 @@ def parse_url(database_url: str) -> URL:
     return url.set(drivername=driver)
 
 
-def create_engine(url: URL) -> AsyncEngine:
-    """An engine whose connections are set up for this gateway."""
+def create_engine(url: URL, *, timeout: float | None = None) -> AsyncEngine:
+    """An engine whose connections are set up for this gateway.
+
+    ``timeout`` is how many seconds a statement may take on PostgreSQL, and the wait for a free connection.
+    """
     if url.get_backend_name() == "sqlite":
         return sqlite.open_engine(url)
     return create_async_engine(
-        url, json_serializer=sqlite.to_json, json_deserializer=orjson.loads, pool_pre_ping=True
+        url,
+        json_serializer=sqlite.to_json,
+        json_deserializer=orjson.loads,
+        pool_pre_ping=True,
+        pool_timeout=timeout or _POOL_TIMEOUT_SECONDS,
+        connect_args={"timeout": _TIMEOUT_SECONDS, "command_timeout": timeout},
     )
 
 

@@ -33,7 +33,7 @@ class RetentionRepository:
     """Old rows of the ledger, and partitions for new ones."""
 
     def __init__(self, store: Store) -> None:
-        self._store = store
+        self._store = store.unhurried
 
     async def make_partitions(self, now_micros: int) -> None:
         """Makes the partitions of now and of the next 28 days, on PostgreSQL."""

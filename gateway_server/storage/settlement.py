@@ -66,19 +66,19 @@ class Settlements:
 
         Nobody settles while a day is at it. Sums of days whose calls are no longer kept stay as they are.
         """
-        async with self._store.read() as connection:
+        async with self._store.unhurried.read() as connection:
             since = await connection.run_sync(kept_since_day)
         day = -(2**31) if since is None else since
         counted = 0
         while (found := await self._first_day(day)) is not None:
-            counted += await self._store.write_batch(partial(_rebuild_day, day=found))
+            counted += await self._store.unhurried.write_batch(partial(_rebuild_day, day=found))
             day = found + 1
         return counted
 
     async def _first_day(self, since: int) -> int | None:
         """The first day from ``since`` on that the ledger has calls of."""
         statement = select(func.min(usage_records.c.start_day)).where(usage_records.c.start_day >= since)
-        async with self._store.read() as connection:
+        async with self._store.unhurried.read() as connection:
             day: int | None = (await connection.execute(statement)).scalar_one()
             return day
 

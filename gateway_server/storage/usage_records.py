@@ -213,7 +213,7 @@ class UsageRepository:
     """Rows of ``usage_records`` and ``usage_attempts``."""
 
     def __init__(self, store: Store) -> None:
-        self._store = store
+        self._store = store.unhurried
 
     async def list_page(self, query: UsageQuery, page: PageRequest = FIRST_PAGE) -> Page[UsageRecord]:
         """One page of calls, the last begun first. Raises DEADLINE_EXCEEDED if it takes too long.

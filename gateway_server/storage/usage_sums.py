@@ -131,7 +131,7 @@ class UsageSumRepository:
     """Reads ``usage_rollups`` and, at the edges of an interval, ``usage_records``."""
 
     def __init__(self, store: Store, clock: Clock) -> None:
-        self._store = store
+        self._store = store.unhurried
         self._clock = clock
 
     async def query(self, query: SumQuery, page: PageRequest) -> SumPage:

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import logging
 import os
+import signal
 import sqlite3
 import threading
 from contextlib import closing
@@ -21,6 +22,7 @@ from gateway_server.storage import sqlite
 from gateway_server.storage.engine import Store, open_store
 from gateway_server.storage.schema import upgrade
 from gateway_server.storage.tenants import TenantRepository
+from tests.support.services import SERVICES
 from tests.support.stores import SetClock
 
 
@@ -161,3 +163,46 @@ async def test_connections_to_a_file_that_was_replaced_are_closed_when_they_come
     assert len((await TenantRepository(store, SetClock()).list_page()).items) == 1
     await store.close()
     gc.collect()  # a connection that nobody closed warns when it goes
+
+
+def processes_of(pid: int) -> list[int]:
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [pid, *(each for child in children for each in processes_of(int(child)))]
+
+
+@pytest.mark.timeout(120)
+async def test_a_postgresql_that_hangs_is_given_up_after_seconds_and_used_again_when_it_goes_on() -> None:
+    server = await asyncio.to_thread(SERVICES.own, "postgresql")
+    url = f"postgresql://postgres@127.0.0.1:{server.port}/postgres"
+    await upgrade(url)
+    store = open_store(url)
+    await store.check()
+    assert server._process is not None
+    stopped = await asyncio.to_thread(processes_of, server._process.pid)
+    for pid in stopped:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        async with asyncio.timeout(40):
+            await unavailable(store.check())  # on the connection that was open
+            await unavailable(store.check())  # on a new one
+    finally:
+        for pid in stopped:
+            os.kill(pid, signal.SIGCONT)
+    await store.check()
+    await store.close()
+    await asyncio.to_thread(server.kill)
+
+
+@pytest.mark.timeout(120)
+async def test_a_statement_of_a_transaction_is_cut_and_one_of_a_report_is_not() -> None:
+    server = await asyncio.to_thread(SERVICES.postgresql)
+    store = open_store(f"postgresql://postgres@127.0.0.1:{server.port}/postgres")
+    long = text("SELECT pg_sleep(6)")
+
+    async def run(which: Store) -> None:
+        async with which.write() as connection:
+            await connection.execute(long)
+
+    await unavailable(run(store))
+    await run(store.unhurried)
+    await store.close()
