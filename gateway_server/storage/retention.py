@@ -8,12 +8,14 @@ import re
 from functools import partial
 from typing import Final
 
-from sqlalchemy import delete, func, insert, literal, select, text, tuple_, update
+from sqlalchemy import BigInteger, cast, delete, func, literal, select, text, tuple_
 from sqlalchemy.engine import Connection
 
 from gateway_server.storage.budget_windows import forget_windows
+from gateway_server.storage.database_clock import database_now
 from gateway_server.storage.engine import Store
 from gateway_server.storage.facts import KEPT_SINCE_DAY, kept_since_day
+from gateway_server.storage.inserts import insert_into
 from gateway_server.storage.rollups import LEVELS
 from gateway_server.storage.settling_lock import lock_out_settling
 from gateway_server.storage.tables import facts, usage_attempts, usage_records, usage_rollups
@@ -65,14 +67,20 @@ class RetentionRepository:
 
     async def note_kept_since(self, day: int) -> None:
         """Notes that calls and hours from before a day may be missing: to be done before any goes."""
+        statement = insert_into(facts, self._store.dialect).values(name=KEPT_SINCE_DAY, value=str(day))
+        raised = statement.on_conflict_do_update(
+            index_elements=[facts.c.name],
+            set_={"value": statement.excluded.value},
+            where=cast(facts.c.value, BigInteger) < day,
+        )
         async with self._store.write() as connection:
-            known = await connection.run_sync(kept_since_day)
-            if known is None:
-                await connection.execute(insert(facts).values(name=KEPT_SINCE_DAY, value=str(day)))
-            elif known < day:
-                await connection.execute(
-                    update(facts).where(facts.c.name == KEPT_SINCE_DAY).values(value=str(day))
-                )
+            await connection.execute(raised)
+
+    async def now_micros(self) -> int:
+        """The database's clock, in microseconds since the epoch."""
+        async with self._store.read() as connection:
+            now: int = (await connection.execute(select(database_now(self._store.dialect)))).scalar_one()
+            return now
 
 
 def _make_partitions(connection: Connection, number: int) -> None:

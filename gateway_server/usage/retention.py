@@ -45,9 +45,13 @@ class Retention:
             self._task = None
 
     async def tend(self) -> int:
-        """Makes partitions and lets go what is too old; how many calls one by one. STORE_UNAVAILABLE."""
+        """Makes partitions and lets go what is too old; how many calls one by one. STORE_UNAVAILABLE.
+
+        Nothing goes that is young by the database's clock: one process may have a wrong one.
+        """
         now = micros_of_seconds(self._clock.now())
         await self._repository.make_partitions(now)
+        now = min(now, await self._repository.now_micros())
         await _until_none(partial(self._repository.forget_some_windows, now - _WINDOWS_KEPT_MICROS))
         if not self._days:
             return 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from gateway_server.ids import new_id
 from gateway_server.storage.budget_windows import WindowKey
 from gateway_server.storage.budgets import BudgetRepository, LeaseNeed, LeaseWant
 from gateway_server.storage.engine import Store, open_store
+from gateway_server.storage.facts import kept_since_day
 from gateway_server.storage.gateways import GatewayRepository
 from gateway_server.storage.paging import PageRequest
 from gateway_server.storage.retention import PARTITION_DAYS, RetentionRepository
@@ -50,6 +52,26 @@ async def days_in(store: Store) -> list[int]:
     async with store.read() as connection:
         rows = await connection.execute(select(usage_records.c.start_day).order_by(usage_records.c.start_day))
         return list(rows.scalars())
+
+
+async def test_a_process_whose_clock_is_ahead_lets_nothing_go_that_is_young(store: Store) -> None:
+    today = int(time.time()) // 86_400
+    await add_calls(store, [call(day) for day in (today - 20, today - 5)])
+    retention = Retention(RetentionRepository(store), 10, clock=SetClock((today + 400) * 86_400))
+    assert await retention.tend() > 0
+    assert await days_in(store) == [today - 5]
+    async with store.read() as connection:
+        since = await connection.run_sync(kept_since_day)
+    assert since is not None
+    assert since <= today - 9  # a day may have begun meanwhile
+
+
+async def test_processes_note_together_from_when_on_calls_are_kept(store: Store) -> None:
+    repository = RetentionRepository(store)
+    for day in (20_000, 20_010, 19_000):
+        await asyncio.gather(*(repository.note_kept_since(day - number) for number in range(4)))
+    async with store.read() as connection:
+        assert await connection.run_sync(kept_since_day) == 20_010
 
 
 async def test_calls_are_kept_for_so_many_days(store: Store) -> None:
