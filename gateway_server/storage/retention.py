@@ -14,7 +14,7 @@ from sqlalchemy.engine import Connection
 from gateway_server.storage.budget_windows import forget_windows
 from gateway_server.storage.database_clock import database_now
 from gateway_server.storage.engine import Store
-from gateway_server.storage.facts import KEPT_SINCE_DAY, kept_since_day
+from gateway_server.storage.facts import KEPT_SINCE_DAY
 from gateway_server.storage.inserts import insert_into
 from gateway_server.storage.rollups import LEVELS
 from gateway_server.storage.settling_lock import lock_out_settling
