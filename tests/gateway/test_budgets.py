@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
+from google.protobuf.duration_pb2 import Duration
 
 from aigateway import AsyncClient
 from aigateway.errors import BudgetExceededError, GatewayError
@@ -17,6 +19,7 @@ from aigateway.v1.api_key_pb2 import ApiKey
 from aigateway.v1.model_pb2 import Model, Price
 from aigateway.v1.provider_pb2 import Provider
 from aigateway.v1.route_pb2 import RetryPolicy, Route, RouteTarget
+from aigateway.v1.routing_pb2 import GatewayOptions
 from aigateway.v1.tenant_pb2 import Budget, Tenant
 from aigateway.v1.usage_service_pb2 import LimitKind, LimitUsage
 from tests.gateway.callers import CallUnderWay
@@ -24,6 +27,7 @@ from tests.support.gateway import Gateway, client_of, running_gateway
 from tests.support.upstream import (
     MODEL,
     Exchange,
+    Script,
     Upstream,
     answer_well,
     completion,
@@ -138,6 +142,45 @@ async def test_calls_that_end_badly_hold_nothing_for_long(upstream: Upstream, st
             await asyncio.sleep(0.02)
         records = [record async for record in its.client.usage.list_records("tenants/acme")]
         assert day.used == sum(record.cost.total_nanos for record in records) > 0
+
+
+@pytest.mark.parametrize("streams", [False, True])
+@pytest.mark.parametrize(
+    ("script", "timeout", "settings", "reason"),
+    [
+        (silent, 2, {}, "DEADLINE_EXCEEDED"),
+        (talking("Hello "), 2, {}, "DEADLINE_EXCEEDED"),
+        (silent, 30, {"upstream_first_byte_seconds": 2}, "UPSTREAM_TIMEOUT"),
+        (talking("Hello "), 30, {"upstream_idle_seconds": 2}, "UPSTREAM_TIMEOUT"),
+    ],
+    ids=["deadline", "deadline in the answer", "provider's first byte", "provider's silence"],
+)
+async def test_a_call_that_is_given_up_holds_nothing_for_long(
+    upstream: Upstream,
+    state_dir: Path,
+    script: Script,
+    timeout: int,
+    settings: dict[str, Any],
+    reason: str,
+    streams: bool,
+) -> None:
+    async with budgeted(
+        state_dir, upstream, Budget(daily_nanos=10**9), retry_max_attempts=1, **settings
+    ) as its:
+        upstream.script = script
+        options = GatewayOptions(timeout=Duration(seconds=timeout))
+        call = CallUnderWay(its.client, streams=streams, gateway_options=options)
+        await upstream.next()
+        assert (await its.day()).held > 0
+        if streams:
+            with pytest.raises(grpc.aio.AioRpcError):
+                await call.read_to_end()
+        row = await its.gateway.ledger.wait_one(call.end_user_id)
+        assert row.error_reason == reason
+        async with asyncio.timeout(10):
+            while (day := await its.day()).held:
+                await asyncio.sleep(0.02)
+        assert day.used == row.cost.total_nanos > 0
 
 
 async def test_each_attempt_of_a_call_holds_and_settles_its_own_money(
