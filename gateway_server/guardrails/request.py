@@ -5,8 +5,10 @@ import time
 from collections.abc import Iterable
 from typing import Final
 
+from aigateway.v1.guardrail_profile_pb2 import GuardrailPart
 from gateway_server.guardrails.detectors import Patterns, Personal, TextDetector
 from gateway_server.guardrails.json_guard import JsonGuard
+from gateway_server.guardrails.pii.matches import CONTEXT
 from gateway_server.guardrails.request_texts import Request, Slot, slots_of
 from gateway_server.guardrails.rules import (
     BLOCK,
@@ -56,7 +58,10 @@ class RequestGuard:
             if not isinstance(detector, Personal | Patterns):
                 self._judge(tally, detector, slots)
                 continue
-            rewritten = [self._rewrite(tally, slot) for slot in slots]
+            befores = [None, *slots]
+            rewritten = [
+                self._rewrite(tally, slot, before) for slot, before in zip(slots, befores, strict=False)
+            ]
             if any(rewritten):
                 texts = slots_of(request)
 
@@ -68,8 +73,8 @@ class RequestGuard:
         if tally.is_stopped:
             raise guardrail_blocked(tally)
 
-    def _rewrite(self, tally: Tally, slot: Slot) -> bool:
-        """Masks what one rule finds in one text."""
+    def _rewrite(self, tally: Tally, slot: Slot, before: Slot | None) -> bool:
+        """Masks what one rule finds in one text, which ``before`` may stand before."""
         detector = tally.rule.detector
         if isinstance(detector, Personal) and not slot.is_json and not detector.may_find(slot.text):
             return False
@@ -77,7 +82,7 @@ class RequestGuard:
         def open_text(context: str) -> TextGuard:
             return TextGuard([tally], context=context, masks_into=self._vault)
 
-        guard = JsonGuard(open_text) if slot.is_json else open_text("")
+        guard = JsonGuard(open_text) if slot.is_json else open_text(_context_of(slot, before))
         pieces: list[str] = []
         try:
             for start in range(0, len(slot.text), STEP):
@@ -133,3 +138,15 @@ class RequestGuard:
     def _require_time(self) -> None:
         if self.is_given_up:
             raise CheckTimeoutError
+
+
+def _context_of(slot: Slot, before: Slot | None) -> str:
+    """What a model reads right before a text: words of a turn may come in several parts."""
+    if (
+        before is None
+        or slot.part != GuardrailPart.GUARDRAIL_PART_TEXT
+        or (before.group, before.part) != (slot.group, slot.part)
+        or before.is_json
+    ):
+        return ""
+    return before.text[-CONTEXT:]

@@ -337,6 +337,20 @@ def test_json_of_a_tool_and_of_a_document_is_read_as_what_it_says_and_stays_json
     assert json.loads(text.text.text) == {"to": "[EMAIL_REDACTED]"}
 
 
+def test_what_a_value_is_may_stand_in_the_part_before() -> None:
+    rule = GuardrailRule(rule_id="pii", action=REDACT, pii=PiiDetector(entity_types=["US_SSN"]))
+    said = ["Her social security number is ", "219169994", "."]
+    request = CreateChatCompletionRequest(
+        messages=[
+            Message(role=Role.ROLE_USER, parts=[ContentPart(text=TextPart(text=text)) for text in said]),
+            Message(role=Role.ROLE_USER, parts=[ContentPart(text=TextPart(text="219169994"))]),
+        ]
+    )
+    RequestGuard(tallies_of(rule), None).apply(request)
+    texts = [[part.text.text for part in message.parts] for message in request.messages]
+    assert texts == [[said[0], "[SSN_REDACTED]", "."], ["219169994"]], "no turn says what another's value is"
+
+
 def masked_parts(role: Role.ValueType, *parts: ContentPart) -> list[ContentPart]:
     request = CreateChatCompletionRequest(messages=[Message(role=role, parts=parts)])
     profile = compile_profile(GuardrailProfile(name="p", input_rules=[MASK]), WordModels)
