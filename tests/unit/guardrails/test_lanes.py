@@ -175,7 +175,7 @@ async def test_an_answer_that_nobody_waits_for_is_not_read_to_its_end(
     lanes = _Lanes(lane, lane, lane)
     checks = CallGuard([profile], request_lanes=lanes, answer_lanes=lanes).answer(choices=1)
     assert checks is not None
-    part = ContentPart(tool_call=ToolCallPart(tool_call_id="c", tool_name="f", arguments="[" * 200_000))
+    part = ContentPart(tool_call=ToolCallPart(tool_call_id="c", arguments="[" * 200_000))
     answer = ChatCompletion(choices=[Choice(message=Message(parts=[part]))])
     checking = asyncio.create_task(checks.apply(answer))
     if leaves:
