@@ -242,6 +242,8 @@ class AnswerGuard:
         """Whether nothing can be found in a whole text, where that is quick to tell."""
         if self._vault or not part.HasField("text") or part.text.citations:
             return False
+        if _is_json(part.provider_signature):
+            return False  # it may say what the text does not
         tallies = self._tallies_for(part_of("text"))
         if not _is_plain(tallies, part.text.text, is_json=self._is_json):
             return False
@@ -574,7 +576,7 @@ class AnswerGuard:
 
     def _tells(self, signature: bytes, part_kind: GuardrailPart.ValueType) -> bool:
         """Whether a signature is JSON, of which formats make fields, and says what rules take out."""
-        return signature.startswith(b"{") and self._finds(signature.decode(errors="replace"), part_kind)
+        return _is_json(signature) and self._finds(signature.decode(errors="replace"), part_kind)
 
     def _finds(self, json_text: str, part_kind: GuardrailPart.ValueType) -> bool:
         """Whether rules that change answers find anything in JSON that cannot be changed by them."""
@@ -638,6 +640,10 @@ def _document_size(part: ContentPart) -> int:
 
 def _text(message: Message, field: str, *, is_json: bool = False) -> MediaText:
     return MediaText(getattr(message, field), partial(setattr, message, field), is_json)
+
+
+def _is_json(signature: bytes) -> bool:
+    return signature.startswith(b"{")
 
 
 def _is_plain(tallies: Iterable[Tally], text: str, *, is_json: bool = False) -> bool:

@@ -112,7 +112,7 @@ grown = st.builds(
     lambda kind, text, signature, places: with_extras(GROWING[kind](text), signature, places),
     st.sampled_from(list(GROWING)),
     said,
-    st.sampled_from([b"", b"signed"]),
+    st.sampled_from([b"", b"signed", b'{"place": 1}', f'{{"cited": "by {MAIL}"}}'.encode()]),
     st.lists(st.tuples(st.integers(0, 99), st.integers(0, 99)), max_size=2),
 )
 metadata = st.none() | st.builds(
@@ -340,6 +340,29 @@ def test_what_is_put_back_into_a_document_may_be_in_no_charset() -> None:
     answer = answer_of([[document_of(b"caf\xe9 [EMAIL_1]", "text/plain")]])
     AnswerGuard(tallies_of(), vault=vault).apply(answer)
     assert answer.choices[0].message.parts[0].document.source.inline_data == b"caf\xe9 ?@acme.io"
+
+
+@pytest.mark.parametrize("rule", [MASK, STOP], ids=["redact", "block"])
+@pytest.mark.parametrize(
+    ("signature", "is_kept"),
+    [
+        (b'{"cited": "by jo@acme.io 219-16-9994"}', False),
+        (b'{"place": 1}', True),
+        (b"sealed", True),
+        (b"", True),
+    ],
+)
+def test_a_signature_of_a_clean_text_says_nothing_that_is_masked(
+    rule: GuardrailRule, signature: bytes, *, is_kept: bool
+) -> None:
+    part = with_extras(GROWING["text"]("All clear."), signature, [])
+    answer = answer_of([[part]])
+    events = list(events_of(answer, 3))
+    whole, streamed = tallies_of(rule), tallies_of(rule)
+    AnswerGuard(whole).apply(answer)
+    assert fold(AnswerGuard(streamed).feed(events)).choices == answer.choices
+    assert answer.choices[0].message.parts[0].provider_signature == (signature if is_kept else b"")
+    assert findings(whole) == findings(streamed)
 
 
 @pytest.mark.parametrize("kind", ["document", "provider", "tool_call"])
