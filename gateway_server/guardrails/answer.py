@@ -13,7 +13,7 @@ from copy import deepcopy
 from dataclasses import fields
 from functools import partial
 from itertools import chain
-from typing import Final
+from typing import Final, Generic, NamedTuple, TypeVar
 
 from google.protobuf.message import Message
 
@@ -41,6 +41,8 @@ from gateway_server.guardrails.text_guard import STEP, BlockedError, Part, Repla
 from gateway_server.guardrails.vault import Vault
 from gateway_server.providers.wire.json_values import from_struct
 
+T = TypeVar("T")
+
 #: For each kind of part that grows: its text's field, and the field of deltas that carries it.
 _TEXT_FIELDS: Final = {
     "text": ("text", "text"),
@@ -54,6 +56,41 @@ _TEXT: Final = GuardrailPart.GUARDRAIL_PART_TEXT
 _IDENTIFIER: Final = re.compile(r"[A-Za-z0-9_.-]{1,128}")
 _to_json: Final = json.JSONEncoder(ensure_ascii=False).encode
 _STOPPED: Final = Finish(reason=FinishReason.FINISH_REASON_GUARDRAIL)
+
+
+class _Link(NamedTuple, Generic[T]):
+    """A thing and, behind it, what came before."""
+
+    before: "_Link[T] | None"
+    thing: T
+
+
+class _Kept(Generic[T]):
+    """Things in the order in which they came. A copy shares them, so that it costs the same for any number.
+
+    Whoever takes one out changes only a copy of it.
+    """
+
+    __slots__ = ("_last",)
+
+    def __init__(self) -> None:
+        self._last: _Link[T] | None = None
+
+    def append(self, thing: T) -> None:
+        self._last = _Link(self._last, thing)
+
+    def __iter__(self) -> Iterator[T]:
+        things: list[T] = []
+        link = self._last
+        while link is not None:
+            things.append(link.thing)
+            link = link.before
+        return reversed(things)
+
+    def __deepcopy__(self, memo: dict[int, object]) -> "_Kept[T]":
+        copied: _Kept[T] = _Kept()
+        copied._last = self._last
+        return copied
 
 
 class _Channel:
@@ -72,7 +109,7 @@ class _Channel:
         #: The field of deltas that carries the text.
         self.delta = delta
         self.signature = b""
-        self.citations: list[Citation] = []
+        self.citations: _Kept[Citation] = _Kept()
         #: Whether what the part says beside its text, such as a name, is not the model's own.
         self.is_changed_beside = False
         #: Where in the model's own words something was replaced: its start, its end, its length now.
@@ -162,7 +199,7 @@ class AnswerGuard:
         self._channels: dict[tuple[int, int], _Channel | None] = {}
         self._may_stop = any(tally.rule.action == BLOCK or tally.rule.blocks_unread for tally in self.tallies)
         #: What has come of parts, by choice, while one before them could still be stopped.
-        self._waiting: dict[int, list[ChatEvent]] = {}
+        self._waiting: dict[int, _Kept[ChatEvent]] = {}
         self._stopped: set[int] = set()
         #: Of parts that came whole those, by choice and part, that are not the model's own any more.
         self._rewritten: set[tuple[int, int]] = set()
@@ -211,7 +248,7 @@ class AnswerGuard:
     def copy(self) -> "AnswerGuard":
         """Another that has got as far, with books of its own."""
         # What rules are made of never changes, and is not copied.
-        memo: dict[int, object] = {id(self._vault): self._vault}
+        memo: dict[int, object] = {id(same): same for same in (self._vault, self._tool_names)}
         for rule in (tally.rule for tally in self.tallies):
             memo[id(rule)] = rule
             memo[id(rule.detector)] = rule.detector
@@ -283,27 +320,28 @@ class AnswerGuard:
 
     def _feed(self, event: ChatEvent) -> Iterator[ChatEvent]:
         match event.WhichOneof("event"):
-            case "part_start":
-                place: PartStart | PartDelta | PartEnd = event.part_start
-            case "part_delta":
-                place = event.part_delta
-            case "part_end":
-                place = event.part_end
+            case "part_start" | "part_delta" | "part_end":
+                yield from self._feed_part(event)
             case "choice_end":
                 yield from self._end_choice(event)
-                return
             case "end":
                 self._guard_metadata(event.end, is_beside_changed=bool(self._changed))
                 yield event
-                return
             case _:
                 yield event
-                return
+
+    def _feed_part(self, event: ChatEvent, *, has_waited: bool = False) -> Iterator[ChatEvent]:
+        """An event of a part; one that has waited is only copied, since copies of this guard share it."""
+        place = _place_of(event)
         if place.choice_index in self._stopped:
             return
         if self._may_stop and self._must_wait(place.choice_index, place.part_index):
-            self._waiting.setdefault(place.choice_index, []).append(event)
-        elif isinstance(place, PartStart):
+            self._waiting.setdefault(place.choice_index, _Kept()).append(event)
+            return
+        if has_waited:
+            event = deepcopy(event)
+            place = _place_of(event)
+        if isinstance(place, PartStart):
             yield from self._start(event, place)
         elif isinstance(place, PartDelta):
             yield from self._grow(event, place)
@@ -332,7 +370,7 @@ class AnswerGuard:
     def _resume(self, choice_index: int) -> Iterator[ChatEvent]:
         """What need not wait any more now that a part has ended."""
         for event in self._waiting.pop(choice_index, ()):
-            yield from self._feed(event)
+            yield from self._feed_part(event, has_waited=True)
 
     def _open_parts(self, choice_index: int) -> list[int]:
         return [part_index for open_choice, part_index in self._channels if open_choice == choice_index]
@@ -537,6 +575,7 @@ class AnswerGuard:
 
         Its signature goes where it has such words too: providers write into it what they want back.
         """
+        citation = deepcopy(citation)
         is_changed = False
         for field in ("cited_text", "title", "uri"):
             source = getattr(citation, field)
@@ -640,6 +679,12 @@ def _document_size(part: ContentPart) -> int:
 
 def _text(message: Message, field: str, *, is_json: bool = False) -> MediaText:
     return MediaText(getattr(message, field), partial(setattr, message, field), is_json)
+
+
+def _place_of(event: ChatEvent) -> PartStart | PartDelta | PartEnd:
+    if event.HasField("part_start"):
+        return event.part_start
+    return event.part_delta if event.HasField("part_delta") else event.part_end
 
 
 def _is_json(signature: bytes) -> bool:

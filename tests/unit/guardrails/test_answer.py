@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator, Sequence
+from copy import deepcopy
 from itertools import permutations
 from typing import Any
 
@@ -489,6 +490,45 @@ def test_parts_that_grow_side_by_side_fold_into_the_guarded_answer(
     folded = fold([passed for event in events for passed in guard.feed([event])])
     assert list(folded.choices) == list(answer.choices)
     assert findings(stream_tallies) == findings(whole_tallies)
+
+
+@settings(deadline=None, max_examples=50)
+@given(
+    case=parallel_answers(),
+    rules=st.lists(st.sampled_from([MASK, STOP, HARM]), min_size=1, max_size=2, unique_by=id),
+)
+def test_what_is_done_again_on_copies_gives_the_same(
+    case: tuple[list[ContentPart], list[ChatEvent]], rules: list[GuardrailRule]
+) -> None:
+    _, events = case
+    alone, guard = AnswerGuard(tallies_of(*rules)), AnswerGuard(tallies_of(*rules))
+    for event in events:
+        guard.copy().feed([deepcopy(event)])
+        guard = guard.copy()
+        assert guard.feed([deepcopy(event)]) == alone.feed([event])
+    assert findings(guard.tallies) == findings(alone.tallies)
+
+
+def test_a_copy_shares_what_waits_and_changes_none_of_it() -> None:
+    def start(index: int, text: str) -> ChatEvent:
+        return ChatEvent(part_start=PartStart(part_index=index, part=GROWING["text"](text)))
+
+    guard = AnswerGuard(tallies_of(MASK, STOP), tool_names=frozenset({"f"}))
+    cited = PartDelta(citation=Citation(cited_text=f"by {MAIL}", start_index=1))
+    waits = PartDelta(part_index=1, text=f"Ask {MAIL}, or {MAIL}.")
+    guard.feed([start(0, "One"), ChatEvent(part_delta=cited), start(1, ""), ChatEvent(part_delta=waits)])
+    kept, size = list(guard.waiting_events), guard.waiting_characters
+    saved = deepcopy(kept)
+    copied, other = guard.copy(), guard.copy()
+    assert [*map(id, copied.waiting_events)] == [*map(id, kept)]
+    copied.feed([ChatEvent(part_delta=PartDelta(part_index=1, text="More"))])
+    assert [len(list(each.waiting_events)) for each in (guard, copied, other)] == [2, 3, 2]
+    ends = [ChatEvent(part_end=PartEnd(part_index=0)), ChatEvent(part_end=PartEnd(part_index=1))]
+    assert MAIL not in str(copied.feed(ends))
+    assert not list(copied.waiting_events)
+    assert list(guard.waiting_events) == saved
+    assert guard.waiting_characters == size
+    assert str(guard.feed(ends)) == str(other.feed(ends))
 
 
 @pytest.mark.parametrize("rule", [MASK, STOP], ids=["redact", "block"])
