@@ -39,9 +39,12 @@ class Upstream:
         remaining = max(call.remaining(), 0.0)
         return await self.send_within(request, remaining if within is None else min(within, remaining))
 
-    async def send_within(self, request: HttpCall, seconds: float) -> HttpResponse:
-        """As ``send``, for what is no attempt of a call."""
+    async def send_within(
+        self, request: HttpCall, seconds: float, *, most_bytes: int | None = None
+    ) -> HttpResponse:
+        """As ``send``, for what is no attempt of a call; ``most_bytes`` bounds its answer further."""
         limits = self._limits
+        max_bytes = limits.max_response_bytes
         return await self._transport.send(
             request,
             timeouts=Timeouts(
@@ -50,7 +53,7 @@ class Upstream:
                 idle=limits.idle,
                 total=seconds,
             ),
-            max_response_bytes=limits.max_response_bytes,
+            max_response_bytes=max_bytes if most_bytes is None else min(max_bytes, most_bytes),
         )
 
 

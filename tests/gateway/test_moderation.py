@@ -269,6 +269,7 @@ FAULTS: dict[str, Script] = {
     ),
     "no scores": answering({"results": [{"categories": {"hate": False}, "category_scores": {"hate": "x"}}]}),
     "error": answering({"error": {"message": "VIOLENCE", "code": "x"}}),
+    "more than verdicts": answering({"results": [{**verdict("fine"), "why": "x" * 16_384}]}),
     "reset": reset,
     "hangs": silent,
 }
