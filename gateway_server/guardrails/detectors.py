@@ -253,6 +253,10 @@ class Moderation:
         return Score(max(scores[kind] for kind in self.min_scores), kinds)
 
 
+class NotJudgedError(Exception):
+    """A provider did not judge what a rule asks about; the message tells categories, and nothing of texts."""
+
+
 @dataclass(frozen=True, slots=True)
 class ProviderModeration:
     """Judges whether texts are harmful by asking a provider, which takes a while."""
@@ -265,7 +269,7 @@ class ProviderModeration:
     default_roles: Roles = OUTSIDE_ROLES
 
     async def scores(self, texts: Sequence[str], timeout: float) -> Mapping[str, Score]:
-        """By text; raises as Moderator.moderate does."""
+        """By text; raises as Moderator.moderate does, and NotJudgedError."""
         verdicts = await self.moderator.moderate(
             texts, provider=self.provider, provider_model=self.provider_model, timeout=timeout
         )
@@ -274,7 +278,12 @@ class ProviderModeration:
     def _score(self, verdict: ModerationVerdict) -> Score:
         scores = verdict.scores
         if not self.min_scores:
-            return Score(max(scores.values()), tuple(sorted(verdict.flagged)))
+            flagged = tuple(sorted(kind for kind, is_flagged in verdict.flags.items() if is_flagged))
+            if verdict.is_flagged and not flagged:
+                raise NotJudgedError("the provider flags something that is none of the categories")
+            return Score(max(scores.values()), flagged)
+        if missing := sorted(self.min_scores.keys() - scores.keys()):
+            raise NotJudgedError(f"the provider has no scores for {', '.join(missing)}")
         kinds = tuple(kind for kind, least in self.min_scores.items() if scores[kind] >= least)
         return Score(max(scores[kind] for kind in self.min_scores), kinds)
 

@@ -19,6 +19,7 @@ from gateway_server.guardrails.detectors import (
     EntityModel,
     Moderation,
     Moderator,
+    NotJudgedError,
     PatternBudget,
     Patterns,
     Personal,
@@ -336,6 +337,8 @@ class Tally:
         told = type(error).__name__
         if isinstance(error, GatewayError):
             told = f"{error.reason_name} {error.metadata.get('http_status', '')}".rstrip()
+        elif isinstance(error, NotJudgedError):
+            told = str(error)
         _LOG.error("rule %s of %s failed: %s", self.rule.rule_id, self.rule.profile, told)
         self.failure = "error"
 

@@ -204,13 +204,15 @@ class CountTokensFormat(MediaFormat, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ModerationVerdict:
-    """What a provider says of a text, by the gateway's categories.
+    """What a provider says of a text, by the gateway's categories; those that it did not judge are left out.
 
-    ``scores`` tells for each how harmful the text is, from 0 to 1.
+    ``scores`` tells how harmful the text is, from 0 to 1, and ``flags`` whether that is too much for the
+    provider. ``is_flagged`` tells that something is, which may be no category of the gateway.
     """
 
     scores: Mapping[str, float]
-    flagged: frozenset[str]
+    flags: Mapping[str, bool]
+    is_flagged: bool
 
 
 class ModerationFormat(Protocol):

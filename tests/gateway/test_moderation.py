@@ -317,6 +317,48 @@ async def test_a_provider_that_fails_is_a_failed_check_and_never_a_pass(
     await moderation.settled()
 
 
+@pytest.mark.parametrize(
+    ("flagged", "flags", "min_scores", "why"),
+    [
+        (True, {"illicit_drugs": True}, {}, "the provider flags something that is none of the categories"),
+        (True, {}, {}, "the provider flags something that is none of the categories"),
+        (None, {"illicit_drugs": True}, {}, "the provider flags something that is none of the categories"),
+        (False, {}, {"illicit": 0.5, "hate": 0.5, "sexual": 0.5}, "no scores for illicit, sexual"),
+        (True, {"hate": True}, {"illicit": 0.5, "hate": 0.001}, "no scores for illicit"),
+        (False, {"illicit_drugs": True}, {}, ""),
+        (False, {}, {}, ""),
+        (True, {"illicit_drugs": True}, {"hate": 0.5}, ""),
+    ],
+)
+@pytest.mark.parametrize("side", ["input", "output"])
+@BOTH
+async def test_what_was_not_judged_has_not_passed(
+    guarded: Gateway,
+    upstream: Upstream,
+    moderation: Upstream,
+    caplog: pytest.LogCaptureFixture,
+    *,
+    streams: bool,
+    side: str,
+    flagged: bool | None,
+    flags: dict[str, bool],
+    min_scores: dict[str, float],
+    why: str,
+) -> None:
+    upstream.script = echoing("All is well")
+    judged = {"categories": {"hate": False, "illicit": None, **flags}, "category_scores": {"hate": 0.002}}
+    moderation.script = answering({"results": [{"flagged": flagged, **judged}]})
+    rule = asking(fail_open=True)
+    rule.moderation.min_scores.update(min_scores)
+    async with await key_with(guarded, profile_with(rule, side)) as client:
+        outcome = await Caller(client, streams=streams).call()
+    assert outcome.answer is not None
+    assert told(outcome.answer.guardrail_results) == [("harm", "ERROR" if why else "PASS", {})]
+    ours = "\n".join(each.getMessage() for each in caplog.records if each.name.startswith("gateway_server"))
+    assert ("rule harm of" in ours) == bool(why)
+    assert why in ours
+
+
 async def test_what_a_stream_has_let_go_before_the_provider_fails_stays(
     guarded: Gateway, upstream: Upstream, moderation: Upstream
 ) -> None:

@@ -1,7 +1,7 @@
 """The format in which OpenAI, and services that follow it, judge whether texts are harmful."""
 
-from collections.abc import Mapping, Sequence
-from typing import Final
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final, TypeVar
 
 import orjson
 
@@ -27,7 +27,8 @@ _CATEGORIES: Final[Mapping[str, tuple[str, ...]]] = {
     "self_harm": ("self-harm", "self-harm/intent", "self-harm/instructions"),
     "illicit": ("illicit", "illicit/violent"),
 }
-_KNOWN: Final = frozenset(name for names in _CATEGORIES.values() for name in names)
+
+T = TypeVar("T")
 
 
 class OpenAIModerationFormat:
@@ -62,38 +63,39 @@ def _read_results(results: list[object], texts: int) -> list[ModerationVerdict]:
 
 def _read_result(value: object, where: str) -> ModerationVerdict:
     result = as_object(value, where)
-    flags = _read_known(result, "categories", where)
-    scores = _read_known(result, "category_scores", where)
+    flags = _read_judged(result, "categories", where, _read_flag)
+    scores = _read_judged(result, "category_scores", where, _read_score)
+    is_flagged = result.get("flagged")
+    if is_flagged is None:
+        is_flagged = any(value is True for value in as_object(result["categories"], where).values())
     return ModerationVerdict(
-        scores={
-            category: max(_read_score(scores.get(name), f"{where}.category_scores") for name in names)
-            for category, names in _CATEGORIES.items()
-        },
-        flagged=frozenset(
-            category
-            for category, names in _CATEGORIES.items()
-            if any(_read_flag(flags.get(name), f"{where}.categories") for name in names)
-        ),
+        scores={category: max(values) for category, values in scores.items()},
+        flags={category: any(values) for category, values in flags.items()},
+        is_flagged=_read_flag(is_flagged, f"{where}.flagged"),
     )
 
 
-def _read_known(result: JsonObject, key: str, where: str) -> JsonObject:
-    """The object under a key, which has at least one of the categories."""
-    values = get_object(result, key, where)
-    if values is None or values.keys().isdisjoint(_KNOWN):
+def _read_judged(
+    result: JsonObject, key: str, where: str, read: Callable[[object, str], T]
+) -> dict[str, list[T]]:
+    """What the object under a key has for those categories that were judged, one at least."""
+    values = get_object(result, key, where) or {}
+    judged = {
+        category: [read(values[name], f"{where}.{key}") for name in names if values.get(name) is not None]
+        for category, names in _CATEGORIES.items()
+    }
+    if not any(judged.values()):
         raise MalformedAnswerError(f"{where}.{key} has none of the categories")
-    return values
+    return {category: found for category, found in judged.items() if found}
 
 
 def _read_score(value: object, where: str) -> float:
-    if value is None:
-        return 0.0
     if type(value) is float or type(value) is int:
         return min(max(float(value), 0.0), 1.0)
     raise MalformedAnswerError(f"{where} has something that is no number")
 
 
 def _read_flag(value: object, where: str) -> bool:
-    if value is None or type(value) is bool:
-        return bool(value)
+    if type(value) is bool:
+        return value
     raise MalformedAnswerError(f"{where} has something that is neither true nor false")

@@ -59,8 +59,9 @@ def test_only_two_types_of_providers_judge() -> None:
 )
 def test_each_category_counts_for_one_of_ours(name: str, category: str) -> None:
     [verdict] = parse({"results": [result({name: 0.7}, {name: True})]})
-    assert verdict.scores == {**dict.fromkeys(CATEGORIES, 0.0), category: 0.7}
-    assert verdict.flagged == {category}
+    assert category in CATEGORIES
+    assert verdict.scores == {category: 0.7}
+    assert verdict.flags == {"hate": category == "hate", category: True}
 
 
 def test_the_highest_counts_and_what_is_not_known_is_left_out() -> None:
@@ -73,11 +74,26 @@ def test_the_highest_counts_and_what_is_not_known_is_left_out() -> None:
         "sexual": 1,
     }
     one, other = parse({"results": [result(scores, {"spam": True}), result({"hate": -0.1})]}, texts=2)
-    assert one.scores == {
-        **dict.fromkeys(CATEGORIES, 0.0), "violence": 0.4, "hate": 1.0, "sexual": 1.0
-    }  # fmt: skip
-    assert one.flagged == frozenset()
-    assert other.scores == dict.fromkeys(CATEGORIES, 0.0)
+    assert one.scores == {"violence": 0.4, "hate": 1.0, "sexual": 1.0}
+    assert one.flags == other.flags == {"hate": False}
+    assert other.scores == {"hate": 0.0}
+
+
+@pytest.mark.parametrize(
+    ("flagged", "flags", "is_flagged"),
+    [
+        (False, {"spam": True}, False),
+        (True, {"spam": False}, True),
+        (None, {"spam": True}, True),
+        (None, {"spam": 1, "violence": None}, False),
+        (None, {"violence": True}, True),
+    ],
+)
+def test_that_something_is_flagged_is_told_whatever_it_is(
+    flagged: bool | None, flags: dict[str, Any], is_flagged: bool
+) -> None:
+    [verdict] = parse({"results": [{**result({"hate": 0}, flags), "flagged": flagged}]})
+    assert verdict.is_flagged == is_flagged
 
 
 @pytest.mark.parametrize(
@@ -92,6 +108,9 @@ def test_the_highest_counts_and_what_is_not_known_is_left_out() -> None:
         ({"results": [{"categories": {"hate": False}}]}, "results[0].category_scores has none of"),
         ({"results": [{"category_scores": {"hate": 0}}]}, "results[0].categories has none of"),
         ({"results": [result({"spam": 1})]}, "results[0].category_scores has none of the categories"),
+        ({"results": [result({"hate": None})]}, "results[0].category_scores has none of the categories"),
+        ({"results": [result({"hate": 0}, {"hate": None})]}, "results[0].categories has none of"),
+        ({"results": [{**result({"hate": 0}), "flagged": "no"}]}, "results[0].flagged has something that is"),
         ({"results": [result({"hate": "0"})]}, "results[0].category_scores has something that is no number"),
         ({"results": [result({"hate": True})]}, "results[0].category_scores has something that is no"),
         ({"results": [result({"hate": 0}, {"hate": "no"})]}, "results[0].categories has something that is"),
