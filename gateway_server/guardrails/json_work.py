@@ -12,8 +12,8 @@ from aigateway.v1.chat_service_pb2 import ChatCompletion, ChatEvent
 from aigateway.v1.content_pb2 import ContentPart
 from gateway_server.guardrails.documents import read_media
 
-#: So many characters of prose are judged in the time that one value takes.
-_CHARACTERS_OF_VALUE: Final = 250
+#: So many characters of prose are judged in the time that a text takes however short it is, as a value does.
+CHARACTERS_OF_TEXT: Final = 250
 #: What a short field of a Struct takes: more values than in so many bytes there hardly are.
 _BYTES_OF_FIELD: Final = 20
 
@@ -51,9 +51,14 @@ def _in_part(part: ContentPart, *, is_json: bool) -> int:
 
 
 def _in_struct(struct: Struct) -> int:
-    return _CHARACTERS_OF_VALUE * (struct.ByteSize() // _BYTES_OF_FIELD)
+    return CHARACTERS_OF_TEXT * (struct.ByteSize() // _BYTES_OF_FIELD)
 
 
 def _in_text(text: str) -> int:
+    return CHARACTERS_OF_TEXT * values_in(text)
+
+
+def values_in(text: str) -> int:
+    """How many names and values JSON has, at most."""
     # Strings are between quotes, and what is none is parted by commas: some count twice.
-    return _CHARACTERS_OF_VALUE * (text.count('"') // 2 + text.count(","))
+    return text.count('"') // 2 + text.count(",")

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Iterable, Iterator, MutableMapping
 from functools import partial
+from itertools import islice
 from typing import Final, NamedTuple
 
 from google.protobuf.struct_pb2 import Struct
@@ -51,9 +52,9 @@ class Slot(NamedTuple):
     is_name: bool = False
 
 
-def slots_of(request: Request) -> list[Slot]:
-    """Every text of a request that goes to a model."""
-    return list(_slots(request))
+def slots_of(request: Request, *, most: int | None = None) -> list[Slot]:
+    """Every text of a request that goes to a model, or the first ``most`` of them."""
+    return list(islice(_slots(request), most))
 
 
 def _slots(request: Request) -> Iterator[Slot]:

@@ -21,8 +21,10 @@ from gateway_server.errors import GatewayError, feature_not_supported, invalid_r
 from gateway_server.guardrails.answer import AnswerGuard, size_beside, size_beside_of
 from gateway_server.guardrails.book import ProfileBook
 from gateway_server.guardrails.json_work import json_work, json_work_of
+from gateway_server.guardrails.pii import WINDOW
 from gateway_server.guardrails.request import RequestGuard
-from gateway_server.guardrails.request_texts import slots_of
+from gateway_server.guardrails.request_texts import Slot, slots_of
+from gateway_server.guardrails.request_work import request_work
 from gateway_server.guardrails.rules import LOG, Profile, Rule, Tally
 from gateway_server.guardrails.vault import Vault
 from gateway_server.resource_names import guardrail_profile_name, parse_guardrail_profile
@@ -39,8 +41,9 @@ DEFAULT_PROFILE: Final = guardrail_profile_name(DEFAULT)
 _INLINE_CHARACTERS: Final = 4_096
 _LONG_CHARACTERS: Final = 200_000
 _USUAL_RULES: Final = 4
-#: In larger requests texts are looked for off the event loop.
+#: In larger requests, and those of more texts, they are looked for off the event loop.
 _INLINE_BYTES: Final = 65_536
+_INLINE_TEXTS: Final = 500
 #: How many checks of each kind may wait for other processes at the same time.
 _WAITING_THREADS: Final = 16
 #: How much longer than its time-outs a check may take before nobody waits for it any more, in seconds.
@@ -304,7 +307,7 @@ class CallGuard:
         self._answer_lanes = answer_lanes
         self._input_rules = [rule for profile in profiles for rule in profile.input_rules]
         self._output_rules = [rule for profile in profiles for rule in profile.output_rules]
-        self._window = min((profile.window for profile in profiles if profile.window), default=0)
+        self._window = max((profile.window or WINDOW for profile in profiles), default=0)
         self._vault = Vault() if profiles and profiles[0].is_reversible else None
         #: What the rules did, for each time that texts were checked.
         self._inputs: list[list[Tally]] = []
@@ -313,15 +316,17 @@ class CallGuard:
         """The request as it may go to a model. Raises GUARDRAIL_BLOCKED, GUARDRAIL_FAILED, OVERLOADED."""
         if not self._input_rules:
             return request
-        if request.ByteSize() > _INLINE_BYTES:
-            texts = await asyncio.to_thread(slots_of, request)  # to find and decode them takes a while
+        texts = None
+        if request.ByteSize() <= _INLINE_BYTES:
+            texts = slots_of(request, most=_INLINE_TEXTS + 1)
+        if texts is None or len(texts) > _INLINE_TEXTS:
+            texts, work = await asyncio.to_thread(_weighed, request)
         else:
-            texts = slots_of(request)
-        length = sum(len(slot.text) for slot in texts)
+            work = request_work(texts)
         asks = any(rule.asks for rule in self._input_rules)
         if asks:
-            length = max(length, request.ByteSize())  # for it is copied, and its texts are looked for again
-        lane = self._request_lanes.of(self._input_rules, length)
+            work = max(work, request.ByteSize())  # for it is copied, and its texts are looked for again
+        lane = self._request_lanes.of(self._input_rules, work)
         self._inputs.append([Tally(rule) for rule in self._input_rules])
         if lane is None and not asks:
             RequestGuard(self._inputs[-1], self._vault).apply(request, texts)
@@ -427,6 +432,12 @@ class _AsksError(Exception):
         for tally, wanted in zip(tallies, self._wanted, strict=True):
             if wanted:
                 await tally.ask(wanted)
+
+
+def _weighed(request: R) -> tuple[list[Slot], int]:
+    """Every text of a request, and how much work they are: to find and decode them may take a while."""
+    texts = slots_of(request)
+    return texts, request_work(texts)
 
 
 def _require_nothing_to_ask(tallies: Sequence[Tally]) -> None:

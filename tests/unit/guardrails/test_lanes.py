@@ -9,8 +9,16 @@ from collections.abc import Mapping
 import pytest
 from google.protobuf.duration_pb2 import Duration
 
-from aigateway.v1.chat_service_pb2 import ChatCompletion, ChatEvent, Choice, PartEnd, PartStart
-from aigateway.v1.content_pb2 import ContentPart, Message, TextPart, ToolCallPart
+from aigateway.v1.chat_service_pb2 import (
+    ChatCompletion,
+    ChatEvent,
+    Choice,
+    CreateChatCompletionRequest,
+    PartEnd,
+    PartStart,
+)
+from aigateway.v1.content_pb2 import ContentPart, Message, Role, TextPart, ToolCallPart
+from aigateway.v1.embeddings_service_pb2 import CreateEmbeddingsRequest, EmbeddingInput
 from aigateway.v1.guardrail_profile_pb2 import (
     GuardrailProfile,
     GuardrailRule,
@@ -187,4 +195,97 @@ async def test_an_answer_that_nobody_waits_for_is_not_read_to_its_end(
     released.set()
     await asyncio.to_thread(thread.join, 10)
     assert len(feeds) == 1
+    lanes.close()
+
+
+def short_messages(count: int) -> CreateChatCompletionRequest:
+    return CreateChatCompletionRequest(messages=[user_says(chr(0x4E00 + index)) for index in range(count)])
+
+
+def user_says(text: str) -> Message:
+    return Message(role=Role.ROLE_USER, parts=[ContentPart(text=TextPart(text=text))])
+
+
+def embeds(count: int) -> CreateEmbeddingsRequest:
+    return CreateEmbeddingsRequest(inputs=[EmbeddingInput(text=f"q{index}") for index in range(count)])
+
+
+def calls_with(arguments: str) -> CreateChatCompletionRequest:
+    call = ToolCallPart(tool_call_id="c", arguments=arguments)
+    return CreateChatCompletionRequest(
+        messages=[user_says("a"), Message(role=Role.ROLE_ASSISTANT, parts=[ContentPart(tool_call=call)])]
+    )
+
+
+@pytest.mark.parametrize(
+    ("request_", "leaves"),
+    [
+        (short_messages(1), False),
+        (short_messages(10), False),
+        (short_messages(100), True),
+        (short_messages(1_000), True),
+        (embeds(3), False),
+        (embeds(100), True),
+        (calls_with(json.dumps(["a@b"] * 3)), False),
+        (calls_with(json.dumps(["a@b"] * 300)), True),
+        (CreateChatCompletionRequest(messages=[user_says("a"), *[user_says("")] * 20]), False),
+        (CreateChatCompletionRequest(messages=[user_says("a"), *[user_says("")] * 450]), True),
+    ],
+    ids=[
+        "one message",
+        "few messages",
+        "many messages",
+        "very many messages",
+        "few inputs",
+        "many inputs",
+        "few values",
+        "many values",
+        "few empty messages",
+        "many empty messages",
+    ],
+)
+async def test_many_short_texts_of_a_request_leave_the_event_loop(
+    request_: CreateChatCompletionRequest | CreateEmbeddingsRequest, *, leaves: bool
+) -> None:
+    models = WatchedModels()
+    rule = GuardrailRule(
+        rule_id="r", action=GuardrailAction.GUARDRAIL_ACTION_BLOCK, moderation=ModerationDetector()
+    )
+    profile = compile_profile(GuardrailProfile(name="p", input_rules=[rule]), lambda: models)
+    lanes = _Lanes(*(_Lane("test") for _ in range(3)))
+    guard = CallGuard([profile], request_lanes=lanes, answer_lanes=lanes)
+    checked: object
+    if isinstance(request_, CreateEmbeddingsRequest):
+        checked = await guard.check(request_)
+    else:
+        checked = await guard.check(request_)
+    assert checked == request_
+    assert models.threads
+    assert (threading.current_thread() not in models.threads) == leaves
+    lanes.close()
+
+
+@pytest.mark.parametrize("windows", [(0, 48), (48, 0), (64, 48), (48, 64)])
+async def test_a_profile_that_is_added_lets_no_less_be_held_back(windows: tuple[int, ...]) -> None:
+    rule = GuardrailRule(
+        rule_id="r",
+        action=GuardrailAction.GUARDRAIL_ACTION_REDACT,
+        pii=PiiDetector(entity_types=["EMAIL_ADDRESS"]),
+    )
+    profiles = [
+        compile_profile(
+            GuardrailProfile(
+                name=f"p{index}", stream_holdback_characters=window, output_rules=[] if index else [rule]
+            ),
+            WordModels,
+        )
+        for index, window in enumerate(windows)
+    ]
+    lanes = _Lanes(*(_Lane("test") for _ in range(3)))
+    checks = CallGuard(profiles, request_lanes=lanes, answer_lanes=lanes).answer(choices=1)
+    assert checks is not None
+    text = "write to firstname.middlename.lastname.department.unit.site1@example.com"
+    answer = ChatCompletion(choices=[Choice(message=Message(parts=[ContentPart(text=TextPart(text=text))]))])
+    await checks.apply(answer)
+    assert answer.choices[0].message.parts[0].text.text == "write to [EMAIL_REDACTED]"
     lanes.close()
