@@ -35,6 +35,7 @@ from gateway_server.errors import GatewayError
 from gateway_server.guardrails.detectors import Personal
 from gateway_server.guardrails.documents import MediaText, read_media
 from gateway_server.guardrails.json_guard import JsonGuard
+from gateway_server.guardrails.json_work import CHARACTERS_OF_TEXT
 from gateway_server.guardrails.parts import part_of
 from gateway_server.guardrails.rules import BLOCK, LOG, CheckTimeoutError, Tally
 from gateway_server.guardrails.text_guard import STEP, BlockedError, Part, Replaced, TextGuard, said
@@ -218,12 +219,13 @@ class AnswerGuard:
     def waiting_characters(self) -> int:
         """How much waits, roughly, for a part to end: parts behind it, and its citations."""
         citations = sum(
-            citation.ByteSize()
+            _citation_size(citation)
             for channel in self._channels.values()
             if channel is not None
             for citation in channel.citations
         )
-        return citations + sum(event.ByteSize() for event in self.waiting_events)
+        waiting = sum(event.ByteSize() for event in self.waiting_events)
+        return citations + waiting + size_beside_of(self.waiting_events)
 
     @property
     def waiting_events(self) -> Iterator[ChatEvent]:
@@ -655,9 +657,12 @@ class _StoppedError(Exception):
 
 
 def size_beside(answer: ChatCompletion) -> int:
-    """How much there is beside an answer's words, roughly, in characters: documents, and what is reported."""
+    """How much there is beside an answer's words, roughly, in characters that take as long.
+
+    That is documents, names of files, citations, what is reported, and what each text takes however short.
+    """
     beside_choices = sum(
-        choice.provider_metadata.ByteSize() + sum(map(_document_size, choice.message.parts))
+        choice.provider_metadata.ByteSize() + sum(map(_whole_size, choice.message.parts))
         for choice in answer.choices
     )
     return answer.provider_metadata.ByteSize() + beside_choices
@@ -665,16 +670,55 @@ def size_beside(answer: ChatCompletion) -> int:
 
 def size_beside_of(events: Iterable[ChatEvent]) -> int:
     """The same of events of a stream."""
-    return sum(
-        event.choice_end.provider_metadata.ByteSize()
-        + event.end.provider_metadata.ByteSize()
-        + _document_size(event.part_start.part)
-        for event in events
-    )
+    return sum(map(_event_size, events))
 
 
-def _document_size(part: ContentPart) -> int:
-    return part.document.ByteSize() + sum(map(_document_size, part.tool_result.parts))
+def _event_size(event: ChatEvent) -> int:
+    match event.WhichOneof("event"):
+        case "part_start":
+            return _part_size(event.part_start.part)
+        case "part_delta":
+            delta = event.part_delta
+            return _citation_size(delta.citation) if delta.HasField("citation") else 0
+        case "part_end":
+            return CHARACTERS_OF_TEXT
+        case "choice_end":
+            return event.choice_end.provider_metadata.ByteSize()
+        case "end":
+            return event.end.provider_metadata.ByteSize()
+        case _:
+            return 0
+
+
+def _whole_size(part: ContentPart) -> int:
+    return CHARACTERS_OF_TEXT + _part_size(part)
+
+
+def _part_size(part: ContentPart) -> int:
+    size = 0
+    match part.WhichOneof("kind"):
+        case "text":
+            size += sum(map(_citation_size, part.text.citations))
+        case "tool_result":
+            size += sum(map(_whole_size, part.tool_result.parts))
+        case "document":
+            document = part.document
+            size += document.ByteSize()
+            size += CHARACTERS_OF_TEXT * sum(
+                map(bool, (document.source.filename, document.title, document.context))
+            )
+        case "image" | "audio" | "video" as kind:
+            source = getattr(part, kind).source
+            for text in (source.filename, source.inline_text):
+                size += len(text) + CHARACTERS_OF_TEXT * bool(text)
+        case _:
+            pass
+    return size
+
+
+def _citation_size(citation: Citation) -> int:
+    texts = (citation.cited_text, citation.title, citation.uri)
+    return citation.ByteSize() + CHARACTERS_OF_TEXT * sum(map(bool, texts))
 
 
 def _text(message: Message, field: str, *, is_json: bool = False) -> MediaText:

@@ -9,8 +9,7 @@ from typing import Final
 from google.protobuf.struct_pb2 import Struct
 
 from aigateway.v1.chat_service_pb2 import ChatCompletion, ChatEvent
-from aigateway.v1.content_pb2 import ContentPart
-from gateway_server.guardrails.documents import read_media
+from aigateway.v1.content_pb2 import ContentPart, MediaSource
 
 #: So many characters of prose are judged in the time that a text takes however short it is, as a value does.
 CHARACTERS_OF_TEXT: Final = 250
@@ -46,8 +45,16 @@ def _in_part(part: ContentPart, *, is_json: bool) -> int:
     if is_json:
         work += _in_text(part.text.text)
     if part.HasField("document"):
-        work += _in_text(read_media(part.document.source).text)
+        work += _in_media(part.document.source)
     return work + sum(_in_part(each, is_json=is_json) for each in part.tool_result.parts)
+
+
+def _in_media(source: MediaSource) -> int:
+    """Without decoding it, which takes long: bytes of text have at least as many quotes and commas."""
+    data = source.inline_data
+    encoded = len(source.uri) if source.uri[:5].lower() == "data:" else 0
+    written = data.count(b'"') // 2 + data.count(b",") + encoded // _BYTES_OF_FIELD
+    return _in_text(source.inline_text) + CHARACTERS_OF_TEXT * written
 
 
 def _in_struct(struct: Struct) -> int:

@@ -202,10 +202,7 @@ class AnswerChecks:
             return guarded
 
         work = json_work(answer, is_json=self._is_json) if self._judges else 0
-        # No text has more characters than bytes, and those are counted at once.
-        lane = self._lane_for(answer.ByteSize() + work)
-        if lane is not None:
-            lane = self._lane_for(answer_characters(answer) + size_beside(answer) + work)
+        lane = self._lane_for(answer_characters(answer) + size_beside(answer) + work)
         if lane is None and not self._asks:
             self._guard.apply(answer)
         else:

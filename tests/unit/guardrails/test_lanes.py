@@ -1,6 +1,7 @@
 """Threads that check long texts: turns, limits of time, and threads that are lost."""
 
 import asyncio
+import base64
 import json
 import threading
 import time
@@ -14,10 +15,22 @@ from aigateway.v1.chat_service_pb2 import (
     ChatEvent,
     Choice,
     CreateChatCompletionRequest,
+    PartDelta,
     PartEnd,
     PartStart,
 )
-from aigateway.v1.content_pb2 import ContentPart, Message, Role, TextPart, ToolCallPart
+from aigateway.v1.content_pb2 import (
+    Citation,
+    ContentPart,
+    DocumentPart,
+    ImagePart,
+    MediaSource,
+    Message,
+    Role,
+    TextPart,
+    ToolCallPart,
+    ToolResultPart,
+)
 from aigateway.v1.embeddings_service_pb2 import CreateEmbeddingsRequest, EmbeddingInput
 from aigateway.v1.guardrail_profile_pb2 import (
     GuardrailProfile,
@@ -27,9 +40,11 @@ from aigateway.v1.guardrail_profile_pb2 import (
 )
 from aigateway.v1.routing_pb2 import GuardrailAction
 from gateway_server.errors import GatewayError
+from gateway_server.guardrails import documents
 from gateway_server.guardrails.json_guard import JsonGuard
 from gateway_server.guardrails.rules import compile_profile
 from gateway_server.pipeline.guarding import AnswerChecks, CallGuard, _Lane, _Lanes
+from gateway_server.usage.estimate import event_characters
 from tests.support.text_models import WordModels
 
 
@@ -288,4 +303,106 @@ async def test_a_profile_that_is_added_lets_no_less_be_held_back(windows: tuple[
     answer = ChatCompletion(choices=[Choice(message=Message(parts=[ContentPart(text=TextPart(text=text))]))])
     await checks.apply(answer)
     assert answer.choices[0].message.parts[0].text.text == "write to [EMAIL_REDACTED]"
+    lanes.close()
+
+
+def cited(count: int) -> list[ContentPart]:
+    citation = Citation(cited_text="w", title="t", uri="https://a.test")
+    return [ContentPart(text=TextPart(text="a", citations=[citation] * count))]
+
+
+def named_files(count: int) -> list[ContentPart]:
+    source = MediaSource(filename="holiday.png", inline_data=b"x")
+    parts = [ContentPart(text=TextPart(text="a")), *[ContentPart(image=ImagePart(source=source))] * count]
+    return [ContentPart(tool_result=ToolResultPart(tool_call_id="c", parts=parts))]
+
+
+def short_parts(count: int) -> list[ContentPart]:
+    return [ContentPart(text=TextPart(text=f"w{index}")) for index in range(count)]
+
+
+def events_of(parts: list[ContentPart]) -> list[ChatEvent]:
+    """A stream of parts, with their citations in deltas."""
+    events: list[ChatEvent] = []
+    for index, part in enumerate(parts):
+        start = ContentPart()
+        start.CopyFrom(part)
+        if part.HasField("text"):
+            start.text.ClearField("citations")
+        events.append(ChatEvent(part_start=PartStart(part_index=index, part=start)))
+        events += [
+            ChatEvent(part_delta=PartDelta(part_index=index, citation=each)) for each in part.text.citations
+        ]
+        events.append(ChatEvent(part_end=PartEnd(part_index=index)))
+    return events
+
+
+@pytest.mark.parametrize("streams", [False, True], ids=["unary", "stream"])
+@pytest.mark.parametrize(
+    ("parts", "leaves"),
+    [
+        (cited(2), False),
+        (cited(50), True),
+        (named_files(2), False),
+        (named_files(50), True),
+        (short_parts(3), False),
+        (short_parts(50), True),
+    ],
+    ids=["cited", "much cited", "files", "many files", "parts", "many parts"],
+)
+async def test_short_texts_of_an_answer_leave_the_event_loop_where_they_are_many(
+    parts: list[ContentPart], *, streams: bool, leaves: bool
+) -> None:
+    models = WatchedModels()
+    checks, lanes = judging(models)
+    if streams:
+        events = events_of(parts)
+        await checks.feed(events, event_characters(events))
+    else:
+        await checks.apply(ChatCompletion(choices=[Choice(message=Message(parts=parts))]))
+    assert models.threads
+    assert (threading.current_thread() not in models.threads) == leaves
+    lanes.close()
+
+
+@pytest.mark.parametrize(("count", "leaves"), [(2, False), (20, True)])
+async def test_citations_that_wait_for_the_end_of_their_part_are_counted_there(
+    count: int, *, leaves: bool
+) -> None:
+    models = WatchedModels()
+    checks, lanes = judging(models)
+    *events, end = events_of(cited(count))
+    for event in events:
+        await checks.feed([event], event_characters([event]))
+    assert not models.threads
+    await checks.feed([end], 0)
+    assert models.threads
+    assert (threading.current_thread() not in models.threads) == leaves
+    lanes.close()
+
+
+@pytest.mark.parametrize("streams", [False, True], ids=["unary", "stream"])
+@pytest.mark.parametrize("field", ["inline_data", "uri"])
+async def test_a_document_in_an_answer_is_not_decoded_on_the_event_loop(
+    monkeypatch: pytest.MonkeyPatch, field: str, *, streams: bool
+) -> None:
+    threads: set[threading.Thread] = set()
+
+    def is_json_text(text: str) -> bool:
+        threads.add(threading.current_thread())
+        return bool(json.loads(text))
+
+    monkeypatch.setattr(documents, "is_json_text", is_json_text)
+    written = json.dumps(["w"] * 300).encode()
+    source = MediaSource(mime_type="application/json", inline_data=written)
+    if field == "uri":
+        source = MediaSource(uri=f"data:application/json;base64,{base64.b64encode(written).decode()}")
+    part = ContentPart(document=DocumentPart(source=source))
+    checks, lanes = judging(WatchedModels())
+    if streams:
+        await checks.feed(events_of([part]), 0)
+    else:
+        await checks.apply(ChatCompletion(choices=[Choice(message=Message(parts=[part]))]))
+    assert threads
+    assert threading.current_thread() not in threads
     lanes.close()
