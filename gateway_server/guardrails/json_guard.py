@@ -1,8 +1,9 @@
 """All rules on JSON that comes in pieces: what is guarded is what its strings say, and it stays JSON.
 
 Every string is a text of its own with the name of its field before it, so that ``{"ssn": "219 16 9994"}``
-tells as much as a sentence. Names of fields are texts too, and so is what stands outside of strings, numbers
-above all. What is not replaced keeps its own escapes. Names of one object that are the same only because of
+tells as much as a sentence; and before that the string that came last in its container, so that
+``["SSN", "219169994"]`` does too. Names of fields are texts too, and so is what stands outside of strings,
+numbers above all. What is not replaced keeps its own escapes. Names of one object that are the same only because of
 what was masked are told apart by a number behind them, so that no reader of the JSON loses a value. What does
 not begin as JSON is guarded as one text.
 """
@@ -34,6 +35,8 @@ _ESCAPED: Final = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
 _HIGH: Final = re.compile(r"\\u[Dd][89ABab]")
 _LOW: Final = re.compile(r"\\u[Dd][C-Fc-f][0-9A-Fa-f]{2}")
 _LONGEST_CONTEXT: Final = 48
+#: A string that is no longer may say what the value after it is, and has its place however long names are.
+_LONGEST_LABEL: Final = 22
 #: What is deeper is read after the names of as many containers around it as differ.
 _MOST_CONTEXTS: Final = 1_000
 #: Numbers that are longer are nobody's.
@@ -74,6 +77,14 @@ class _Seen(NamedTuple):
     is_changed: bool = False
 
 
+class _Outer(NamedTuple):
+    """What stood before a container, and how many were open then."""
+
+    depth: int
+    names: str
+    last: str
+
+
 class JsonGuard:
     """Guards one JSON document."""
 
@@ -96,16 +107,21 @@ class JsonGuard:
         #: The characters of the string under way that its guard has, each as it is written.
         self._written: deque[tuple[int, str]] = deque()
         self._name: list[str] = []
+        #: How the string under way ends as yet.
+        self._ending = ""
         #: The name under way as it is passed on.
         self._said_name = _Said()
         #: Of open objects, by how many containers are open, the names that others may become or have become.
         self._seen_names: dict[int, dict[bytes, _Seen]] = {}
         #: One of ``{`` and ``[`` for each container that is open.
         self._containers = bytearray()
-        #: What stood before them, with how many were open then, where that differs from the one around it.
-        self._outer: list[tuple[int, str]] = []
+        #: What stood before them where that differs from the one around it.
+        self._outer: list[_Outer] = []
         self._is_name = False
-        self._context = ""
+        #: The names of fields that what comes is in.
+        self._names = ""
+        #: The string that came last, as far as it is in a container that is open.
+        self._last = ""
 
     def feed(self, text: str) -> str:
         """What may be passed on now that ``text`` has come; raises BlockedError, GUARDRAIL_FAILED."""
@@ -171,10 +187,13 @@ class JsonGuard:
                         self._end_name(short[1])
                         if "[" in short[1]:
                             done.append(self._ending_of(_Said(short[1])))
+                    else:
+                        self._end_value(short[1])
                     done.append('"')
                     return short.end()
-                self._string = self._open_text(self._context if not self._is_name else "")
+                self._string = self._open_text(self._context() if not self._is_name else "")
                 self._name = []
+                self._ending = ""
                 self._said_name = _Said()
             case "{" | "[":
                 self._open_container(character)
@@ -193,14 +212,15 @@ class JsonGuard:
 
     def _open_container(self, character: str) -> None:
         depth = len(self._containers)
-        if not depth or (self._outer[-1][1] != self._context and len(self._outer) < _MOST_CONTEXTS):
-            self._outer.append((depth, self._context))
+        before = (self._names, self._last)
+        if not depth or (self._outer[-1][1:] != before and len(self._outer) < _MOST_CONTEXTS):
+            self._outer.append(_Outer(depth, *before))
         self._containers += character.encode()
 
     def _close_container(self) -> None:
         self._seen_names.pop(len(self._containers), None)
         self._containers.pop()
-        depth, self._context = self._outer[-1]
+        depth, self._names, self._last = self._outer[-1]
         if depth == len(self._containers):
             self._outer.pop()
 
@@ -219,7 +239,7 @@ class JsonGuard:
         taken = text[: _LONGEST_SCALAR + 1 - len(self._bare)]
         self._bare += taken
         if not _SCALAR_BEGINNING.fullmatch(self._bare):
-            self._stray = self._open_text(self._context)
+            self._stray = self._open_text(self._context())
             done.append(self._said(self._stray.feed(self._bare + text[len(taken) :])))
             self._bare = ""
         elif len(self._bare) > _LONGEST_SCALAR:
@@ -238,7 +258,7 @@ class JsonGuard:
         if self._passes(scalar):
             done.append(bare)
             return
-        guard = self._open_text(self._context)
+        guard = self._open_text(self._context())
         text = self._said([*guard.feed(scalar), *guard.close()])
         done.append(bare if text == scalar else bare.replace(scalar, json.dumps(text)))
 
@@ -283,6 +303,7 @@ class JsonGuard:
         self._written.append((len(meant) if is_run else 0, written))
         if self._is_name and sum(map(len, self._name)) < _LONGEST_CONTEXT:
             self._name.append(meant)
+        self._ending = (self._ending + meant[-_LONGEST_CONTEXT:])[-_LONGEST_CONTEXT:]
         return self._rewrite(string.feed(meant))
 
     def _close_string(self, string: TextGuard) -> str:
@@ -293,6 +314,8 @@ class JsonGuard:
             self._end_name("".join(self._name))
             if self._said_name.may_collide or self._said_name.is_changed:
                 rest += self._ending_of(self._said_name)
+        else:
+            self._end_value(self._ending)
         return rest
 
     def _ending_of(self, name: _Said) -> str:
@@ -320,8 +343,23 @@ class JsonGuard:
         # As a sentence would have it: names are often in snake_case or camelCase. Of a long one its beginning
         # counts, however much of it came at a time.
         name = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name[:_LONGEST_CONTEXT]).replace("_", " ")
-        outer = self._outer[-1][1] if self._outer else ""
-        self._context = f"{outer}{name}: "[-_LONGEST_CONTEXT:]
+        outer = self._outer[-1].names if self._outer else ""
+        self._names = f"{outer}{name}: "[-_LONGEST_CONTEXT:]
+
+    def _end_value(self, text: str) -> None:
+        """A string ends that is no name; at least the last of it is ``text``."""
+        if text.strip():
+            self._last = text[-_LONGEST_CONTEXT:]
+
+    def _context(self) -> str:
+        """What stands before the next value: its names are the nearest."""
+        if not self._last:
+            return self._names
+        last = f"{self._last}, "
+        names = self._names
+        if len(self._last) <= _LONGEST_LABEL:
+            names = names[-(_LONGEST_CONTEXT - len(last)) :]
+        return (last + names)[-_LONGEST_CONTEXT:]
 
     def _rewrite(self, parts: list[Part]) -> str:
         """Parts of the string under way as they are to be written."""

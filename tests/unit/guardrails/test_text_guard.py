@@ -169,6 +169,8 @@ def test_every_cutting_of_json_gives_the_same_and_it_stays_json(
         text[:9]: text,
         "ssn": 219169994,
         "deep": [text[5:], {"phone_number": "781 1704"}, True, None, 1.5e7],
+        "kind": text[-60:],
+        "value": [219169994, "219169994"],
     }
     document = json.dumps(value, ensure_ascii=is_ascii)
     whole = guard(rules, document, is_json=True)
@@ -201,6 +203,26 @@ def test_every_cutting_of_json_gives_the_same_and_it_stays_json(
             '{"ssn": {"value": "219169994"}, "n": 219169994}',
             '{"ssn": {"value": "[SSN_REDACTED]"}, "n": 219169994}',
         ),
+        ('{"field":"ssn","value":"219169994"}', '{"field":"ssn","value":"[SSN_REDACTED]"}'),
+        ('["SSN", 219169994, "", "219169994"]', '["SSN", "[SSN_REDACTED]", "", "[SSN_REDACTED]"]'),
+        (
+            '{"label": "Social Security Number", "of": [{"x": "y"}], "text": "219169994"}',
+            '{"label": "Social Security Number", "of": [{"x": "y"}], "text": "[SSN_REDACTED]"}',
+        ),
+        (
+            '["a long text that ends with: My ss\\u006e", ["219169994"]]',
+            '["a long text that ends with: My ss\\u006e", ["[SSN_REDACTED]"]]',
+        ),
+        (
+            '{"data of customers": {"fields": {"kind": "Social Security Number", "value": 219169994}}}',
+            '{"data of customers": {"fields": {"kind": "Social Security Number", "value": "[SSN_REDACTED]"}}}',
+        ),
+        ('[["name", "ssn"], ["Jo", "219169994"]]', '[["name", "ssn"], ["Jo", "219169994"]]'),
+        (
+            '{"ssn": {"note": "' + "long " * 20 + '", "value": 219169994}}',
+            '{"ssn": {"note": "' + "long " * 20 + '", "value": "[SSN_REDACTED]"}}',
+        ),
+        ('["12", "219-16-9994", "34"]', '["12", "[SSN_REDACTED]", "34"]'),
         ('{"x": 0.' + "0" * 62 + "4111111111111111}", '{"x": 0.' + "0" * 62 + "4111111111111111}"),
         ('{"ssn":' + " " * 90 + "219169994 }", '{"ssn":' + " " * 90 + '"[SSN_REDACTED]" }'),
         ("", ""),
@@ -210,6 +232,7 @@ def test_every_cutting_of_json_gives_the_same_and_it_stays_json(
 )
 def test_json_is_guarded_by_what_its_strings_say(document: str, guarded: str) -> None:
     assert guard([PII], document, is_json=True).text == guarded
+    assert guard([PII], document, range(1, len(document)), is_json=True).text == guarded
 
 
 def test_deep_json_takes_no_more_than_its_length() -> None:
