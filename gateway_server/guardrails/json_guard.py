@@ -3,9 +3,10 @@
 Every string is a text of its own with the name of its field before it, so that ``{"ssn": "219 16 9994"}``
 tells as much as a sentence; and before that the string that came last in its container, so that
 ``["SSN", "219169994"]`` does too. Names of fields are texts too, and so is what stands outside of strings,
-numbers above all. What is not replaced keeps its own escapes. Names of one object that are the same only because of
-what was masked are told apart by a number behind them, so that no reader of the JSON loses a value. What does
-not begin as JSON is guarded as one text.
+numbers above all. What is not replaced keeps its own escapes. Names of one object that are the same only
+because of what was masked are told apart by a number behind them, so that no reader of it loses a value. What
+does not begin as JSON is guarded as one text; where JSON turns out to be none, all that came
+since then stands before what follows.
 """
 
 import json
@@ -29,6 +30,7 @@ _LITERALS: Final = "|".join(
 )
 #: What stands outside of strings in JSON, or may yet become it.
 _SCALAR_BEGINNING: Final = re.compile(rf"(?:-?[0-9][0-9.eE+\-]*|-|{_LITERALS})\s*")
+_NUMBER_RUN: Final = re.compile(r"[0-9.eE+\-]*")
 _ESCAPE: Final = re.compile(r"\\(?:u[0-9A-Fa-f]{4}|[^u])", re.DOTALL)
 _ESCAPE_BEGINNING: Final = re.compile(r"\\(?:u[0-9A-Fa-f]{0,3})?$")
 _ESCAPED: Final = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
@@ -122,6 +124,8 @@ class JsonGuard:
         self._names = ""
         #: The string that came last, as far as it is in a container that is open.
         self._last = ""
+        #: Whether it has turned out to be no JSON, and the last is whatever came last.
+        self._is_prose = False
 
     def feed(self, text: str) -> str:
         """What may be passed on now that ``text`` has come; raises BlockedError, GUARDRAIL_FAILED."""
@@ -178,11 +182,13 @@ class JsonGuard:
         self._end_bare(done)
         character = text[place]
         done.append(character)
+        self._add_prose(character)
         match character:
             case '"':
                 short = _SHORT_STRING.match(text, place + 1)
                 if short is not None and self._passes(short[1]):
                     done.append(short[1])
+                    self._add_prose(short[1] + '"')
                     if self._is_name:
                         self._end_name(short[1])
                         if "[" in short[1]:
@@ -191,7 +197,7 @@ class JsonGuard:
                         self._end_value(short[1])
                     done.append('"')
                     return short.end()
-                self._string = self._open_text(self._context() if not self._is_name else "")
+                self._string = self._open_text(self._context() if self._is_prose or not self._is_name else "")
                 self._name = []
                 self._ending = ""
                 self._said_name = _Said()
@@ -220,32 +226,54 @@ class JsonGuard:
     def _close_container(self) -> None:
         self._seen_names.pop(len(self._containers), None)
         self._containers.pop()
-        depth, self._names, self._last = self._outer[-1]
+        depth, self._names, last = self._outer[-1]
+        if not self._is_prose:
+            self._last = last
         if depth == len(self._containers):
             self._outer.pop()
 
     def _read_bare(self, text: str, done: list[str]) -> None:
         """Reads what stands outside of strings: a scalar, which is looked at when it ends, or no JSON."""
+        while text:
+            text = self._read_scalar(text, done)
+
+    def _read_scalar(self, text: str, done: list[str]) -> str:
+        """Reads on in a scalar or no JSON; gives what is to be read by itself."""
+        if self._is_long:
+            run = _NUMBER_RUN.match(text)
+            end = run.end() if run else 0
+            self._pass_bare(text[:end], done)
+            self._is_long = end == len(text)
+            return text[end:]
         if self._stray is not None:
+            self._add_prose(text)
             done.append(self._said(self._stray.feed(text)))
-            return
-        if not self._bare and not self._is_long:
+            return ""
+        if not self._bare:
             begun = text.lstrip()
-            done.append(text[: len(text) - len(begun)])
+            self._pass_bare(text[: len(text) - len(begun)], done)
             text = begun
-        if not text or self._is_long:
-            done.append(text)
-            return
         taken = text[: _LONGEST_SCALAR + 1 - len(self._bare)]
+        rest = text[len(taken) :]
         self._bare += taken
-        if not _SCALAR_BEGINNING.fullmatch(self._bare):
+        if self._bare and not _SCALAR_BEGINNING.fullmatch(self._bare):
             self._stray = self._open_text(self._context())
-            done.append(self._said(self._stray.feed(self._bare + text[len(taken) :])))
-            self._bare = ""
-        elif len(self._bare) > _LONGEST_SCALAR:
-            self._is_long = True
-            done.append(self._bare + text[len(taken) :])
-            self._bare = ""
+            if not self._is_prose:
+                self._is_prose, self._last = True, f"{self._last}, " if self._last else ""
+            bare, self._bare = self._bare, ""
+            return bare + rest
+        if len(self._bare) > _LONGEST_SCALAR:
+            if self._bare[-1].isspace():
+                self._end_bare(done)
+            else:
+                self._is_long = True
+                self._pass_bare(self._bare, done)
+                self._bare = ""
+        return rest
+
+    def _pass_bare(self, text: str, done: list[str]) -> None:
+        self._add_prose(text)
+        done.append(text)
 
     def _end_bare(self, done: list[str]) -> None:
         if self._stray is not None:
@@ -254,11 +282,13 @@ class JsonGuard:
         bare, self._bare, self._is_long = self._bare, "", False
         if not bare:
             return
+        context = self._context()
+        self._add_prose(bare)
         scalar = bare.rstrip()
         if self._passes(scalar):
             done.append(bare)
             return
-        guard = self._open_text(self._context())
+        guard = self._open_text(context)
         text = self._said([*guard.feed(scalar), *guard.close()])
         done.append(bare if text == scalar else bare.replace(scalar, json.dumps(text)))
 
@@ -310,6 +340,7 @@ class JsonGuard:
         rest = self._rewrite(string.close())
         self._string = None
         self._written.clear()
+        self._add_prose(self._ending + '"')
         if self._is_name:
             self._end_name("".join(self._name))
             if self._said_name.may_collide or self._said_name.is_changed:
@@ -348,14 +379,19 @@ class JsonGuard:
 
     def _end_value(self, text: str) -> None:
         """A string ends that is no name; at least the last of it is ``text``."""
-        if text.strip():
+        if text.strip() and not self._is_prose:
             self._last = text[-_LONGEST_CONTEXT:]
+
+    def _add_prose(self, text: str) -> None:
+        """This comes in what is no JSON, if it is none."""
+        if self._is_prose:
+            self._last = (self._last + text[-_LONGEST_CONTEXT:])[-_LONGEST_CONTEXT:]
 
     def _context(self) -> str:
         """What stands before the next value: its names are the nearest."""
         if not self._last:
             return self._names
-        last = f"{self._last}, "
+        last = self._last if self._is_prose else f"{self._last}, "
         names = self._names
         if len(self._last) <= _LONGEST_LABEL:
             names = names[-(_LONGEST_CONTEXT - len(last)) :]

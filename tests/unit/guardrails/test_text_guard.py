@@ -179,6 +179,8 @@ def test_every_cutting_of_json_gives_the_same_and_it_stays_json(
     assert guard(rules, document, range(1, len(document)), is_json=True) == whole
     if not whole.stopped_by:
         json.loads(whole.text)
+    no_json = f"[{text}] {text}: {document}, {text}"
+    assert guard(rules, no_json, cuts, is_json=True) == guard(rules, no_json, is_json=True)
     # What breaks off is guarded as far as it goes.
     broken = document[: -cut_off or None]
     assert guard(rules, broken, range(1, len(broken)), is_json=True) == guard(rules, broken, is_json=True)
@@ -214,8 +216,8 @@ def test_every_cutting_of_json_gives_the_same_and_it_stays_json(
             '["a long text that ends with: My ss\\u006e", ["[SSN_REDACTED]"]]',
         ),
         (
-            '{"data of customers": {"fields": {"kind": "Social Security Number", "value": 219169994}}}',
-            '{"data of customers": {"fields": {"kind": "Social Security Number", "value": "[SSN_REDACTED]"}}}',
+            '{"customers": {"their fields": {"kind": "Social Security Number", "value": 219169994}}}',
+            '{"customers": {"their fields": {"kind": "Social Security Number", "value": "[SSN_REDACTED]"}}}',
         ),
         ('[["name", "ssn"], ["Jo", "219169994"]]', '[["name", "ssn"], ["Jo", "219169994"]]'),
         (
@@ -223,6 +225,14 @@ def test_every_cutting_of_json_gives_the_same_and_it_stays_json(
             '{"ssn": {"note": "' + "long " * 20 + '", "value": "[SSN_REDACTED]"}}',
         ),
         ('["12", "219-16-9994", "34"]', '["12", "[SSN_REDACTED]", "34"]'),
+        ("[Note] My SSN, as asked: 219169994.", '[Note] My SSN, as asked: "[SSN_REDACTED]."'),
+        ('{My SSN, that is "219169994"}', '{My SSN, that is "[SSN_REDACTED]"}'),
+        ('[Note] My "ss\\u006e": [{219169994}]', '[Note] My "ss\\u006e": [{"[SSN_REDACTED]"}]'),
+        ('["SSN" as asked, 219169994]', '["SSN" as asked, "[SSN_REDACTED]"]'),
+        ("{ssn: 219169994}", '{ssn: "[SSN_REDACTED]"}'),
+        ('{"ssn": 219169994' + " " * 60 + "}", '{"ssn": "[SSN_REDACTED]"' + " " * 60 + "}"),
+        ("[" + ("1" * 64 + " ") * 5000 + "]", "[" + ("1" * 64 + " ") * 5000 + "]"),
+        (f"[{'1' * 70} my SSN 219-16-9994]", f"[{'1' * 70} my SSN [SSN_REDACTED]]"),
         ('{"x": 0.' + "0" * 62 + "4111111111111111}", '{"x": 0.' + "0" * 62 + "4111111111111111}"),
         ('{"ssn":' + " " * 90 + "219169994 }", '{"ssn":' + " " * 90 + '"[SSN_REDACTED]" }'),
         ("", ""),
