@@ -21,7 +21,8 @@ from gateway_server.guardrails.text_guard import BlockedError, Part, Replaced, T
 #: Makes the guard of one string; its argument stands before the string.
 OpenText = Callable[[str], TextGuard]
 
-_JSON_BEGINNING: Final = re.compile(r'\s*[{\["]')
+_BYTE_ORDER_MARK: Final = "\ufeff"
+_JSON_BEGINNING: Final = re.compile(rf'{_BYTE_ORDER_MARK}?\s*[{{\["]')
 _STRING_RUN: Final = re.compile(r'[^"\\]+')
 _SHORT_STRING: Final = re.compile(r'([^"\\]{0,64})"')
 _BARE_RUN: Final = re.compile(r'[^{}\[\],:"]+')
@@ -94,6 +95,8 @@ class JsonGuard:
         self._open_text = open_text
         #: Whether anything was replaced.
         self.is_changed = False
+        #: A byte order mark that is to be passed on.
+        self._mark = ""
         self._unread = ""
         #: Guards what turns out to be no JSON.
         self._plain: TextGuard | None = None
@@ -131,11 +134,14 @@ class JsonGuard:
         """What may be passed on now that ``text`` has come; raises BlockedError, GUARDRAIL_FAILED."""
         if not self._has_begun:
             text, self._unread = self._unread + text, ""
-            if not text or text.isspace():
+            begun = text.removeprefix(_BYTE_ORDER_MARK).lstrip()
+            if not begun or (len(begun) <= _LONGEST_SCALAR and _SCALAR_BEGINNING.fullmatch(begun)):
                 self._unread = text
                 return ""
             self._has_begun = True
-            if not _JSON_BEGINNING.match(text):
+            if _JSON_BEGINNING.match(text):
+                text = self._take_mark(text)
+            else:
                 self._plain = self._open_text("")
         if self._plain is not None:
             return self._said(self._plain.feed(text))
@@ -146,11 +152,18 @@ class JsonGuard:
         """The rest; raises BlockedError, GUARDRAIL_FAILED."""
         if self._plain is not None:
             return self._said(self._plain.close())
+        if not self._has_begun:
+            self._unread = self._take_mark(self._unread)
         return self._advance(is_last=True)
+
+    def _take_mark(self, text: str) -> str:
+        unmarked = text.removeprefix(_BYTE_ORDER_MARK)
+        self._mark = text[: len(text) - len(unmarked)]
+        return unmarked
 
     def _advance(self, *, is_last: bool) -> str:
         text, place = self._unread, 0
-        done: list[str] = []
+        done, self._mark = [self._mark], ""
         try:
             while place < len(text):
                 string = self._string

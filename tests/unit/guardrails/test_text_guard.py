@@ -205,6 +205,16 @@ def test_every_cutting_of_json_gives_the_same_and_it_stays_json(
             '{"ssn": {"value": "219169994"}, "n": 219169994}',
             '{"ssn": {"value": "[SSN_REDACTED]"}, "n": 219169994}',
         ),
+        ("4111111111111111", '"[CREDIT_CARD_REDACTED]"'),
+        (" 4111111111111111\n", ' "[CREDIT_CARD_REDACTED]"\n'),
+        ("\ufeff4111111111111111", '\ufeff"[CREDIT_CARD_REDACTED]"'),
+        ("4111111111111111 is my card", "[CREDIT_CARD_REDACTED] is my card"),
+        ("true", "true"),
+        (" \ufeff-", " \ufeff-"),
+        (
+            '\ufeff {"ssn":219169994,"a":"jo\\u0040acme.io"}',
+            '\ufeff {"ssn":"[SSN_REDACTED]","a":"[EMAIL_REDACTED]"}',
+        ),
         ('{"field":"ssn","value":"219169994"}', '{"field":"ssn","value":"[SSN_REDACTED]"}'),
         ('["SSN", 219169994, "", "219169994"]', '["SSN", "[SSN_REDACTED]", "", "[SSN_REDACTED]"]'),
         (
