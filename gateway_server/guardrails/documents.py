@@ -14,7 +14,9 @@ from aigateway.v1.content_pb2 import MediaSource
 #: Documents of these media types are not text, whatever their bytes look like.
 _BINARY_TYPES: Final = ("image/", "audio/", "video/", "font/", "application/pdf", "application/zip")
 #: Documents of these are text, whatever their bytes look like.
-_TEXT_TYPE: Final = re.compile(r"text/|application/(?:[^;]*\+)?(?:json|xml|yaml|csv|javascript)\b")
+_TEXT_TYPE: Final = re.compile(
+    r"text/|application/(?:[^;]*\+)?(?:json|xml|yaml|csv|javascript)\b|image/svg\+xml\b"
+)
 _CHARSET: Final = re.compile(r""";\s*charset=["']?([^\s;"']+)""")
 #: Each byte as a character of its own.
 _LAST_RESORT: Final = "latin-1"
@@ -25,6 +27,8 @@ _BYTE_ORDER_MARKS: Final = {
     codecs.BOM_UTF16_LE: "utf-16-le",
     codecs.BOM_UTF16_BE: "utf-16-be",
 }
+#: What they and UTF-8's are as text.
+_BYTE_ORDER_MARK: Final = "\ufeff"
 #: Bytes that a client wrote as an address.
 _DATA_URL: Final = re.compile(r"data:([^,]*);base64,(.*)", re.IGNORECASE | re.DOTALL)
 
@@ -42,11 +46,12 @@ class MediaText(NamedTuple):
 def read_media(source: MediaSource) -> MediaText:
     """The text of a medium, but for its file name."""
     if source.inline_text:
-        return MediaText(source.inline_text, partial(setattr, source, "inline_text"))
+        text = source.inline_text
+        return MediaText(text, partial(setattr, source, "inline_text"), is_json=is_json_text(text))
     inline = _DATA_URL.fullmatch(source.uri)
     written_type = inline[1] if inline else source.mime_type
     mime_type = written_type.lower()
-    is_binary = mime_type.startswith(_BINARY_TYPES)
+    is_binary = mime_type.startswith(_BINARY_TYPES) and not _TEXT_TYPE.match(mime_type)
     data = b"" if is_binary else _from_base64(inline[2]) if inline else source.inline_data
     encoding = _encoding_of(data, mime_type)
     if not encoding:
@@ -68,6 +73,7 @@ def read_media(source: MediaSource) -> MediaText:
 
 def is_json_text(text: str) -> bool:
     """Whether a text is one JSON container, whose strings are read as what they say."""
+    text = text.removeprefix(_BYTE_ORDER_MARK)
     if text.lstrip()[:1] not in ("{", "["):
         return False
     try:

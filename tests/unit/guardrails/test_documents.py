@@ -72,6 +72,36 @@ def test_bytes_of_no_type_are_read_where_they_are_text() -> None:
     assert masked(source).inline_data == "caf\u00e9, SSN [SSN_REDACTED]".encode()
 
 
+@pytest.mark.parametrize(
+    ("source", "is_json"),
+    [
+        (MediaSource(inline_text='{"a": 1}'), True),
+        (MediaSource(inline_text='\ufeff {"a": 1}'), True),
+        (MediaSource(inline_text="[a]"), False),
+        (MediaSource(inline_data=b'{"a": 1}'), True),
+        (MediaSource(inline_data=b'\xef\xbb\xbf{"a": 1}'), True),
+        (MediaSource(inline_data='{"a": 1}'.encode("utf-16")), True),
+        (MediaSource(inline_data=b'\xef\xbb\xbf{"a": 1', mime_type="application/json"), False),
+    ],
+)
+def test_json_is_told_however_it_comes(source: MediaSource, *, is_json: bool) -> None:
+    [slot] = [slot for slot in slots_of(request_with(source)) if slot.text]
+    assert slot.is_json is is_json
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_byte_order_mark_stays(encoding: str) -> None:
+    source = MediaSource(inline_data=f'{{"a": "{TEXT}"}}'.encode(encoding), mime_type="application/json")
+    data = masked(source).inline_data
+    assert data == '{"a": "caf\u00e9, SSN [SSN_REDACTED]"}'.encode(encoding)
+
+
+@pytest.mark.parametrize("mime_type", ["image/svg+xml", "image/svg+xml; charset=utf-8"])
+def test_a_drawing_in_xml_is_text(mime_type: str) -> None:
+    source = MediaSource(inline_data=f"<svg><text>{TEXT}</text></svg>".encode(), mime_type=mime_type)
+    assert masked(source).inline_data == "<svg><text>caf\u00e9, SSN [SSN_REDACTED]</text></svg>".encode()
+
+
 @pytest.mark.parametrize("encode", [b64encode, urlsafe_b64encode])
 @pytest.mark.parametrize("padding", ["", "=="])
 def test_text_in_a_data_url_is_masked(encode: object, padding: str) -> None:
