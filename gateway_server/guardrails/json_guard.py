@@ -44,6 +44,9 @@ _LONGEST_LABEL: Final = 22
 _MOST_CONTEXTS: Final = 1_000
 #: Numbers that are longer are nobody's.
 _LONGEST_SCALAR: Final = 64
+#: What stands for what was masked, by its kind or by a number.
+_PLACEHOLDER: Final = re.compile(r"\[[A-Z_]{1,40}_(?:REDACTED|[0-9]{1,12})\]")
+_LONGEST_PLACEHOLDER: Final = 55
 
 
 class _Said:
@@ -51,14 +54,20 @@ class _Said:
 
     def __init__(self, text: str = "") -> None:
         self._digest = blake2b(digest_size=16)
-        #: Whether it was masked, or may be what another one becomes: no placeholder is without a bracket.
+        #: Whether it was masked, or may be what another one becomes, which has a placeholder in it.
         self.is_changed = self.may_collide = False
+        #: Where a placeholder may have begun.
+        self._ending = ""
         self.add(text)
 
     def add(self, text: str) -> None:
         """It goes on."""
         self._digest.update(text.encode("utf-8", "surrogatepass"))
-        self.may_collide |= "[" in text
+        if not self.may_collide and (self._ending or "[" in text):
+            text = self._ending + text
+            self.may_collide = _PLACEHOLDER.search(text) is not None
+            place = text.rfind("[", -_LONGEST_PLACEHOLDER)
+            self._ending = text[place:] if place >= 0 else ""
 
     def key(self, ending: str = "") -> bytes:
         """What tells it from others, with an ending."""
@@ -70,6 +79,7 @@ class _Said:
         copied = _Said()
         copied._digest = self._digest.copy()
         copied.is_changed, copied.may_collide = self.is_changed, self.may_collide
+        copied._ending = self._ending
         return copied
 
 
@@ -78,6 +88,13 @@ class _Seen(NamedTuple):
 
     number: int = 0
     is_changed: bool = False
+
+
+class _Names(dict[bytes, _Seen]):
+    """Of an object, the names that others may become or have become."""
+
+    def __deepcopy__(self, memo: object) -> "_Names":
+        return _Names(self)
 
 
 class _Outer(NamedTuple):
@@ -116,8 +133,8 @@ class JsonGuard:
         self._ending = ""
         #: The name under way as it is passed on.
         self._said_name = _Said()
-        #: Of open objects, by how many containers are open, the names that others may become or have become.
-        self._seen_names: dict[int, dict[bytes, _Seen]] = {}
+        #: Of open objects, by how many containers are open.
+        self._seen_names: dict[int, _Names] = {}
         #: One of ``{`` and ``[`` for each container that is open.
         self._containers = bytearray()
         #: What stood before them where that differs from the one around it.
@@ -204,7 +221,7 @@ class JsonGuard:
                     self._add_prose(short[1] + '"')
                     if self._is_name:
                         self._end_name(short[1])
-                        if "[" in short[1]:
+                        if _PLACEHOLDER.search(short[1]):
                             done.append(self._ending_of(_Said(short[1])))
                     else:
                         self._end_value(short[1])
@@ -367,7 +384,7 @@ class JsonGuard:
 
         Names that were the same from the beginning stay it.
         """
-        seen = self._seen_names.setdefault(len(self._containers), {})
+        seen = self._seen_names.setdefault(len(self._containers), _Names())
         key = name.key()
         number, was_changed = seen.get(key, _Seen())
         if not number or not (was_changed or name.is_changed):

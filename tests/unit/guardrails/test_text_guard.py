@@ -273,6 +273,28 @@ def test_deep_json_takes_little_memory(document: str) -> None:
     assert kept < len(document) + 200_000
 
 
+@pytest.mark.parametrize("name", ["[k%d", "[%d]", "[SSN_REDACTED %d]", "caf\\u00e9 [SSN_%dx]"])
+def test_many_names_of_json_that_are_no_placeholders_take_little_memory(name: str) -> None:
+    guarding = JsonGuard(lambda context: TextGuard([], context=context))
+    document = "{" + ",".join(f'"{name % number}":1' for number in range(5_000))
+    tracemalloc.start()
+    try:
+        for start in range(0, len(document), 1_000):
+            guarding.feed(document[start : start + 1_000])
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert kept < 50_000
+
+
+@pytest.mark.parametrize("begins", ["", "[", "[[SSN_ ", "x " * 50])
+def test_names_with_placeholders_stay_apart_from_what_is_masked(begins: str) -> None:
+    document = f'{{"{begins}a@b.io": 1, "{begins}[EMAIL_REDACTED]": 2}}'
+    masked = f'{{"{begins}[EMAIL_REDACTED]": 1, "{begins}[EMAIL_REDACTED]_2": 2}}'
+    for cuts in ((), range(1, len(document)), range(0, len(document), 60)):
+        assert guard([PII], document, cuts, is_json=True).text == masked
+
+
 def test_what_json_says_after_what_is_deep_is_read_by_its_own_names() -> None:
     deep = "[" * 5000 + "]" * 5000
     document = f'{{"ssn": {{"a": {deep}, "b": [219169994]}}, "n": [219169994, {{"ssn": 219169994}}]}}'
