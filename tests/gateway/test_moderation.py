@@ -190,7 +190,7 @@ async def test_the_texts_of_a_look_go_in_one_request(
     [asked] = moderation.exchanges
     texts = asked.json["input"]
     assert texts[:2] == ["Sentence 0.", "Sentence 0. Sentence 1."]
-    assert texts[20:] == ["to", "Ada", "lines", "one", "two"]
+    assert texts[20:] == ["f", "to", "Ada", "lines", "one", "two"]
 
 
 async def test_many_texts_and_long_ones_go_in_several_requests(
