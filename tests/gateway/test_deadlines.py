@@ -105,7 +105,7 @@ async def test_the_row_tells_a_deadline_from_a_cancel(
     upstream.script = keep_alive
     # Above a second, gRPC's C core tells it rounded up to ten milliseconds, and cancels at its own.
     # A call with much less might end before a busy machine takes it, and then there is no row.
-    timeouts = [*(0.5 + n * 0.013 for n in range(12)), 1.001, 1.002]
+    timeouts = [*(0.8 + n * 0.013 for n in range(12)), 1.001, 1.002]
     outcomes = await asyncio.gather(*(caller.call(timeout=timeout) for timeout in timeouts))
     await upstream.settled()
     found = []

@@ -27,7 +27,7 @@ def test_whether_a_long_text_is_worth_a_look_is_told_a_little_at_a_time() -> Non
     text = "in 12345 of 6789 and 12 (34) 5 x " * 150_000
     # By comparison, since the machines of tests are shared.
     waits = [worst_wait(lambda: PERSONAL.may_find(text)) for _ in range(3)]
-    assert min(worst / took for worst, took in waits) < 0.3
+    assert min(worst / took for worst, took in waits) < 0.5
     assert not PERSONAL.may_find(text)
 
 
