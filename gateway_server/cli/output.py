@@ -18,9 +18,7 @@ Column = tuple[str, Callable[[M], str]]
 
 # What a terminal would act on instead of showing it: C0 but tab and newline, DEL, C1.
 _CONTROLS: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
-
-
-# What turns the direction of text round, so that it reads as what it is not.
+#: What turns the direction of text round, so that it reads as what it is not.
 _DIRECTIONS: Final = re.compile(r"[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
 

@@ -233,6 +233,7 @@ class BudgetBook:
             time, _, window = heapq.heappop(self._looks)
             if time != window.look_at:
                 continue
+            window.look_at = 0.0  # the same time may be there twice
             if now - window.touched_at > window.idle_seconds and not window.wanted:
                 window.drop_free()
             if window.is_empty and now - window.touched_at > IDLE_SECONDS:
@@ -246,13 +247,18 @@ class BudgetBook:
 
     async def _raise_alerts(self) -> None:
         """Those for what others have spent: a process that was killed, or swept, tells nobody."""
-        reached = {window: fresh for window in self._pending.reached if (fresh := window.reached())}
-        if reached:
+        windows, self._pending.reached = self._pending.reached, set()
+        reached = {window: fresh for window in windows if (fresh := window.reached())}
+        if not reached:
+            return
+        try:
             alerts = await self._repository.raise_alerts({window.key: reached[window] for window in reached})
-            self._tell(alerts)
-            for window, thresholds in reached.items():
-                window.alerted.update(percentage for percentage, _ in thresholds)
-        self._pending.reached -= reached.keys()
+        except GatewayError:
+            self._pending.reached |= windows
+            raise
+        self._tell(alerts)
+        for window, thresholds in reached.items():
+            window.alerted.update(percentage for percentage, _ in thresholds)
 
     def _windows_of(self, budgets: Sequence[BudgetLimit], call: CallContext) -> list[LeasedWindow]:
         """The windows that a call began in. What others have known of a budget since then stays."""
@@ -308,11 +314,17 @@ class BudgetBook:
             need = most_nanos(limited, model.price)
 
     async def _recall(self, tight: list[LeasedWindow], states: States, give_up_at: float) -> bool:
-        """Asks others for what they have of windows without room and waits a moment; False if no use."""
+        """Asks others for what they have of windows without room and waits a moment; False if no use.
+
+        Also waits where a batch on its way keeps it from being known how much this process itself has.
+        """
         now = self._clock.monotonic()
         elsewhere = [window for window in tight if states[window.key].others_leased_nanos > 0]
         if not elsewhere:
-            return False
+            if now >= give_up_at or not any(window.is_unsure for window in tight):
+                return False
+            await self._wait(_QUIET_SECONDS)
+            return True
         if now >= give_up_at:
             for window in elsewhere:
                 window.in_vain_until = now + _IN_VAIN_SECONDS

@@ -84,6 +84,13 @@ class LeasedWindow:
         return self.free + self.left
 
     @property
+    def is_unsure(self) -> bool:
+        """Whether the store may have had more leased to this process when it was last heard of than that told:
+        a batch on its way lessens it by what was used, so that it cannot be told from that.
+        """
+        return self.is_settling and self in self.pending.unheard
+
+    @property
     def idle_seconds(self) -> float:
         """How long what is leased is kept when nobody holds it."""
         left = self.limit.limit_nanos - self.spent
@@ -186,7 +193,8 @@ class LeasedWindow:
         if self.recalled is None:
             self.recalled = state.recall_time
         self.left = self.limit.limit_nanos - state.spent_nanos - state.leased_nanos + dropped
-        self.left_until = now + _KNOWN_SECONDS if not state.others_leased_nanos else 0.0
+        is_known = not state.others_leased_nanos and not self.is_unsure
+        self.left_until = now + _KNOWN_SECONDS if is_known else 0.0
         self._look_for_alerts()
         # What was spent without being held comes first.
         self.drop_free(at_most=state.spent_nanos + state.leased_nanos - self.limit.limit_nanos)

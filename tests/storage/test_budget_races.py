@@ -192,6 +192,20 @@ async def test_what_is_dropped_while_a_call_waits_for_a_lease_is_there_for_it(
         await tick
 
 
+async def test_what_was_dropped_is_there_although_a_batch_is_on_its_way(
+    store: Store, clock: SetClock
+) -> None:
+    """The batch has lowered the lease in the store by more than was dropped, and is not heard of yet."""
+    async with process(store, clock, {"": 100}) as its:
+        (await its.hold(70)).settle(40)
+        await its.book.on_changes(Changes(1, ("tenants/acme",)))
+        await settle(store, its, 40, TENANT)
+        call = asyncio.create_task(its.hold(50))
+        await asyncio.sleep(0.1)
+        its.book.settled({TENANT: 40})
+        assert (await call).nanos == 50
+
+
 async def test_a_lease_is_given_back_although_a_commit_is_heard_of_late(
     store: Store, clock: SetClock
 ) -> None:
