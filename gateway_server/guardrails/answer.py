@@ -7,7 +7,6 @@ before it have ended.
 """
 
 import json
-import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from copy import deepcopy
 from dataclasses import fields
@@ -36,7 +35,7 @@ from gateway_server.guardrails.detectors import Personal
 from gateway_server.guardrails.documents import MediaText, read_media
 from gateway_server.guardrails.json_guard import JsonGuard
 from gateway_server.guardrails.json_work import CHARACTERS_OF_TEXT
-from gateway_server.guardrails.parts import part_of
+from gateway_server.guardrails.parts import IDENTIFIER, part_of
 from gateway_server.guardrails.rules import BLOCK, LOG, CheckTimeoutError, Tally
 from gateway_server.guardrails.text_guard import STEP, BlockedError, Part, Replaced, TextGuard, said
 from gateway_server.guardrails.vault import Vault
@@ -53,8 +52,6 @@ _TEXT_FIELDS: Final = {
     "tool_call": ("arguments", "arguments"),
 }
 _TEXT: Final = GuardrailPart.GUARDRAIL_PART_TEXT
-#: Names of providers' own tools.
-_IDENTIFIER: Final = re.compile(r"[A-Za-z0-9_.-]{1,128}")
 _to_json: Final = json.JSONEncoder(ensure_ascii=False).encode
 _STOPPED: Final = Finish(reason=FinishReason.FINISH_REASON_GUARDRAIL)
 
@@ -530,7 +527,7 @@ class AnswerGuard:
             case "provider":
                 yield _text(content, "block_json", is_json=True)
             case "tool_call" | "tool_result":
-                is_own = content.provider_executed and _IDENTIFIER.fullmatch(content.tool_name)
+                is_own = content.provider_executed and IDENTIFIER.fullmatch(content.tool_name)
                 if not is_own and content.tool_name not in self._tool_names:
                     yield _text(content, "tool_name")
             case "document":

@@ -1,5 +1,6 @@
 """What a rule may read: the kinds of parts of requests and answers."""
 
+import re
 from typing import Final
 
 from aigateway.v1.guardrail_profile_pb2 import GuardrailPart
@@ -21,6 +22,9 @@ REQUEST_PARTS: Final[PartKinds] = frozenset(
 )
 #: What stays what it is in a tool's result too.
 ATTACHED: Final[PartKinds] = MEDIA_PARTS | {GuardrailPart.GUARDRAIL_PART_DOCUMENT}
+
+#: A name that a program gave something; it gives nobody orders.
+IDENTIFIER: Final = re.compile(r"[A-Za-z0-9_.-]{1,128}")
 
 _BY_KIND: Final = {
     "text": GuardrailPart.GUARDRAIL_PART_TEXT,

@@ -1,13 +1,14 @@
 """All rules on what goes to a model."""
 
-import re
 import time
 from collections.abc import Iterable
+from itertools import pairwise
 from typing import Final
 
 from aigateway.v1.guardrail_profile_pb2 import GuardrailPart
 from gateway_server.guardrails.detectors import Patterns, Personal, TextDetector
 from gateway_server.guardrails.json_guard import JsonGuard
+from gateway_server.guardrails.parts import IDENTIFIER
 from gateway_server.guardrails.pii.matches import CONTEXT
 from gateway_server.guardrails.request_texts import Request, Slot, slots_of
 from gateway_server.guardrails.rules import (
@@ -21,8 +22,6 @@ from gateway_server.guardrails.vault import Vault
 
 #: How much of one step a text detector sees again in the next.
 _OVERLAP: Final = 1_000
-#: A name that gives nobody orders.
-_IDENTIFIER: Final = re.compile(r"[A-Za-z0-9_.-]{1,128}")
 
 
 class RequestGuard:
@@ -58,9 +57,8 @@ class RequestGuard:
             if not isinstance(detector, Personal | Patterns):
                 self._judge(tally, detector, slots)
                 continue
-            befores = [None, *slots]
             rewritten = [
-                self._rewrite(tally, slot, before) for slot, before in zip(slots, befores, strict=False)
+                self._rewrite(tally, slot, before) for before, slot in pairwise([None, *slots]) if slot
             ]
             if any(rewritten):
                 texts = slots_of(request)
@@ -106,7 +104,7 @@ class RequestGuard:
         """Judges what a model reads together as one text."""
         groups: dict[tuple[int, bool], list[str]] = {}
         for slot in slots:
-            if slot.is_name and _IDENTIFIER.fullmatch(slot.text):
+            if slot.is_name and IDENTIFIER.fullmatch(slot.text):
                 continue
             groups.setdefault((slot.group, slot.is_retrieved), []).append(slot.text)
         for (_, is_retrieved), texts in groups.items():

@@ -85,8 +85,8 @@ class LeasedWindow:
 
     @property
     def is_unsure(self) -> bool:
-        """Whether the store may have had more leased to this process when it was last heard of than that told:
-        a batch on its way lessens it by what was used, so that it cannot be told from that.
+        """Whether more may be left than the store told: what was dropped cannot be told there from what a batch
+        on its way has taken.
         """
         return self.is_settling and self in self.pending.unheard
 
