@@ -85,7 +85,7 @@ class LeasedWindow:
 
     @property
     def is_unsure(self) -> bool:
-        """Whether more may be left than the store told: what was dropped cannot be told there from what a batch
+        """Whether more may be left than the store told, which cannot tell what was dropped from what a batch
         on its way has taken.
         """
         return self.is_settling and self in self.pending.unheard
