@@ -48,7 +48,7 @@ _RECALL_SECONDS: Final = 2.0
 _RECALL_POLL_SECONDS: Final = 0.1
 #: After a wait in vain, calls wait so long only, for as long: the others hold what they have, and give it
 #: back at their next tick once they do not.
-_RECALL_AGAIN_SECONDS: Final = 0.6
+_RECALL_AGAIN_SECONDS: Final = 1.0
 _IN_VAIN_SECONDS: Final = 2.0
 
 #: How often and how long a moment is waited for in which the books here and in the store can be compared.

@@ -41,9 +41,11 @@ class Caller:
     client: AsyncClient
     streams: bool
 
-    async def call(self, text: str = "hello", *, timeout: float = 20, **fields: Any) -> Outcome:
+    async def call(
+        self, text: str = "hello", *, timeout: float = 20, end_user_id: str = "", **fields: Any
+    ) -> Outcome:
         """Makes one call and reads it to its end; a failure is part of the outcome."""
-        outcome = Outcome(new_user())
+        outcome = Outcome(end_user_id or new_user())
         request = chat_request(text, end_user_id=outcome.end_user_id, **fields)
         chat = self.client.stubs.chat
         metadata = self.client.metadata

@@ -104,15 +104,16 @@ async def test_the_row_tells_a_deadline_from_a_cancel(
     """Caller and gateway measure the same deadline on clocks of their own; the caller's may strike first."""
     upstream.script = keep_alive
     # Above a second, gRPC's C core tells it rounded up to ten milliseconds, and cancels at its own.
-    # A call with much less might end before a busy machine takes it, and then there is no row.
     timeouts = [*(0.8 + n * 0.013 for n in range(12)), 1.001, 1.002]
-    outcomes = await asyncio.gather(*(caller.call(timeout=timeout) for timeout in timeouts))
+    end_user_id = new_user()
+    await asyncio.gather(*(caller.call(end_user_id=end_user_id, timeout=timeout) for timeout in timeouts))
     await upstream.settled()
-    found = []
-    for outcome in outcomes:
-        row = await gateway.ledger.wait_one(outcome.end_user_id)
-        found.append((row.status_code, row.error_reason))
-    assert found == [DEADLINE] * len(outcomes)
+    # A call may end before a busy machine takes it; whatever came to the provider has its row.
+    served = len(upstream.exchanges)
+    assert served > 0
+    rows = await gateway.ledger.wait(end_user_id, served)
+    assert len(rows) <= len(timeouts)
+    assert {(row.status_code, row.error_reason) for row in rows} == {DEADLINE}
 
 
 async def test_a_call_without_a_deadline_gets_the_default_and_none_more_than_the_maximum(

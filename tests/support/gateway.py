@@ -80,7 +80,7 @@ class Ledger:
         query = UsageQuery(None, conditions=conditions)
         return list((await self._repository.list_page(query, PageRequest(page_size=1000))).items)
 
-    async def wait(self, end_user_id: str, count: int = 1, *, seconds: float = 5) -> list[UsageRecord]:
+    async def wait(self, end_user_id: str, count: int = 1, *, seconds: float = 20) -> list[UsageRecord]:
         """The records of one end user as soon as there are so many."""
         async with asyncio.timeout(seconds):
             while len(records := await self.read(end_user_id)) < count:

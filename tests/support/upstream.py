@@ -192,7 +192,7 @@ class Upstream:
         async with asyncio.timeout(10):
             return await self.arrived.get()
 
-    async def settled(self, seconds: float = 5) -> None:
+    async def settled(self, seconds: float = 20) -> None:
         """Returns once no connection hangs in the middle of a response."""
         async with asyncio.timeout(seconds):
             while self.busy:
