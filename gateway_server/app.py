@@ -23,7 +23,7 @@ from gateway_server.bootstrap import Bootstrap
 from gateway_server.clock import SystemClock
 from gateway_server.errors import GatewayError
 from gateway_server.guardrails.book import ProfileBook
-from gateway_server.guardrails.detectors import EntityModel, Moderator, TextModels
+from gateway_server.guardrails.detectors import Moderator, TextModels
 from gateway_server.guardrails.ner.pool import EntityPool
 from gateway_server.guardrails.pii.added import AddedKind, read_added_kinds
 from gateway_server.guardrails.score_cache import CachedModels
@@ -281,15 +281,7 @@ async def _start(
             max_response_bytes=settings.upstream_max_response_bytes,
         ),
     )
-    shared_limits = None
-    if redis_url := settings.redis_url.get_secret_value():
-        shared_limits = RedisLimits(redis_url, clock=base.clock, metrics=metrics)
-        await shared_limits.start()
-        stack.push_async_callback(shared_limits.close)
-        if settings.target_breaker:
-            shared_health = SharedHealth(redis_url, router, clock=base.clock, metrics=metrics)
-            await shared_health.start()
-            stack.push_async_callback(shared_health.close)
+    shared_limits = await _join_others(settings, base, router, metrics, stack)
     limiter = RateLimiter(
         clock=base.clock, metrics=metrics, shared=shared_limits, share=lambda: registry.share
     )
@@ -300,9 +292,6 @@ async def _start(
         budgets=PresentBudgets(budgets, authenticator),
         expectation=expectation,
     )
-    entity_model = EntityPool(settings.ner_model, processes=settings.ner_processes)
-    stack.push_async_callback(asyncio.to_thread, entity_model.close)
-    added_kinds = await _added_kinds(settings.pii_recognizers_file)
     moderator = ProviderModerator(
         router,
         upstream,
@@ -310,8 +299,7 @@ async def _start(
         get_provider=ProviderRepository(base.store, base.clock).get,
         open_endpoint=_open_endpoint(base.store, base.clock, base.credentials),
     )
-    guardrails = Guardrails(await _profiles(base, feed, entity_model, added_kinds, moderator))
-    stack.callback(guardrails.close)
+    guardrails = await _guardrails(settings, base, feed, moderator, stack)
     media_fetcher = await _media_fetcher(settings, media_network)
     chat = ChatPipeline(
         router=router,
@@ -338,20 +326,7 @@ async def _start(
             "aigateway.v1.ChatService": ChatServicer(chat, counts, Explainer(router)),
             "aigateway.v1.EmbeddingsService": EmbeddingsServicer(embeddings),
             "aigateway.v1.AdminService": _admin(base, feed, router, guardrails),
-            "aigateway.v1.UsageService": UsageServicer(
-                UsageRepository(base.store),
-                TenantRepository(base.store, base.clock),
-                ledger,
-                sums=UsageSumRepository(base.store, base.clock),
-                turns=ReportTurns(),
-                limit_usage=LimitUsageReader(
-                    tenants=TenantRepository(base.store, base.clock),
-                    api_keys=ApiKeyRepository(base.store, base.clock),
-                    limiter=limiter,
-                    budgets=budgets,
-                    clock=base.clock,
-                ).read,
-            ),
+            "aigateway.v1.UsageService": _usage(base, ledger, limiter, budgets),
         },
         Interceptors(
             authenticate=authenticator.authenticate,
@@ -432,25 +407,60 @@ async def _added_kinds(file: Path | None) -> Mapping[str, AddedKind]:
         raise StartError(f"pii_recognizers_file cannot be used: {error}") from None
 
 
-async def _profiles(
-    base: _Base,
-    feed: ChangeFeed,
-    entity_model: EntityModel,
-    added_kinds: Mapping[str, AddedKind],
-    moderator: Moderator,
-) -> ProfileBook:
-    """The guardrail profiles, followed as they change."""
+async def _join_others(
+    settings: Settings, base: _Base, router: Router, metrics: Metrics, stack: AsyncExitStack
+) -> RedisLimits | None:
+    """What processes share in Redis: the limits, and which targets fail; None without one."""
+    redis_url = settings.redis_url.get_secret_value()
+    if not redis_url:
+        return None
+    limits = RedisLimits(redis_url, clock=base.clock, metrics=metrics)
+    await limits.start()
+    stack.push_async_callback(limits.close)
+    if settings.target_breaker:
+        health = SharedHealth(redis_url, router, clock=base.clock, metrics=metrics)
+        await health.start()
+        stack.push_async_callback(health.close)
+    return limits
+
+
+async def _guardrails(
+    settings: Settings, base: _Base, feed: ChangeFeed, moderator: Moderator, stack: AsyncExitStack
+) -> Guardrails:
+    """The guardrails, whose profiles are followed as they change; raises StartError."""
     models: Callable[[], TextModels] = cache(lambda: CachedModels(load_models()))
+    entity_model = EntityPool(settings.ner_model, processes=settings.ner_processes)
+    stack.push_async_callback(asyncio.to_thread, entity_model.close)
     book = ProfileBook(
         GuardrailProfileRepository(base.store, base.clock).list_all,
         models,
         entity_model,
-        added_kinds,
+        await _added_kinds(settings.pii_recognizers_file),
         moderator,
     )
     await book.refresh()
     feed.subscribe(book.on_changes)
-    return book
+    guardrails = Guardrails(book)
+    stack.callback(guardrails.close)
+    return guardrails
+
+
+def _usage(base: _Base, ledger: Ledger, limiter: RateLimiter, budgets: BudgetBook) -> UsageServicer:
+    tenants = TenantRepository(base.store, base.clock)
+    return UsageServicer(
+        UsageRepository(base.store),
+        tenants,
+        ledger,
+        sums=UsageSumRepository(base.store, base.clock),
+        turns=ReportTurns(),
+        limit_usage=LimitUsageReader(
+            tenants=tenants,
+            api_keys=ApiKeyRepository(base.store, base.clock),
+            limiter=limiter,
+            budgets=budgets,
+            clock=base.clock,
+        ).read,
+    )
 
 
 async def _media_fetcher(settings: Settings, network: Network | None) -> MediaFetcher | None:
