@@ -36,6 +36,7 @@ from gateway_server.guardrails.documents import MediaText, read_media
 from gateway_server.guardrails.json_guard import JsonGuard
 from gateway_server.guardrails.json_work import CHARACTERS_OF_TEXT
 from gateway_server.guardrails.parts import IDENTIFIER, part_of
+from gateway_server.guardrails.pii.matches import CONTEXT
 from gateway_server.guardrails.rules import BLOCK, LOG, CheckTimeoutError, Tally
 from gateway_server.guardrails.text_guard import STEP, BlockedError, Part, Replaced, TextGuard, said
 from gateway_server.guardrails.vault import Vault
@@ -100,9 +101,13 @@ class _Channel:
         delta: str,
         part_kind: GuardrailPart.ValueType,
         require_time: Callable[[], None],
+        before: str = "",
     ) -> None:
+        """``before`` are the words that stand right before the text."""
         self._guard = guard
         self._require_time = require_time
+        #: The last words that were read, the model's own.
+        self.last_words = before
         self.part_kind = part_kind
         #: The field of deltas that carries the text.
         self.delta = delta
@@ -115,6 +120,11 @@ class _Channel:
         self._length = 0
 
     @property
+    def goes_on(self) -> bool:
+        """Whether the part behind may go on with what is said here."""
+        return self.part_kind == _TEXT and not isinstance(self._guard, JsonGuard)
+
+    @property
     def is_changed(self) -> bool:
         """Whether the text is not the model's own any more."""
         if isinstance(self._guard, JsonGuard) and self._guard.is_changed:
@@ -123,6 +133,7 @@ class _Channel:
 
     def feed(self, text: str) -> str:
         """What may be passed on now that ``text`` has come; raises BlockedError with all of that."""
+        self.last_words = _last_of(self.last_words + text)
         passed: list[str] = []
         for start in range(0, len(text), STEP):
             self._require_time()
@@ -196,7 +207,9 @@ class AnswerGuard:
         #: Of every part that is open, by choice and part, in the order in which they began.
         self._channels: dict[tuple[int, int], _Channel | None] = {}
         self._may_stop = any(tally.rule.action == BLOCK or tally.rule.blocks_unread for tally in self.tallies)
-        #: What has come of parts, by choice, while one before them could still be stopped.
+        #: The last words of texts that have ended while the part behind had not begun, by choice and part.
+        self._last_words: dict[tuple[int, int], str] = {}
+        #: What has come of parts, by choice, while one before them could still be stopped, or gone on with.
         self._waiting: dict[int, _Kept[ChatEvent]] = {}
         self._stopped: set[int] = set()
         #: Of parts that came whole those, by choice and part, that are not the model's own any more.
@@ -260,12 +273,16 @@ class AnswerGuard:
         """Changes a whole answer as the rules want. Raises GUARDRAIL_FAILED."""
         for choice in answer.choices:
             for index, part in enumerate(choice.message.parts):
+                key = (choice.index, index)
+                before = self._words_before(key)
                 if self._is_clean(part):
+                    self._last_words[key] = _last_of(before + part.text.text)
                     continue
                 try:
-                    channel = self._open(part, (choice.index, index))
+                    channel = self._open(part, key, before)
                     if channel is not None:
                         self._end(part, channel, choice.index)
+                        self._keep_words(key, channel)
                 except _StoppedError as stopped:
                     del choice.message.parts[index + stopped.is_passed_on :]
                     _stop(choice)
@@ -308,6 +325,7 @@ class AnswerGuard:
             choice_index, part_index = next(iter(self._channels))
             channel = self._channels.pop((choice_index, part_index))
             if channel is not None:
+                self._keep_words((choice_index, part_index), channel)
                 place = PartDelta(choice_index=choice_index, part_index=part_index)
                 try:
                     passed += _delta(place, channel, channel.close())
@@ -334,7 +352,7 @@ class AnswerGuard:
         place = _place_of(event)
         if place.choice_index in self._stopped:
             return
-        if self._may_stop and self._must_wait(place.choice_index, place.part_index):
+        if self._must_wait(place):
             self._waiting.setdefault(place.choice_index, _Kept()).append(event)
             return
         if has_waited:
@@ -359,11 +377,27 @@ class AnswerGuard:
             self._guard_metadata(event.choice_end, is_beside_changed=choice_index in self._changed)
             yield event
 
-    def _must_wait(self, choice_index: int, part_index: int) -> bool:
-        """Whether a part before this one may yet be stopped."""
-        return any(
-            open_choice == choice_index and open_part < part_index and channel is not None
-            for (open_choice, open_part), channel in self._channels.items()
+    def _must_wait(self, place: PartStart | PartDelta | PartEnd) -> bool:
+        """Whether a part before this one may yet be stopped, or be a text that this one goes on with.
+
+        What begins behind a part that waits, waits too.
+        """
+        choice_index, part_index = place.choice_index, place.part_index
+        if self._may_stop:
+            return any(
+                open_choice == choice_index and open_part < part_index and channel is not None
+                for (open_choice, open_part), channel in self._channels.items()
+            )
+        if (choice_index, part_index) in self._channels:
+            return False
+        if choice_index in self._waiting:
+            return True
+        before = self._channels.get((choice_index, part_index - 1))
+        return (
+            isinstance(place, PartStart)
+            and _is_text(place.part.WhichOneof("kind"))
+            and before is not None
+            and before.goes_on
         )
 
     def _resume(self, choice_index: int) -> Iterator[ChatEvent]:
@@ -385,7 +419,7 @@ class AnswerGuard:
     def _start(self, event: ChatEvent, start: PartStart) -> Iterator[ChatEvent]:
         key = (start.choice_index, start.part_index)
         try:
-            self._channels[key] = self._open(start.part, key)
+            self._channels[key] = self._open(start.part, key, self._words_before(key))
         except _StoppedError as stopped:
             if stopped.is_passed_on:
                 yield event
@@ -423,6 +457,7 @@ class AnswerGuard:
         channel = self._channels.pop((choice_index, part_index), None)
         if channel is None:
             return
+        self._keep_words((choice_index, part_index), channel)
         place = PartDelta(choice_index=choice_index, part_index=part_index)
         try:
             yield from _delta(place, channel, channel.close())
@@ -444,10 +479,21 @@ class AnswerGuard:
         self._forget(choice_index)
         yield ChatEvent(choice_end=ChoiceEnd(choice_index=choice_index, finish=_STOPPED))
 
-    def _open(self, part: ContentPart, key: tuple[int, int], *, in_result: bool = False) -> _Channel | None:
+    def _words_before(self, key: tuple[int, int]) -> str:
+        """The last words right before a part that begins: a model may cut one sentence into several parts."""
+        choice_index, part_index = key
+        return self._last_words.pop((choice_index, part_index - 1), "")
+
+    def _keep_words(self, key: tuple[int, int], channel: _Channel) -> None:
+        if channel.goes_on:
+            self._last_words[key] = channel.last_words
+
+    def _open(
+        self, part: ContentPart, key: tuple[int, int], before: str = "", *, in_result: bool = False
+    ) -> _Channel | None:
         """Guards what is known of a part; gives the channel of a part that grows. Raises _StoppedError.
 
-        ``key`` tells the choice and the part of it that it is, or is in.
+        ``key`` tells the choice and the part of it that it is, or is in; ``before`` the words before it.
         """
         kind = part.WhichOneof("kind")
         if kind is None:
@@ -463,8 +509,13 @@ class AnswerGuard:
         content = getattr(part, kind)
         is_json = self._is_json if kind == "text" else kind == "tool_call" and not part.tool_call.free_form
         open_text = partial(self._open_text, part_kind)
+        context = before if _is_text(kind) else ""
         channel = _Channel(
-            JsonGuard(open_text) if is_json else open_text(""), delta, part_kind, self._require_time
+            JsonGuard(open_text) if is_json else open_text(context),
+            delta,
+            part_kind,
+            self._require_time,
+            context,
         )
         channel.is_changed_beside = is_changed_beside
         channel.signature = part.provider_signature
@@ -726,6 +777,15 @@ def _place_of(event: ChatEvent) -> PartStart | PartDelta | PartEnd:
     if event.HasField("part_start"):
         return event.part_start
     return event.part_delta if event.HasField("part_delta") else event.part_end
+
+
+def _is_text(kind: str | None) -> bool:
+    """Whether a part is words to its reader, which a part before it may have begun."""
+    return kind in {"text", "refusal"}
+
+
+def _last_of(words: str) -> str:
+    return words[-CONTEXT:]
 
 
 def _is_json(signature: bytes) -> bool:

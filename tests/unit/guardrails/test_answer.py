@@ -84,7 +84,20 @@ DELTAS = {
 }
 
 words = st.sampled_from(
-    [MAIL, " ", "My SSN is 219-16-9994", ". ", "HATE", "4111 1111 1111 1111", "word ", '"', "{", "1"]
+    [
+        MAIL,
+        " ",
+        "My SSN is 219-16-9994",
+        "SSN: ",
+        "219169994",
+        ". ",
+        "HATE",
+        "4111 1111 1111 1111",
+        "word ",
+        '"',
+        "{",
+        "1",
+    ]
 )
 said = st.lists(words | st.text(st.characters(exclude_categories=["Cs"]), max_size=4), max_size=10).map(
     "".join
@@ -448,7 +461,7 @@ def test_pictures_in_answers_are_no_matter_of_rules_that_do_not_choose_them() ->
 @st.composite
 def parallel_answers(draw: st.DrawFn) -> tuple[list[ContentPart], list[ChatEvent]]:
     """Parts that grow side by side, most of them until their choice ends, and the stream that brings them."""
-    kinds = draw(st.lists(st.sampled_from(["tool_call", "tool_call", "text"]), min_size=2, max_size=4))
+    kinds = draw(st.lists(st.sampled_from(["tool_call", "text", "text", "refusal"]), min_size=2, max_size=4))
     parts = [GROWING[kind](draw(arguments if kind == "tool_call" else said)) for kind in kinds]
     size = draw(st.integers(1, 12))
     queues: list[list[ChatEvent]] = []
@@ -570,6 +583,49 @@ def test_a_part_waits_only_where_one_before_it_may_be_stopped() -> None:
 
     assert passed(MASK) == ["part_start", "part_start"]
     assert passed(MASK, STOP) == ["part_start"]
+
+
+@pytest.mark.parametrize(
+    ("texts", "left"),
+    [
+        (["My SSN is ", "219169994", "."], ["My SSN is ", "[SSN_REDACTED]", "."]),
+        (["My SSN is", " ", "219169994"], ["My SSN is", " ", "[SSN_REDACTED]"]),
+        ([f"{MAIL} has the SSN ", "219169994"], ["[EMAIL_REDACTED] has the SSN ", "[SSN_REDACTED]"]),
+        (["Order ", "219169994"], ["Order ", "219169994"]),
+    ],
+)
+def test_a_text_is_read_after_the_text_before_it(texts: list[str], left: list[str]) -> None:
+    """Providers that cite cut one sentence into several parts."""
+    answer = answer_of([[GROWING["text"](text) for text in texts]])
+    events = list(events_of(answer, 3))
+    AnswerGuard(tallies_of(MASK)).apply(answer)
+    guard = AnswerGuard(tallies_of(MASK))
+    folded = fold([passed for event in events for passed in guard.feed([event])])
+    for choice in (*answer.choices, *folded.choices):
+        assert [part.text.text for part in choice.message.parts] == left
+
+
+def test_what_stands_between_two_texts_parts_their_words() -> None:
+    parts = [GROWING["text"]("My SSN is "), GROWING["reasoning"]("Well."), GROWING["text"]("219169994")]
+    answer = answer_of([parts])
+    AnswerGuard(tallies_of(MASK)).apply(answer)
+    assert list(answer.choices[0].message.parts) == parts
+
+
+def test_a_text_waits_for_the_text_before_it_and_a_tool_call_does_not() -> None:
+    def start(index: int, kind: str) -> ChatEvent:
+        return ChatEvent(part_start=PartStart(part_index=index, part=GROWING[kind]("")))
+
+    guard = AnswerGuard(tallies_of(MASK))
+    assert len(guard.feed([start(0, "text"), start(1, "tool_call"), start(2, "text")])) == 3
+    guard = AnswerGuard(tallies_of(MASK))
+    growing = ChatEvent(part_delta=PartDelta(part_index=1, text="219169994"))
+    assert len(guard.feed([start(0, "text"), start(1, "text"), growing, start(2, "tool_call")])) == 1
+    said_first = ChatEvent(part_delta=PartDelta(part_index=0, text="My SSN is "))
+    ends = [ChatEvent(part_end=PartEnd(part_index=index)) for index in range(3)]
+    passed = guard.feed([said_first, *ends])
+    assert "".join(each.part_delta.text for each in passed) == "My SSN is [SSN_REDACTED]"
+    assert [each.part_end.part_index for each in passed if each.HasField("part_end")] == [0, 1, 2]
 
 
 def test_a_stream_that_breaks_off_shows_of_parallel_parts_what_the_rules_let_pass() -> None:
