@@ -34,6 +34,7 @@ from gateway_server.guardrails.ner.scanner import EntityScanner
 from gateway_server.guardrails.pii import (
     DEFAULT_ENTITY_TYPES,
     RECOGNIZERS,
+    SHORT_DECIMAL,
     WINDOW,
     PiiScanner,
     Recognizer,
@@ -166,7 +167,7 @@ class Personal:
         if worth is None or not text.isascii():
             return True
         if len(text) <= _PART:
-            return worth.search(text) is not None
+            return worth.search(text) is not None and not SHORT_DECIMAL.fullmatch(text)
         # Nothing else runs during a search, so a long text takes many.
         return any(
             worth.search(text[start : start + _PART + _LONGEST_WORTH]) is not None

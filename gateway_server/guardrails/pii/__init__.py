@@ -9,12 +9,21 @@ from gateway_server.guardrails.pii.matches import Match, Recognizer
 from gateway_server.guardrails.pii.networks import find_ip_address
 from gateway_server.guardrails.pii.numbers import find_card, find_iban, find_ssn
 from gateway_server.guardrails.pii.phones import find_phone
-from gateway_server.guardrails.pii.scanner import Found, Piece, PiiScanner, ascii_worth_of, scan, spans
+from gateway_server.guardrails.pii.scanner import (
+    SHORT_DECIMAL,
+    Found,
+    Piece,
+    PiiScanner,
+    ascii_worth_of,
+    scan,
+    spans,
+)
 
 __all__ = [
     "DEFAULT_ENTITY_TYPES",
     "MIN_WINDOW",
     "RECOGNIZERS",
+    "SHORT_DECIMAL",
     "WINDOW",
     "Found",
     "Match",

@@ -54,6 +54,8 @@ _DIGITS_OR_AT: Final = (
     r"@|%40|[(\[{]at[)\]}]|\d(?:(?:[^A-Za-z\d]{0,4}| (?:dash|hyphen|minus|dot|point|space) )\d){6}"
 )
 _WORTH_ALSO: Final = {find_ip_address: r":|\d\.\d+\.\d", find_iban: r"[A-Za-z]{2}\d{2} ?[A-Za-z0-9]{4}"}
+#: A number with a decimal point and too few digits for a card: of the usual kinds, no other has such a point.
+SHORT_DECIMAL: Final = re.compile(r"-?[0-9]{1,3}\.[0-9]{1,8}")
 _LABEL: Final = rf"A-Za-z0-9\u00c0-\u024f{INVISIBLE}"
 _OPEN_EMAIL: Final = re.compile(
     rf"[{LOCAL}](?:{BRACKETED_DOT}?[{LOCAL}{INVISIBLE}]){{0,63}}{AT}"

@@ -6,7 +6,7 @@ import random
 import timeit
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from gateway_server.guardrails.detectors import Personal
@@ -383,6 +383,23 @@ def test_what_is_worth_a_look_is_told_alike_by_both_engines(text: str) -> None:
         assert slow is not None
         assert quick is not None
         assert (slow.search(text) is None) == (quick.search(text) is None)
+
+
+@given(
+    whole=st.integers(-999, 999),
+    decimals=st.text(st.sampled_from("0123456789"), min_size=1, max_size=8),
+    context=st.sampled_from(["", "phone: ", "SSN: ", "card number: ", "IBAN: ", "ip address: ", "call "]),
+)
+@example(whole=415, decimals="5550132", context="phone: ")
+@example(whole=219, decimals="169994", context="SSN: ")
+def test_a_short_decimal_is_nobodys_whatever_stands_before_it(
+    whole: int, decimals: str, context: str
+) -> None:
+    text = f"{whole}.{decimals}"
+    assert scan(PiiScanner(tuple(RECOGNIZERS.values()), context=context), text) == [text]
+    detector = Personal(tuple(RECOGNIZERS.values()), 0.0, frozenset())
+    assert not detector.may_find(text)
+    assert detector.may_find("4.111111111111111")  # a card with a point in it
 
 
 def test_what_stands_across_two_parts_of_a_long_text_is_worth_a_look() -> None:
