@@ -133,7 +133,7 @@ class _Channel:
 
     def feed(self, text: str) -> str:
         """What may be passed on now that ``text`` has come; raises BlockedError with all of that."""
-        self.last_words = _last_of(self.last_words + text)
+        self.last_words = _last_of(self.last_words, text)
         passed: list[str] = []
         for start in range(0, len(text), STEP):
             self._require_time()
@@ -276,7 +276,8 @@ class AnswerGuard:
                 key = (choice.index, index)
                 before = self._words_before(key)
                 if self._is_clean(part):
-                    self._last_words[key] = _last_of(before + part.text.text)
+                    if not self._is_json:
+                        self._last_words[key] = _last_of(before, part.text.text)
                     continue
                 try:
                     channel = self._open(part, key, before)
@@ -393,12 +394,10 @@ class AnswerGuard:
         if choice_index in self._waiting:
             return True
         before = self._channels.get((choice_index, part_index - 1))
-        return (
-            isinstance(place, PartStart)
-            and _is_text(place.part.WhichOneof("kind"))
-            and before is not None
-            and before.goes_on
-        )
+        if before is None or not before.goes_on or not isinstance(place, PartStart):
+            return False
+        kind = place.part.WhichOneof("kind")
+        return kind is not None and part_of(kind) == _TEXT
 
     def _resume(self, choice_index: int) -> Iterator[ChatEvent]:
         """What need not wait any more now that a part has ended."""
@@ -509,7 +508,7 @@ class AnswerGuard:
         content = getattr(part, kind)
         is_json = self._is_json if kind == "text" else kind == "tool_call" and not part.tool_call.free_form
         open_text = partial(self._open_text, part_kind)
-        context = before if _is_text(kind) else ""
+        context = before if part_kind == _TEXT else ""
         channel = _Channel(
             JsonGuard(open_text) if is_json else open_text(context),
             delta,
@@ -779,13 +778,9 @@ def _place_of(event: ChatEvent) -> PartStart | PartDelta | PartEnd:
     return event.part_delta if event.HasField("part_delta") else event.part_end
 
 
-def _is_text(kind: str | None) -> bool:
-    """Whether a part is words to its reader, which a part before it may have begun."""
-    return kind in {"text", "refusal"}
-
-
-def _last_of(words: str) -> str:
-    return words[-CONTEXT:]
+def _last_of(before: str, text: str) -> str:
+    """The last words of a text, which others may stand before."""
+    return (before + text[-CONTEXT:])[-CONTEXT:]
 
 
 def _is_json(signature: bytes) -> bool:

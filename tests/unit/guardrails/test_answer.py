@@ -605,6 +605,16 @@ def test_a_text_is_read_after_the_text_before_it(texts: list[str], left: list[st
         assert [part.text.text for part in choice.message.parts] == left
 
 
+def test_json_begins_no_words_of_the_part_behind_it() -> None:
+    parts = [GROWING["text"]('["My SSN is "]'), GROWING["refusal"]("219169994")]
+    answer = answer_of([parts])
+    guard = AnswerGuard(tallies_of(MASK), is_json=True)
+    folded = fold([passed for event in events_of(answer, 3) for passed in guard.feed([event])])
+    AnswerGuard(tallies_of(MASK), is_json=True).apply(answer)
+    for choice in (*answer.choices, *folded.choices):
+        assert list(choice.message.parts) == parts
+
+
 def test_what_stands_between_two_texts_parts_their_words() -> None:
     parts = [GROWING["text"]("My SSN is "), GROWING["reasoning"]("Well."), GROWING["text"]("219169994")]
     answer = answer_of([parts])
