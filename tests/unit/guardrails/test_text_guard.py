@@ -121,6 +121,7 @@ VALUES = st.recursive(
     | st.booleans()
     | st.integers(-(10**12), 10**12)
     | st.floats(allow_nan=False)
+    | st.sampled_from([219.169994, 415.5550132, 4.111111111111111])
     | st.sampled_from([219169994, 5, 4111111111111111, "true", "word", "5", "x@y.com", "", "\u200bword"])
     | FRAGMENTS,
     lambda inner: (
